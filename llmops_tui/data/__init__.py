@@ -1,0 +1,1 @@
+"""At rest: run directories, DuckDB, the catalog."""

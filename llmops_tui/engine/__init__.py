@@ -1,0 +1,1 @@
+"""The daemon: owns the database, the queue and the GPU ledger."""

@@ -1,0 +1,1 @@
+"""Charts, tables and logs: dumb widgets with reactive inputs."""

@@ -1,0 +1,217 @@
+"""The shapes of the engine's answers: plain dictionaries over the socket, typed for those who read them.
+
+Times are Unix seconds, sizes bytes, powers watts, temperatures degrees Celsius, fractions 0–1; `None` means "not known"
+(a GPU that does not support a reading, a run that has not started), never zero.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+
+class Progress(TypedDict):
+    """How far a run is, from its newest phase or heartbeat event."""
+
+    phase: str
+    done: float
+    total: float | None
+    unit: str
+    eta_seconds: float | None
+
+
+class RunSummary(TypedDict):
+    """One row of the runs table."""
+
+    id: str
+    kind: str
+    name: str
+    state: str
+    reason: str
+    attempt: int
+    priority: int
+    queue_position: int | None
+    owner: str
+    tags: list[str]
+    submitted_at: float
+    started_at: float | None
+    ended_at: float | None
+    exit_code: int | None
+    gpus: list[str]
+    progress: Progress | None
+    latest: dict[str, float]
+
+
+class GpuProcess(TypedDict):
+    """A process that holds GPU memory; `run` names ours, `owner` the Unix user of a foreign one."""
+
+    pid: int
+    memory_bytes: int | None
+    run: str | None
+    owner: str
+    command: str
+
+
+class GpuSample(TypedDict):
+    """One GPU, once a second. `health` is "ok", "lost", "stalled" (its driver does not answer) or "error"."""
+
+    index: int
+    uuid: str
+    name: str
+    health: str
+    reason: str
+    utilisation: float | None
+    memory_used_bytes: int | None
+    memory_total_bytes: int | None
+    power_watts: float | None
+    power_limit_watts: float | None
+    temperature_celsius: float | None
+    sm_clock_mhz: int | None
+    memory_clock_mhz: int | None
+    throttle_reasons: list[str]
+    pcie_rx_bytes_per_second: float | None
+    pcie_tx_bytes_per_second: float | None
+    pcie_generation: int | None
+    pcie_width: int | None
+    ecc_uncorrected: int | None
+    energy_joules: float | None
+    xid: list[int]
+    processes: list[GpuProcess]
+    held_by: list[str]
+
+
+class HostSample(TypedDict):
+    """The box itself, once a second. `cpu` is the mean over cores, 0–1; `disk_*` is the file system of the state directory."""
+
+    t: float
+    cpu: float
+    cpu_cores: int
+    load_1m: float
+    memory_used_bytes: int
+    memory_total_bytes: int
+    disk_free_bytes: int
+    disk_total_bytes: int
+    cpu_slots: int
+    cpu_slots_free: int
+
+
+class EngineInfo(TypedDict):
+    """The daemon itself. `epoch` names the database: event sequence numbers only compare within one epoch."""
+
+    pid: int
+    version: str
+    home: str
+    started_at: float
+    epoch: str
+    ingest: str
+    warnings: list[str]
+
+
+class Status(TypedDict):
+    """`GET /v1/status`: everything the first screen needs in one call."""
+
+    engine: EngineInfo
+    host: HostSample
+    gpus: list[GpuSample]
+    running: list[RunSummary]
+    waiting: list[RunSummary]
+    recent: list[RunSummary]
+    counts: dict[str, int]
+
+
+class Checkpoint(TypedDict):
+    """A complete checkpoint (marked after fsync)."""
+
+    step: int
+    path: str
+    bytes: int
+    t: float
+
+
+class JournalEntry(TypedDict):
+    """One line of a run's `journal.jsonl`: what the engine decided, and why."""
+
+    t: float
+    entry: str
+    state: str | None
+    attempt: int
+    reason: str
+    data: dict[str, Any]
+
+
+class RunDetail(RunSummary):
+    """`GET /v1/runs/{id}`."""
+
+    directory: str
+    spec: dict[str, Any]
+    journal: list[JournalEntry]
+    checkpoints: list[Checkpoint]
+    capsule: dict[str, Any] | None
+    metrics: list[str]
+
+
+class Series(TypedDict):
+    """A metric's curve in at most the asked number of buckets; NaN and infinities travel as None.
+
+    Each bucket is `[step_first, step_last, count, minimum, maximum, mean, last, t_last]`.
+    """
+
+    metric: str
+    total_points: int
+    buckets: list[list[float | None]]
+
+
+class EngineEvent(TypedDict):
+    """One entry of the engine's event stream; `seq` grows by one and survives restarts."""
+
+    seq: int
+    t: float
+    type: str
+    run: str | None
+    data: dict[str, Any]
+
+
+class SqlAnswer(TypedDict):
+    """A table; `truncated` when the row limit cut it."""
+
+    columns: list[str]
+    types: list[str]
+    rows: list[list[Any]]
+    truncated: bool
+
+
+class ModelInfo(TypedDict):
+    """One model version, or a directory found on disk (`version` None)."""
+
+    name: str
+    version: int | None
+    aliases: list[str]
+    format: str
+    path: str
+    bytes: int
+    complete: bool
+    source: str
+    architecture: str
+    parameters: int | None
+    dtype: str
+    context_length: int | None
+    licence: str
+    sha256: str
+    base: str
+    run: str
+    created_at: float | None
+    problems: list[str]
+
+
+class DatasetInfo(TypedDict):
+    """One dataset version; the rows stay where they lie unless they were imported with a copy."""
+
+    name: str
+    version: int | None
+    path: str
+    format: str
+    rows: int
+    bytes: int
+    sha256: str
+    licence: str
+    source: str
+    created_at: float | None

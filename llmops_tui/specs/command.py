@@ -1,0 +1,32 @@
+"""The wish to run any program of the user's under the same supervision."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from llmops_tui.specs.common import RunSpec
+
+
+class CommandSpec(RunSpec):
+    """`command`: argv is run as it is, without a shell; `$LLMOPS_RUN_DIR/events.jsonl` takes its metrics."""
+
+    kind: Literal["command"] = "command"
+    argv: list[str] = Field(min_length=1, description="The program and its arguments, without a shell")
+    cwd: str = Field("", description="Working directory; empty means the submitter's")
+
+    @field_validator("argv")
+    @classmethod
+    def _no_nul_and_a_program(cls, value: list[str]) -> list[str]:
+        if not value[0]:
+            raise ValueError("the program's name is empty")
+        if any("\0" in part for part in value):
+            raise ValueError("an argument holds a NUL byte")
+        return value
+
+    def default_name(self) -> str:
+        stem = re.sub(r"[^a-z0-9._-]+", "-", PurePath(self.argv[0]).stem.lower()).strip("-._")
+        return stem[:40] or "command"

@@ -1,0 +1,77 @@
+"""What every job kind's spec has in common."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+
+RunReference = Annotated[str, Field(min_length=1, max_length=120)]
+
+
+class StrictModel(BaseModel):
+    """An unknown key is an error, never silently dropped; NaN and infinities are no settings."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class Resources(StrictModel):
+    """What the run needs from the box."""
+
+    gpus: int | Literal["auto"] = Field("auto", description="GPUs wanted; auto takes one where the box has one, else none")
+    gpu_memory_bytes: int | None = Field(
+        None, gt=0, description="Share a GPU: predicted peak memory on each, in bytes. Unset takes the GPU exclusively"
+    )
+    cpu_slots: int = Field(1, ge=1, description="CPU slots held where no GPU is used")
+    disk_bytes: int | None = Field(None, ge=0, description="Forecast of what the run writes, in bytes; computed if unset")
+
+    @field_validator("gpus")
+    @classmethod
+    def _not_negative(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 0:
+            raise ValueError("must be 0 or more, or auto")
+        return value
+
+
+class Limits(StrictModel):
+    """When the run is ended from outside."""
+
+    timeout_seconds: float | None = Field(None, gt=0, description="End the attempt after this long; unset means never")
+    hang_seconds: float | None = Field(
+        None, gt=0, description="State `hung` when neither an event nor a line of output came for this long; unset means never"
+    )
+    grace_seconds: float = Field(20.0, ge=0, description="Time between TERM and KILL")
+
+
+class RunSpec(StrictModel):
+    """A wish: what is to be run. One subclass a job kind."""
+
+    kind: str
+    name: str = Field("", description="Short name in the run id; taken from the content if empty")
+    priority: int = Field(0, ge=-100, le=100, description="Higher starts first")
+    after_ok: list[RunReference] = Field(default_factory=list, description="Runs that must have succeeded before this starts")
+    after_any: list[RunReference] = Field(default_factory=list, description="Runs that must have ended, however, before this starts")
+    retries: int = Field(0, ge=0, le=100, description="Further attempts after a failure")
+    on_lost: Literal["stay", "requeue"] = Field(
+        "stay", description="After a reboot or a lost process: stay `lost`, or requeue from the last complete checkpoint"
+    )
+    resources: Resources = Field(default_factory=Resources)
+    limits: Limits = Field(default_factory=Limits)
+    tags: list[str] = Field(default_factory=list)
+    notes: str = ""
+    env: dict[str, str] = Field(default_factory=dict, description="Environment variables added to the job's")
+    allow_network: bool = Field(False, description="Let this job reach model hubs; off sets HF_HUB_OFFLINE=1")
+
+    @field_validator("name")
+    @classmethod
+    def _name_fits_a_path(cls, value: str) -> str:
+        if value and not _NAME.fullmatch(value):
+            raise ValueError("use 1 to 40 of a-z 0-9 . _ - and begin with a letter or digit")
+        return value
+
+    def default_name(self) -> str:
+        """The name used in the run id when the user gave none."""
+        return self.kind

@@ -1,0 +1,46 @@
+"""From what a user typed (a mapping) to a spec, with each error at its field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import ValidationError
+
+from llmops_tui.errors import UsageError
+from llmops_tui.specs.command import CommandSpec
+from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.evaluate import EvaluateSpec
+from llmops_tui.specs.train import TrainSpec
+
+SPECS: dict[str, type[RunSpec]] = {"train": TrainSpec, "evaluate": EvaluateSpec, "command": CommandSpec}
+
+
+def parse_spec(raw: object) -> RunSpec:
+    """Check a mapping against its job kind's spec.
+
+    Raises UsageError naming every wrong field (`fields`), its first one in the message.
+    """
+    if not isinstance(raw, Mapping):
+        raise UsageError("a spec is a mapping of keys to values", "see `llmops-tui run --help`")
+    kind = raw.get("kind")
+    spec_class = SPECS.get(kind) if isinstance(kind, str) else None
+    if spec_class is None:
+        raise UsageError(f"unknown job kind {kind!r}", f"use one of: {', '.join(SPECS)}")
+    try:
+        return spec_class.model_validate(dict(raw))
+    except ValidationError as error:
+        fields = [
+            {"field": ".".join(str(part) for part in item["loc"]) or kind or "spec", "message": _plain(item["msg"], item["type"])}
+            for item in error.errors(include_url=False)
+        ]
+        first = fields[0]
+        more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
+        raise UsageError(f"{first['field']}: {first['message']}{more}", f"see `llmops-tui run {kind} --help`", fields) from None
+
+
+def _plain(message: str, kind: str) -> str:
+    if kind == "extra_forbidden":
+        return "unknown key"
+    if kind == "missing":
+        return "is required"
+    return message.removeprefix("Value error, ").removeprefix("Input ")

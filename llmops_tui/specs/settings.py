@@ -1,0 +1,55 @@
+"""The settings: one typed TOML file; every default stands here and in the docs made from it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from llmops_tui.errors import UsageError
+from llmops_tui.specs.common import StrictModel
+
+
+class EngineSettings(StrictModel):
+    """`[engine]`"""
+
+    cpu_slots: int | None = Field(None, ge=1, description="Runs without a GPU that may run at once; unset: 1 per 4 cores, at least 1")
+    sample_seconds: float = Field(1.0, ge=0.2, le=60, description="Time between GPU and host samples")
+    keep_sample_days: float = Field(7.0, ge=0, description="How long GPU and host samples are kept in the database")
+    pause_ingest_free_bytes: int = Field(1 << 30, ge=0, description="Ingest pauses while the disk has less free than this")
+    refuse_start_free_bytes: int = Field(1 << 30, ge=0, description="A run is refused when its disk forecast would leave less than this")
+    log_keep_bytes: int = Field(256 << 20, ge=4 << 20, description="Disk kept of one run's output: its first MiB and its end")
+    database_threads: int = Field(2, ge=1)
+    database_memory: str = Field("512MB", pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|KiB|MiB|GiB)$")
+
+
+class GpuSettings(StrictModel):
+    """`[gpus]`"""
+
+    probe: str = Field("auto", pattern="^(auto|nvml|amd|none)$", description="Which driver is asked; auto tries NVML, then AMD, then none")
+    call_timeout_seconds: float = Field(3.0, gt=0, description="A driver call that takes longer marks the GPU as stalled")
+
+
+class Settings(StrictModel):
+    """The whole file."""
+
+    engine: EngineSettings = Field(default_factory=EngineSettings)
+    gpus: GpuSettings = Field(default_factory=GpuSettings)
+
+
+def load_settings(path: Path) -> Settings:
+    """Read the TOML file; a missing file means the defaults. Raises UsageError naming the file, the field and the fault."""
+    try:
+        raw = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return Settings()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid TOML: {error}", "correct the file or move it away") from None
+    try:
+        return Settings.model_validate(raw)
+    except ValidationError as error:
+        item = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in item["loc"])
+        problem = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Input ")
+        raise UsageError(f"{path}: {field}: {problem}", "see docs/settings.md") from None

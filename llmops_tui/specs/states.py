@@ -1,0 +1,17 @@
+"""The states of a run and which of them are over. Standard library only: the TUI imports this."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+State = Literal[
+    "queued", "blocked", "starting", "running", "stopping",
+    "succeeded", "failed", "cancelled", "out_of_memory", "hung", "lost",
+]  # fmt: skip
+
+WAITING: frozenset[str] = frozenset({"queued", "blocked"})
+ACTIVE: frozenset[str] = frozenset({"starting", "running", "stopping"})
+ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "out_of_memory", "hung", "lost"})
+STATES: tuple[str, ...] = (*sorted(WAITING), *sorted(ACTIVE), *sorted(ENDED))
+
+JOB_KINDS: tuple[str, ...] = ("train", "evaluate", "command")

@@ -1,0 +1,84 @@
+"""The wish to fine-tune: supervised fine-tuning with LoRA."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from llmops_tui.specs.common import Limits, RunSpec, StrictModel
+
+RowFormat = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "question_answer", "text"]
+
+
+class DatasetChoice(StrictModel):
+    """Which rows are learnt from, and which are held out."""
+
+    path: str = Field(min_length=1, description="A file (JSONL, JSON, CSV, Parquet), or a registered dataset: name, name@v3")
+    format: RowFormat = Field("auto", description="How a row is read; auto detects and shows it")
+    limit: int | None = Field(None, gt=0, description="Use only the first N rows after the shuffle; unset uses all")
+    eval_path: str = Field("", description="Held-out rows in a file of their own; empty takes them from the dataset")
+    eval_fraction: float = Field(0.1, ge=0, lt=1, description="Held-out share when eval_path is empty")
+    eval_limit: int = Field(64, gt=0, description="At most this many held-out rows are scored")
+
+
+class LoraChoice(StrictModel):
+    """The adapter (Hu et al. 2021, arXiv:2106.09685)."""
+
+    r: int = Field(16, ge=1, le=1024, description="Rank")
+    alpha: int = Field(32, ge=1, description="Scale; the update is multiplied by alpha / r")
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: str | list[str] = Field("all-linear", description="Modules that get an adapter")
+
+
+class OptimizerChoice(StrictModel):
+    """AdamW and its schedule."""
+
+    learning_rate: float = Field(2e-4, gt=0, le=1)
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_fraction: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the rate rises")
+    weight_decay: float = Field(0.0, ge=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+
+
+class TrainSpec(RunSpec):
+    """`train`: SFT with LoRA on one GPU or the CPU; precision, checkpointing and packing follow the hardware."""
+
+    kind: Literal["train"] = "train"
+    method: Literal["sft"] = "sft"
+    model: str = Field(min_length=1, description="A model directory, or a registered model: name, name@v1, name@champion")
+    dataset: DatasetChoice
+    lora: LoraChoice = Field(default_factory=LoraChoice)
+    optim: OptimizerChoice = Field(default_factory=OptimizerChoice)
+    epochs: float = Field(1.0, gt=0, description="Passes over the rows; ignored when max_steps is set")
+    max_steps: int | None = Field(None, gt=0, description="Optimizer steps; unset follows epochs")
+    micro_batch: int = Field(4, ge=1, description="Rows a forward pass")
+    accumulation: int = Field(1, ge=1, description="Forward passes an optimizer step")
+    max_length: int = Field(1024, ge=8, description="Tokens a row; longer rows are cut and counted")
+    packing: bool | Literal["auto"] = Field("auto", description="Pack rows: auto packs on a GPU, groups by length on CPU")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the GPU has it, else float32")
+    gradient_checkpointing: bool | Literal["auto"] = Field("auto", description="auto: off on CPU, on where memory forces it")
+    assistant_only: bool = Field(True, description="Learn from the assistant's tokens alone")
+    evaluate_every: int | None = Field(None, gt=0, description="Steps between evaluations; unset: before and after only")
+    checkpoint_every: int | None = Field(None, gt=0, description="Steps between checkpoints; unset: at the end and when asked")
+    keep_checkpoints: int = Field(2, ge=1, description="Newest complete checkpoints kept")
+    sample_every: int | None = Field(None, gt=0, description="Steps between sample generations; unset: before and after only")
+    sample_prompts: list[str] = Field(default_factory=list, max_length=16, description="Fixed prompts; empty takes them from held-out rows")
+    sample_tokens: int = Field(48, ge=1, le=2048)
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; unset uses the cores this run holds")
+    seed: int = Field(0, ge=0, lt=2**32)
+    output: str = Field("", description="Registered name of the resulting model; empty takes the run's name")
+    on_lost: Literal["stay", "requeue"] = "requeue"
+    limits: Limits = Field(default_factory=lambda: Limits(hang_seconds=1800.0))
+
+    @model_validator(mode="after")
+    def _held_out_rows_exist_when_asked_for(self) -> TrainSpec:
+        if self.evaluate_every and not self.dataset.eval_path and self.dataset.eval_fraction == 0:
+            raise ValueError("evaluate_every needs held-out rows: set dataset.eval_path or dataset.eval_fraction")
+        return self
+
+    def default_name(self) -> str:
+        stem = PurePath(self.dataset.path.split("@")[0]).stem.lower()
+        return re.sub(r"[^a-z0-9._-]+", "-", stem).strip("-._")[:40] or "train"
