@@ -60,8 +60,8 @@ class RunSpec(StrictModel):
     )
     resources: Resources = Field(default_factory=Resources)
     limits: Limits = Field(default_factory=Limits)
-    tags: list[str] = Field(default_factory=list)
-    notes: str = ""
+    tags: list[str] = Field(default_factory=list, description="Words to find the run by")
+    notes: str = Field("", description="Free text kept with the run")
     env: dict[str, str] = Field(default_factory=dict, description="Environment variables added to the job's")
     allow_network: bool = Field(False, description="Let this job reach model hubs; off sets HF_HUB_OFFLINE=1")
 

@@ -19,11 +19,11 @@ class EvaluateSpec(RunSpec):
     model: str = Field(min_length=1, description="A model directory, or a registered model or adapter: name, name@v1")
     dataset: DatasetChoice
     split: Literal["held_out", "all"] = Field("held_out", description="The rows a training run with this dataset choice holds out, or all")
-    max_length: int = Field(1024, ge=8)
+    max_length: int = Field(1024, ge=8, description="Tokens a row; longer rows are cut and counted")
     batch: int = Field(8, ge=1, description="Rows a forward pass")
-    assistant_only: bool = True
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    threads: int | None = Field(None, ge=1)
+    assistant_only: bool = Field(True, description="Score the assistant's tokens alone; off scores every token")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the GPU has it, else float32")
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; unset uses the cores this run holds")
     seed: int = Field(0, ge=0, lt=2**32, description="The seed of the split: the training run's, to score the same rows")
     limits: Limits = Field(default_factory=lambda: Limits(hang_seconds=1800.0))
 

@@ -20,8 +20,10 @@ class EngineSettings(StrictModel):
     pause_ingest_free_bytes: int = Field(1 << 30, ge=0, description="Ingest pauses while the disk has less free than this")
     refuse_start_free_bytes: int = Field(1 << 30, ge=0, description="A run is refused when its disk forecast would leave less than this")
     log_keep_bytes: int = Field(256 << 20, ge=4 << 20, description="Disk kept of one run's output: its first MiB and its end")
-    database_threads: int = Field(2, ge=1)
-    database_memory: str = Field("512MB", pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|KiB|MiB|GiB)$")
+    database_threads: int = Field(2, ge=1, description="Threads DuckDB may use")
+    database_memory: str = Field(
+        "512MB", pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|KiB|MiB|GiB)$", description="Memory DuckDB may use before it spills"
+    )
 
 
 class GpuSettings(StrictModel):

@@ -29,28 +29,28 @@ class LoraChoice(StrictModel):
 
     r: int = Field(16, ge=1, le=1024, description="Rank")
     alpha: int = Field(32, ge=1, description="Scale; the update is multiplied by alpha / r")
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped while training")
     target_modules: str | list[str] = Field("all-linear", description="Modules that get an adapter")
 
 
 class OptimizerChoice(StrictModel):
     """AdamW and its schedule."""
 
-    learning_rate: float = Field(2e-4, gt=0, le=1)
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Highest rate of the schedule")
+    schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="How the rate falls after the warm-up")
     warmup_fraction: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the rate rises")
-    weight_decay: float = Field(0.0, ge=0)
-    max_grad_norm: float = Field(1.0, gt=0)
+    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm")
 
 
 class TrainSpec(RunSpec):
     """`train`: SFT with LoRA on one GPU or the CPU; precision, checkpointing and packing follow the hardware."""
 
     kind: Literal["train"] = "train"
-    method: Literal["sft"] = "sft"
+    method: Literal["sft"] = Field("sft", description="Supervised fine-tuning")
     model: str = Field(min_length=1, description="A model directory, or a registered model: name, name@v1, name@champion")
     dataset: DatasetChoice
-    lora: LoraChoice = Field(default_factory=LoraChoice)
+    lora: LoraChoice = Field(default_factory=LoraChoice, description="The adapter")
     optim: OptimizerChoice = Field(default_factory=OptimizerChoice)
     epochs: float = Field(1.0, gt=0, description="Passes over the rows; ignored when max_steps is set")
     max_steps: int | None = Field(None, gt=0, description="Optimizer steps; unset follows epochs")
@@ -60,17 +60,19 @@ class TrainSpec(RunSpec):
     packing: bool | Literal["auto"] = Field("auto", description="Pack rows: auto packs on a GPU, groups by length on CPU")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the GPU has it, else float32")
     gradient_checkpointing: bool | Literal["auto"] = Field("auto", description="auto: off on CPU, on where memory forces it")
-    assistant_only: bool = Field(True, description="Learn from the assistant's tokens alone")
+    assistant_only: bool = Field(True, description="Learn from the assistant's tokens alone; off learns from every token")
     evaluate_every: int | None = Field(None, gt=0, description="Steps between evaluations; unset: before and after only")
     checkpoint_every: int | None = Field(None, gt=0, description="Steps between checkpoints; unset: at the end and when asked")
     keep_checkpoints: int = Field(2, ge=1, description="Newest complete checkpoints kept")
     sample_every: int | None = Field(None, gt=0, description="Steps between sample generations; unset: before and after only")
     sample_prompts: list[str] = Field(default_factory=list, max_length=16, description="Fixed prompts; empty takes them from held-out rows")
-    sample_tokens: int = Field(48, ge=1, le=2048)
+    sample_tokens: int = Field(48, ge=1, le=2048, description="Tokens generated for each sample prompt")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; unset uses the cores this run holds")
-    seed: int = Field(0, ge=0, lt=2**32)
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split, the order, the adapter and dropout")
     output: str = Field("", description="Registered name of the resulting model; empty takes the run's name")
-    on_lost: Literal["stay", "requeue"] = "requeue"
+    on_lost: Literal["stay", "requeue"] = Field(
+        "requeue", description="After a reboot or a lost process: stay `lost`, or requeue from the last complete checkpoint"
+    )
     limits: Limits = Field(default_factory=lambda: Limits(hang_seconds=1800.0))
 
     @model_validator(mode="after")
