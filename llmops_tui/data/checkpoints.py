@@ -1,0 +1,79 @@
+"""Checkpoints of a run: which are whole, which is the newest, which go. Standard library only.
+
+`checkpoints/checkpoint-40/complete.json` is written last, after an fsync of everything beside it, and lists each file
+with its size. A directory without it, or with a file of another size, is a half-written checkpoint: never resumed from.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from llmops_tui.data.durable import read_json, sync_directory, write_json
+from llmops_tui.data.rundir import RunDir
+from llmops_tui.specs.answers import Checkpoint
+
+MARKER = "complete.json"
+
+
+def mark_complete(directory: Path, step: int) -> Checkpoint:
+    """Make everything in `directory` durable, then say so in its marker. Raises OSError (full disk): then it is unmarked."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != MARKER)
+    for path in files:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    for folder in [directory, *sorted({path.parent for path in files} - {directory})]:
+        sync_directory(folder)
+    sync_directory(directory.parent)
+    sizes = {str(path.relative_to(directory)): path.stat().st_size for path in files}
+    now = time.time()
+    write_json(directory / MARKER, {"step": step, "t": now, "files": sizes})
+    return Checkpoint(step=step, path=str(directory), bytes=sum(sizes.values()), t=now)
+
+
+def complete_checkpoints(run: RunDir) -> list[Checkpoint]:
+    """Every whole checkpoint, lowest step first; `path` is absolute where the run's is."""
+    found = (_read(directory) for directory in _directories(run))
+    return sorted((checkpoint for checkpoint in found if checkpoint is not None), key=lambda checkpoint: checkpoint["step"])
+
+
+def newest_complete(run: RunDir) -> Path | None:
+    """The directory to resume from, or None where no whole checkpoint exists."""
+    checkpoints = complete_checkpoints(run)
+    return Path(checkpoints[-1]["path"]) if checkpoints else None
+
+
+def prune(run: RunDir, keep: int) -> list[Path]:
+    """Remove all but the newest `keep` whole checkpoints, and half-written ones; returns what went.
+
+    Only for the job that writes the checkpoints, between two of them: a directory being written looks half-written.
+    """
+    kept = {checkpoint["path"] for checkpoint in complete_checkpoints(run)[-keep:]}
+    removed = [directory for directory in _directories(run) if str(directory) not in kept]
+    for directory in removed:
+        # The marker first: a kill in the middle must not leave a directory that claims to be whole.
+        (directory / MARKER).unlink(missing_ok=True)
+        shutil.rmtree(directory, ignore_errors=True)
+    return removed
+
+
+def _directories(run: RunDir) -> list[Path]:
+    try:
+        return sorted(entry for entry in run.checkpoints.iterdir() if entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _read(directory: Path) -> Checkpoint | None:
+    try:
+        marker: Any = read_json(directory / MARKER)
+        sizes: dict[str, int] = marker["files"]
+        whole = all((directory / name).stat().st_size == size for name, size in sizes.items())
+        if not whole:
+            return None
+        return Checkpoint(step=int(marker["step"]), path=str(directory), bytes=sum(sizes.values()), t=float(marker["t"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no marker, or not one of ours: the directory is not whole
