@@ -35,6 +35,10 @@ class AmdProbe:
             raise DriverMissingError("no AMD GPU is in /sys/class/drm")
         return [AmdDevice(device, index, self._root / "class/kfd/kfd") for index, device in enumerate(found)]
 
+    def versions(self) -> dict[str, str]:
+        version = _text(self._root / "module/amdgpu/version") or _text(self._root / "module/amdgpu/srcversion")
+        return {"amdgpu": version} if version else {}
+
     def close(self) -> None:
         """Nothing is held."""
 

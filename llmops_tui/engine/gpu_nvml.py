@@ -57,6 +57,19 @@ class NvmlProbe:
         self._register_events(devices)
         return devices
 
+    def versions(self) -> dict[str, str]:
+        """Driver version and the newest CUDA it can run."""
+        nvml = self._nvml
+        found: dict[str, str] = {}
+        if nvml is None:
+            return found
+        try:
+            found["nvidia"] = nvml.nvmlSystemGetDriverVersion()
+            cuda = nvml.nvmlSystemGetCudaDriverVersion_v2()
+        except nvml.NVMLError:
+            return found
+        return found | {"cuda": f"{cuda // 1000}.{cuda % 1000 // 10}"}
+
     def close(self) -> None:
         """Free the event set and shut NVML down."""
         nvml = self._nvml

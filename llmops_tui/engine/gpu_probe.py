@@ -70,6 +70,9 @@ class Probe(Protocol):
     def open(self) -> Sequence[Device]:
         """Start the driver and list its GPUs. Raises DriverMissingError or DriverFailedError."""
 
+    def versions(self) -> dict[str, str]:
+        """Versions of the driver and what comes with it, for the capsule; after `open`."""
+
     def close(self) -> None:
         """Let the driver go. Never called while a reading hangs."""
 

@@ -57,6 +57,7 @@ class GpuMonitor:
         self._events: deque[dict[str, Any]] = deque(maxlen=1000)
         self._warnings: dict[str, str] = {}
         self._opening_since = 0.0
+        self._versions: dict[str, str] = {}
 
     @property
     def ready(self) -> bool:
@@ -73,6 +74,11 @@ class GpuMonitor:
         if not self._discovered.is_set() and self._opening_stalled():
             found.append(f"the GPU driver has not answered for {self._settings.gpus.call_timeout_seconds:g} s at start; see dmesg")
         return found
+
+    @property
+    def driver(self) -> dict[str, str]:
+        """Versions of the driver, for the capsule; empty until it was opened, or without GPUs."""
+        return dict(self._versions)
 
     def start(self) -> None:
         """Begin to sample in daemon threads."""
@@ -140,6 +146,7 @@ class GpuMonitor:
             self._warnings[probe] = text
 
     def _watch(self, probe: Probe, devices: Sequence[Device]) -> None:
+        self._versions = probe.versions()
         self._gpus = [
             _WatchedGpu(device, self._settings, ProcessDirectory(self._runs_of_pid, self._home), self._events.append)
             for device in sorted(devices, key=lambda device: device.index)
