@@ -215,3 +215,52 @@ class DatasetInfo(TypedDict):
     licence: str
     source: str
     created_at: float | None
+
+
+class RunPage(TypedDict):
+    """`GET /v1/runs`: one page, and how many runs match in all."""
+
+    runs: list[RunSummary]
+    total: int
+
+
+class Submission(TypedDict):
+    """`POST /v1/runs`. A dry run has an empty id and no summary: it was checked, not queued."""
+
+    id: str
+    summary: RunSummary | None
+    spec: dict[str, Any]
+    prepared: dict[str, Any]
+    warnings: list[str]
+
+
+class SeriesAnswer(TypedDict):
+    """`GET /v1/runs/{id}/series`."""
+
+    series: list[Series]
+
+
+class RunEvents(TypedDict):
+    """`GET /v1/runs/{id}/events`: what the job told besides metrics, oldest first; `seq` orders and pages them."""
+
+    events: list[dict[str, Any]]
+
+
+class EngineEvents(TypedDict):
+    """`GET /v1/events/list`: oldest first."""
+
+    epoch: str
+    events: list[EngineEvent]
+
+
+class HostHistory(TypedDict):
+    """`GET /v1/host/history`: one time axis, and a value or None a series name (`host/cpu`, `gpu/0/utilisation`)."""
+
+    t: list[float]
+    series: dict[str, list[float | None]]
+
+
+class Done(TypedDict):
+    """What a request without a richer answer did, in one line."""
+
+    done: str

@@ -1,0 +1,382 @@
+"""The only door to the engine: typed calls and event streams over its socket. Standard library only, thread-safe.
+
+Every method raises an error of `llmops_tui.errors`: the engine's own, or EngineUnavailableError when none answers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+
+from llmops_tui.client_streams import AsyncStream, ConnectionWatcher, EngineStream, RunEvent, RunStream
+from llmops_tui.client_transport import Query, Transport, segment
+from llmops_tui.errors import EngineUnavailableError
+from llmops_tui.paths import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from llmops_tui.specs.answers import (
+        DatasetInfo,
+        Done,
+        EngineEvent,
+        EngineEvents,
+        EngineInfo,
+        GpuSample,
+        HostHistory,
+        ModelInfo,
+        RunDetail,
+        RunEvents,
+        RunPage,
+        RunSummary,
+        Series,
+        SqlAnswer,
+        Status,
+        Submission,
+    )
+
+_SLOW_SECONDS = 3600.0  # a data set is read row by row, a model hashed, a database copied
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class LogChunk(NamedTuple):
+    """A part of a run's output. `offset` is where it begins, `next_offset` where to go on, `size` the file's length.
+
+    `first_kept` is the first byte after the hole that rotation left (bytes between the first MiB and it are gone), 0 without one.
+    """
+
+    data: bytes
+    offset: int
+    next_offset: int
+    size: int
+    first_kept: int
+
+
+class Client:
+    """Calls that wait for their answer. One object serves many threads: each call has a connection of its own."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self._transport = Transport(home)
+
+    def ensure_engine(self, wait_seconds: float = 30.0) -> EngineInfo:
+        """The running engine; one is started where there is none. Raises what kept it from starting."""
+        try:
+            return self.engine(timeout=wait_seconds)
+        except EngineUnavailableError:
+            from llmops_tui.engine_start import start_engine
+
+            start_engine(self.home, wait_seconds, self.answers)
+            return self.engine(timeout=wait_seconds)
+
+    def answers(self) -> bool:
+        """Whether an engine answers, without starting one."""
+        try:
+            self.engine(timeout=2.0)
+        except EngineUnavailableError:
+            return False
+        return True
+
+    def engine(self, timeout: float = 30.0) -> EngineInfo:
+        """The daemon itself."""
+        info: EngineInfo = self._json("GET", "/v1/engine", timeout=timeout)
+        return info
+
+    def stop_engine(self) -> Done:
+        """Stop the engine; jobs go on and the next engine adopts them."""
+        return self._done("POST", "/v1/engine/stop")
+
+    def status(self) -> Status:
+        """Everything the first screen needs."""
+        status: Status = self._json("GET", "/v1/status")
+        return status
+
+    def settings(self) -> dict[str, Any]:
+        """The settings in force, defaults included."""
+        settings: dict[str, Any] = self._json("GET", "/v1/settings")
+        return settings
+
+    def gpus(self) -> list[GpuSample]:
+        """Every GPU's newest sample; empty on a box without one."""
+        gpus: list[GpuSample] = self._json("GET", "/v1/gpus")
+        return gpus
+
+    def host_history(self, seconds: float = 600.0) -> HostHistory:
+        """The box and its GPUs over the last `seconds`."""
+        history: HostHistory = self._json("GET", "/v1/host/history", [("seconds", f"{seconds:g}")])
+        return history
+
+    def runs(self, state: str | None = None, kind: str | None = None, limit: int = 100, offset: int = 0) -> RunPage:
+        """Runs, newest first; `state` may be several, separated by commas."""
+        query = [("limit", str(limit)), ("offset", str(offset))]
+        query += [(name, value) for name, value in (("state", state), ("kind", kind)) if value]
+        page: RunPage = self._json("GET", "/v1/runs", query)
+        return page
+
+    def run(self, run_id: str) -> RunDetail:
+        """One run with its spec, journal, checkpoints and metric names."""
+        detail: RunDetail = self._json("GET", f"/v1/runs/{segment(run_id)}")
+        return detail
+
+    def submit(self, spec: Mapping[str, Any], cwd: str | None = None, dry_run: bool = False) -> Submission:
+        """Check a spec (its data row by row) and queue it; relative paths in it are meant from `cwd`, by default ours."""
+        body = {"spec": dict(spec), "cwd": os.getcwd() if cwd is None else cwd, "dry_run": dry_run}
+        submission: Submission = self._json("POST", "/v1/runs", body=body, timeout=_SLOW_SECONDS)
+        return submission
+
+    def stop_run(self, run_id: str, mode: str = "now") -> RunSummary:
+        """End a run: "now" (TERM, grace, KILL) or "checkpoint" (the job saves first and ends by itself)."""
+        return self._run_request(run_id, "stop", {"mode": mode})
+
+    def retry(self, run_id: str) -> RunSummary:
+        """Queue an ended run again, from its newest complete checkpoint."""
+        return self._run_request(run_id, "retry")
+
+    def checkpoint(self, run_id: str) -> RunSummary:
+        """Ask a running job to save a checkpoint now."""
+        return self._run_request(run_id, "checkpoint")
+
+    def set_priority(self, run_id: str, priority: int) -> RunSummary:
+        """Change a waiting run's priority; higher starts first."""
+        return self._run_request(run_id, "priority", {"priority": priority})
+
+    def move(self, run_id: str, position: int) -> RunSummary:
+        """Put a waiting run at a place in the queue, 0 being the front."""
+        return self._run_request(run_id, "move", {"position": position})
+
+    def remove(self, run_id: str) -> Done:
+        """Delete an ended run and everything it wrote into its directory."""
+        return self._done("DELETE", f"/v1/runs/{segment(run_id)}")
+
+    def series(
+        self, run_id: str, metrics: Sequence[str], points: int = 1000, step_first: int | None = None, step_last: int | None = None
+    ) -> list[Series]:
+        """Curves in at most `points` buckets each, over the steps asked for."""
+        query: Query = [("metric", metric) for metric in metrics]
+        query.append(("points", str(points)))
+        query += [(name, str(step)) for name, step in (("step_first", step_first), ("step_last", step_last)) if step is not None]
+        series: list[Series] = self._json("GET", f"/v1/runs/{segment(run_id)}/series", query)["series"]
+        return series
+
+    def run_events(self, run_id: str, after: int = 0, types: Sequence[str] = (), limit: int = 1000) -> list[dict[str, Any]]:
+        """What the job told besides metrics, oldest first, after sequence number `after`."""
+        query = [("after", str(after)), ("limit", str(limit)), *(("type", name) for name in types)]
+        answer: RunEvents = self._json("GET", f"/v1/runs/{segment(run_id)}/events", query)
+        return answer["events"]
+
+    def log(self, run_id: str, offset: int = 0, limit: int = 65536) -> LogChunk:
+        """A part of the run's output; a negative offset counts from the end."""
+        query = [("offset", str(offset)), ("limit", str(limit))]
+        answer = self._transport.call("GET", f"/v1/runs/{segment(run_id)}/log", query)
+        start, following, size, kept = (int(answer.headers[name]) for name in ("x-offset", "x-next-offset", "x-size", "x-first-kept"))
+        return LogChunk(answer.body, start, following, size, kept)
+
+    def stream_run(
+        self, run_id: str, offset: int = 0, on_connection: ConnectionWatcher | None = None, give_up_seconds: float | None = None
+    ) -> RunStream:
+        """Iterate over everything the run told from `offset` on and what it will tell, over restarts of the engine."""
+        return RunStream(self._transport, f"/v1/runs/{segment(run_id)}/stream", offset, on_connection, give_up_seconds)
+
+    def stream_events(
+        self, after: int | None = None, on_connection: ConnectionWatcher | None = None, give_up_seconds: float | None = None
+    ) -> EngineStream:
+        """Iterate over the engine's events after `after` (None: from now on), over restarts of the engine."""
+        return EngineStream(self._transport, after, on_connection, give_up_seconds)
+
+    def events(self, after: int = 0, limit: int = 1000) -> EngineEvents:
+        """The engine's events after a sequence number, oldest first."""
+        events: EngineEvents = self._json("GET", "/v1/events/list", [("after", str(after)), ("limit", str(limit))])
+        return events
+
+    def sql(self, query: str, limit: int = 1000) -> SqlAnswer:
+        """Run a reading statement on the engine's database."""
+        answer: SqlAnswer = self._json("POST", "/v1/sql", body={"query": query, "limit": limit}, timeout=120.0)
+        return answer
+
+    def models(self) -> list[ModelInfo]:
+        """Registered model versions and models found on disk."""
+        models: list[ModelInfo] = self._json("GET", "/v1/models", timeout=120.0)
+        return models
+
+    def model(self, reference: str) -> ModelInfo:
+        """One model by name, `name@v2`, `name@alias` or path."""
+        model: ModelInfo = self._json("GET", f"/v1/models/{segment(reference)}", timeout=120.0)
+        return model
+
+    def import_model(self, path: str, name: str, licence: str = "", cwd: str | None = None) -> ModelInfo:
+        """Register a model directory where it lies."""
+        body = {"path": path, "name": name, "licence": licence, "cwd": os.getcwd() if cwd is None else cwd}
+        model: ModelInfo = self._json("POST", "/v1/models/import", body=body, timeout=_SLOW_SECONDS)
+        return model
+
+    def datasets(self) -> list[DatasetInfo]:
+        """Registered dataset versions."""
+        datasets: list[DatasetInfo] = self._json("GET", "/v1/datasets")
+        return datasets
+
+    def dataset(self, reference: str) -> DatasetInfo:
+        """One dataset by name, `name@v2` or path."""
+        dataset: DatasetInfo = self._json("GET", f"/v1/datasets/{segment(reference)}", timeout=120.0)
+        return dataset
+
+    def import_dataset(
+        self, path: str, name: str, format: str = "auto", copy: bool = False, licence: str = "", cwd: str | None = None
+    ) -> DatasetInfo:
+        """Check every row of a file and register it as the next version of `name`."""
+        where = os.getcwd() if cwd is None else cwd
+        body = {"path": path, "name": name, "format": format, "copy": copy, "licence": licence, "cwd": where}
+        dataset: DatasetInfo = self._json("POST", "/v1/datasets/import", body=body, timeout=_SLOW_SECONDS)
+        return dataset
+
+    def backup(self, path: str) -> Done:
+        """Copy the database into a new file while the engine works."""
+        return self._done("POST", "/v1/backup", {"path": os.path.abspath(path)}, timeout=_SLOW_SECONDS)
+
+    def _run_request(self, run_id: str, verb: str, body: dict[str, Any] | None = None) -> RunSummary:
+        summary: RunSummary = self._json("POST", f"/v1/runs/{segment(run_id)}/{verb}", body=body)
+        return summary
+
+    def _done(self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 60.0) -> Done:
+        done: Done = self._json(method, path, body=body, timeout=timeout)
+        return done
+
+    def _json(self, method: str, path: str, query: Query | None = None, body: object = None, timeout: float = 30.0) -> Any:
+        return json.loads(self._transport.call(method, path, query, body, timeout).body)
+
+
+class AsyncClient:
+    """The same for an asyncio program: what waits is awaited, streams are iterated with `async for`.
+
+    Calls run in daemon threads of their own, not in the loop's pool: leaving the program never waits for a slow engine.
+    """
+
+    def __init__(self, home: Home) -> None:
+        self.sync = Client(home)
+
+    async def call(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """Run one of `sync`'s methods without blocking the loop."""
+        import asyncio
+
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def settle(value: T | None, error: Exception | None) -> None:
+            if future.done():  # cancelled meanwhile
+                return
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(value)  # type: ignore[arg-type]  # no error: the value is there
+
+        def work() -> None:
+            value, failure = None, None
+            try:
+                value = method(*args, **options)
+            except Exception as error:  # noqa: BLE001  # raised again where it is awaited
+                failure = error
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, value, failure)
+
+        threading.Thread(target=work, name="llmops-call", daemon=True).start()
+        return await future
+
+    def stream_run(self, run_id: str, offset: int = 0, on_connection: ConnectionWatcher | None = None) -> AsyncStream[RunEvent]:
+        """`Client.stream_run` for `async for`; `on_connection` is called in the reading thread."""
+        return AsyncStream(self.sync.stream_run(run_id, offset, on_connection))
+
+    def stream_events(self, after: int | None = None, on_connection: ConnectionWatcher | None = None) -> AsyncStream[EngineEvent]:
+        """`Client.stream_events` for `async for`; `on_connection` is called in the reading thread."""
+        return AsyncStream(self.sync.stream_events(after, on_connection))
+
+    async def ensure_engine(self, wait_seconds: float = 30.0) -> EngineInfo:
+        return await self.call(self.sync.ensure_engine, wait_seconds)
+
+    async def engine(self, timeout: float = 30.0) -> EngineInfo:
+        return await self.call(self.sync.engine, timeout)
+
+    async def stop_engine(self) -> Done:
+        return await self.call(self.sync.stop_engine)
+
+    async def status(self) -> Status:
+        return await self.call(self.sync.status)
+
+    async def settings(self) -> dict[str, Any]:
+        return await self.call(self.sync.settings)
+
+    async def gpus(self) -> list[GpuSample]:
+        return await self.call(self.sync.gpus)
+
+    async def host_history(self, seconds: float = 600.0) -> HostHistory:
+        return await self.call(self.sync.host_history, seconds)
+
+    async def runs(self, state: str | None = None, kind: str | None = None, limit: int = 100, offset: int = 0) -> RunPage:
+        return await self.call(self.sync.runs, state, kind, limit, offset)
+
+    async def run(self, run_id: str) -> RunDetail:
+        return await self.call(self.sync.run, run_id)
+
+    async def submit(self, spec: Mapping[str, Any], cwd: str | None = None, dry_run: bool = False) -> Submission:
+        return await self.call(self.sync.submit, spec, cwd, dry_run)
+
+    async def stop_run(self, run_id: str, mode: str = "now") -> RunSummary:
+        return await self.call(self.sync.stop_run, run_id, mode)
+
+    async def retry(self, run_id: str) -> RunSummary:
+        return await self.call(self.sync.retry, run_id)
+
+    async def checkpoint(self, run_id: str) -> RunSummary:
+        return await self.call(self.sync.checkpoint, run_id)
+
+    async def set_priority(self, run_id: str, priority: int) -> RunSummary:
+        return await self.call(self.sync.set_priority, run_id, priority)
+
+    async def move(self, run_id: str, position: int) -> RunSummary:
+        return await self.call(self.sync.move, run_id, position)
+
+    async def remove(self, run_id: str) -> Done:
+        return await self.call(self.sync.remove, run_id)
+
+    async def series(
+        self, run_id: str, metrics: Sequence[str], points: int = 1000, step_first: int | None = None, step_last: int | None = None
+    ) -> list[Series]:
+        return await self.call(self.sync.series, run_id, metrics, points, step_first, step_last)
+
+    async def run_events(self, run_id: str, after: int = 0, types: Sequence[str] = (), limit: int = 1000) -> list[dict[str, Any]]:
+        return await self.call(self.sync.run_events, run_id, after, types, limit)
+
+    async def log(self, run_id: str, offset: int = 0, limit: int = 65536) -> LogChunk:
+        return await self.call(self.sync.log, run_id, offset, limit)
+
+    async def events(self, after: int = 0, limit: int = 1000) -> EngineEvents:
+        return await self.call(self.sync.events, after, limit)
+
+    async def sql(self, query: str, limit: int = 1000) -> SqlAnswer:
+        return await self.call(self.sync.sql, query, limit)
+
+    async def models(self) -> list[ModelInfo]:
+        return await self.call(self.sync.models)
+
+    async def model(self, reference: str) -> ModelInfo:
+        return await self.call(self.sync.model, reference)
+
+    async def import_model(self, path: str, name: str, licence: str = "", cwd: str | None = None) -> ModelInfo:
+        return await self.call(self.sync.import_model, path, name, licence, cwd)
+
+    async def datasets(self) -> list[DatasetInfo]:
+        return await self.call(self.sync.datasets)
+
+    async def dataset(self, reference: str) -> DatasetInfo:
+        return await self.call(self.sync.dataset, reference)
+
+    async def import_dataset(
+        self, path: str, name: str, format: str = "auto", copy: bool = False, licence: str = "", cwd: str | None = None
+    ) -> DatasetInfo:
+        return await self.call(self.sync.import_dataset, path, name, format, copy, licence, cwd)
+
+    async def backup(self, path: str) -> Done:
+        return await self.call(self.sync.backup, path)
