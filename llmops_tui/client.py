@@ -296,8 +296,8 @@ class AsyncClient:
     async def ensure_engine(self, wait_seconds: float = 30.0) -> EngineInfo:
         return await self.call(self.sync.ensure_engine, wait_seconds)
 
-    async def engine(self, timeout: float = 30.0) -> EngineInfo:
-        return await self.call(self.sync.engine, timeout)
+    async def engine(self) -> EngineInfo:
+        return await self.call(self.sync.engine)
 
     async def stop_engine(self) -> Done:
         return await self.call(self.sync.stop_engine)
