@@ -1,0 +1,270 @@
+"""How a row becomes a conversation: six row formats, found from the rows themselves. Standard library only.
+
+    detect(rows) -> Detected(format, why)         which format most of the sampled rows have
+    to_messages(row, format) -> Conversation      list of {"role", "content"} that ends with an assistant turn,
+                             or TextRow           {"text": …} for the format "text"
+
+messages           {"messages": [{"role": "user", "content": "…"}, …]}          OpenAI, TRL
+sharegpt           {"conversations": [{"from": "human", "value": "…"}, …]}      ShareGPT, LLaMA-Factory
+alpaca             {"instruction", "input"?, "output"}                          Alpaca; Dolly's context and response too
+prompt_completion  {"prompt", "completion"}                                     text or lists of messages (TRL)
+question_answer    {"question", "answer", "passage"?, "options"?}               Fiqa, BoolQ, SQuAD and their kin
+text               {"text"}                                                     learnt whole, no roles
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from llmops_tui.data.rows import Row, RowError
+from llmops_tui.errors import UsageError
+
+Format = Literal["messages", "alpaca", "sharegpt", "prompt_completion", "question_answer", "text"]
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+class Message(TypedDict):
+    """One turn."""
+
+    role: Role
+    content: str
+
+
+class TextRow(TypedDict):
+    """A row without roles."""
+
+    text: str
+
+
+Conversation = list[Message]
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The format of a dataset and the reason shown to the user."""
+
+    format: Format
+    why: str
+
+
+_TURN_LISTS = ("messages", "conversations", "conversation")
+_QUESTIONS = ("question", "Question", "query")
+_ANSWERS = ("answer", "Answer", "answers")
+_CONTEXTS = ("passage", "context")
+_OUTPUTS = ("output", "response")
+_COMPLETIONS = ("completion", "response")
+_ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+_SHAREGPT_ROLES: dict[str, Role] = {
+    **_ROLES, "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant", "observation": "tool",
+}  # fmt: skip
+_FOLLOWS: dict[Role, tuple[str, ...]] = {
+    "system": ("",),
+    "user": ("", "system", "assistant"),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
+_SIGNS: dict[Format, str] = {
+    "messages": "a list `messages` of turns with `role` and `content`",
+    "sharegpt": "a list `conversations` of turns with `from` and `value`",
+    "alpaca": "`instruction` and `output`",
+    "prompt_completion": "`prompt` and `completion`",
+    "question_answer": "`question` and `answer`",
+    "text": "`text`",
+}
+
+
+class _BadRowError(Exception):
+    """Why a row cannot be used; the caller adds the row's number."""
+
+
+def detect(rows: Iterable[Row]) -> Detected:
+    """The format most rows of a sample have. Raises UsageError naming the keys found when none fits."""
+    counts: dict[Format, int] = dict.fromkeys(_SIGNS, 0)
+    keys: dict[str, None] = {}
+    total = 0
+    for row in rows:
+        total += 1
+        keys.update(dict.fromkeys(row))
+        if found := _format_of(row):
+            counts[found] += 1
+    best = max(counts, key=lambda name: counts[name])
+    if not counts[best]:
+        names = ", ".join(list(keys)[:12]) or "none"
+        if {"chosen", "rejected"} <= keys.keys():
+            raise UsageError(
+                "the rows are preference pairs (`chosen`, `rejected`), which `sft` cannot learn from", "use rows with one answer"
+            )
+        raise UsageError(
+            f"no row format fits; keys found: {names}", f"set dataset.format, or rename the keys: {'; '.join(_SIGNS.values())}"
+        )
+    share = f"all {total}" if counts[best] == total else f"{counts[best]} of {total}"
+    return Detected(best, f"{share} sampled rows have {_SIGNS[best]}")
+
+
+def to_messages(row: Row, row_format: str, row_number: int = 0) -> Conversation | TextRow:
+    """The row as a checked conversation, or as a TextRow for the format `text`.
+
+    Raises RowError with `row_number` and the reason: a missing key, an unknown role, an empty or non-text content, turns out
+    of order, or no assistant turn at the end.
+    """
+    try:
+        if row_format == "text":
+            return TextRow(text=_text(row.get("text"), "`text`", "text" in row))
+        if row_format in ("messages", "sharegpt"):
+            messages = _turns(row, row_format == "sharegpt")
+        elif row_format == "alpaca":
+            messages = _pair(row, _alpaca_user(row), _OUTPUTS)
+        elif row_format == "prompt_completion":
+            messages = _prompt_completion(row)
+        elif row_format == "question_answer":
+            messages = _pair(row, _question(row), _ANSWERS)
+        else:
+            raise UsageError(f"unknown row format {row_format!r}", f"use one of: {', '.join(_SIGNS)}")
+    except _BadRowError as error:
+        raise RowError(row_number, str(error)) from None
+    return messages
+
+
+def _format_of(row: Row) -> Format | None:
+    for key in _TURN_LISTS:
+        turns = row.get(key)
+        if isinstance(turns, list) and turns and isinstance(turns[0], Mapping):
+            if "from" in turns[0]:
+                return "sharegpt"
+            if "role" in turns[0]:
+                return "messages"
+    if "instruction" in row and _first(row, _OUTPUTS):
+        return "alpaca"
+    if "prompt" in row and _first(row, _COMPLETIONS):
+        return "prompt_completion"
+    if _first(row, _QUESTIONS) and _first(row, _ANSWERS):
+        return "question_answer"
+    return "text" if "text" in row else None
+
+
+def _first(row: Row, names: tuple[str, ...]) -> str | None:
+    for name in names:
+        if name in row:
+            return name
+    return None
+
+
+def _text(value: object, what: str, present: bool = True) -> str:
+    """A text with something in it, that can be written as UTF-8."""
+    if not isinstance(value, str):
+        if not present:
+            raise _BadRowError(f"{what} is missing")
+        raise _BadRowError(f"{what} is {'null' if value is None else type(value).__name__}, not text")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise _BadRowError(f"{what} holds half a surrogate pair at character {error.start + 1}, which is no text") from None
+    if not value or value.isspace():
+        raise _BadRowError(f"{what} is empty")
+    return value
+
+
+def _pair(row: Row, user: str, answer_keys: tuple[str, ...]) -> Conversation:
+    key = _first(row, answer_keys)
+    answer = Message(role="assistant", content=_text(_answer(row.get(key or "")), f"`{key or answer_keys[0]}`", key is not None))
+    return [*_system(row), Message(role="user", content=user), answer]
+
+
+def _system(row: Row) -> Conversation:
+    value = row.get("system")
+    return [Message(role="system", content=_text(value, "`system`"))] if isinstance(value, str) and value.strip() else []
+
+
+def _answer(value: object) -> object:
+    """Several accepted answers: the first is learnt. SQuAD keeps them under `text`; BoolQ's are true or false."""
+    if isinstance(value, Mapping) and "text" in value:
+        value = value["text"]
+    if isinstance(value, list) and value:
+        value = value[0]
+    return str(value) if isinstance(value, bool | int | float) else value
+
+
+def _alpaca_user(row: Row) -> str:
+    instruction = _text(row.get("instruction"), "`instruction`", "instruction" in row)
+    extra = row.get("input") or row.get("context")
+    return f"{instruction}\n\n{_text(extra, '`input`')}" if extra else instruction
+
+
+def _question(row: Row) -> str:
+    key = _first(row, _QUESTIONS)
+    question = _text(row.get(key or ""), f"`{key or 'question'}`", key is not None)
+    context = _first(row, _CONTEXTS)
+    parts = [_text(row[context], f"`{context}`")] if context and row[context] else []
+    parts.append(question)
+    if options := row.get("options"):
+        parts.append(_text(options, "`options`").strip())
+    return "\n\n".join(parts)
+
+
+def _prompt_completion(row: Row) -> Conversation:
+    key = _first(row, _COMPLETIONS) or "completion"
+    prompt, completion = row.get("prompt"), row.get(key)
+    if isinstance(prompt, list) and isinstance(completion, list):
+        return _check([*prompt, *completion], _ROLES, "role", "content")
+    user = Message(role="user", content=_text(prompt, "`prompt`", "prompt" in row))
+    return [*_system(row), user, Message(role="assistant", content=_text(completion, f"`{key}`", key in row))]
+
+
+def _turns(row: Row, sharegpt: bool) -> Conversation:
+    names = _TURN_LISTS[1:] if sharegpt else _TURN_LISTS
+    key = _first(row, names)
+    if key is None:
+        raise _BadRowError(f"`{names[0]}` is missing")
+    turns = row[key]
+    if not isinstance(turns, list):
+        raise _BadRowError(f"`{key}` is {'null' if turns is None else type(turns).__name__}, not a list of turns")
+    if sharegpt:
+        messages = _check(turns, _SHAREGPT_ROLES, "from", "value")
+        return messages if messages[0]["role"] == "system" else [*_system(row), *messages]
+    return _check(turns, _ROLES, "role", "content")
+
+
+def _check(turns: list[object], roles: dict[str, Role], role_key: str, content_key: str) -> Conversation:
+    """Each turn has a known role and text, and user and assistant take turns; an empty system turn is left out."""
+    messages: Conversation = []
+    previous = ""
+    for number, turn in enumerate(turns, 1):
+        if not isinstance(turn, Mapping):
+            raise _BadRowError(f"turn {number} is not an object")
+        named = turn.get(role_key)
+        role = roles.get(named) if isinstance(named, str) else None
+        if role is None:
+            raise _BadRowError(f"turn {number} has the unknown {role_key} {named!r}; use one of: {', '.join(roles)}")
+        if turn.get("tool_calls"):
+            raise _BadRowError(f"turn {number} calls tools, which this version cannot learn")
+        if previous not in _FOLLOWS[role]:
+            raise _BadRowError(f"turn {number} ({role}) cannot follow {_described(previous)}")
+        previous = role
+        content = _joined(turn.get(content_key), number)
+        if role in ("system", "tool") and content == "":
+            if role == "tool":
+                messages.append(Message(role=role, content=""))
+            continue
+        messages.append(Message(role=role, content=_text(content, f"turn {number} ({role}): `{content_key}`", content_key in turn)))
+    if previous != "assistant":
+        raise _BadRowError(f"the last turn is {previous}, not assistant" if previous else "there are no turns")
+    return messages
+
+
+def _described(previous: str) -> str:
+    return f"a {previous} turn" if previous and previous != "assistant" else "an assistant turn" if previous else "nothing: begin with user"
+
+
+def _joined(content: object, number: int) -> object:
+    """OpenAI's list of parts as one text; a part that is no text is refused."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
+            raise _BadRowError(f"turn {number} holds a part that is no text")
+        texts.append(part["text"])
+    return "".join(texts)

@@ -1,0 +1,228 @@
+"""Rows of a dataset file, one at a time, each with the number an editor or a spreadsheet shows for it.
+
+`read_rows(path)` reads JSON lines (`.jsonl`, `.ndjson`), a JSON array (`.json`), `.csv`, `.tsv` and `.parquet`, all but the
+last also with `.gz` behind. JSON lines, CSV and Parquet stream in constant memory; an array is loaded whole. A `.json`
+file that begins with an object is read as JSON lines, as such files often are. Standard library only, but for Parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import IO, cast
+
+from llmops_tui.errors import NotFoundError, UsageError
+
+Row = dict[str, object]
+
+# A longer line is no row but a file of another kind, and would be read into memory whole.
+LONGEST_ROW_BYTES = 64 << 20
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+
+_BOM = b"\xef\xbb\xbf"
+
+
+class RowError(UsageError):
+    """One bad row: its number and why it cannot be used."""
+
+    def __init__(self, row_number: int, reason: str) -> None:
+        super().__init__(f"row {row_number}: {reason}", fields=[{"field": f"row {row_number}", "message": reason}])
+        self.row_number = row_number
+        self.reason = reason
+
+
+def read_rows(path: Path, limit: int | None = None, on_error: Callable[[RowError], None] | None = None) -> Iterator[tuple[int, Row]]:
+    """Yield `(row_number, row)`, at most `limit` of them; blank lines count as lines but are no rows.
+
+    The first bad row raises RowError; with `on_error` it is handed over instead and reading goes on where the file allows it.
+    Raises NotFoundError for a missing file, UsageError for one that cannot be read as a dataset at all.
+    """
+    found = _readers(path, on_error or _raise)
+    return found if limit is None else islice(found, limit)
+
+
+def file_kind(path: Path) -> str:
+    """The suffix that says how the file is read, without `.gz`. Raises UsageError for one we do not read."""
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    if not suffixes or suffixes[-1] not in SUFFIXES or (suffixes[-1] == ".parquet" and path.suffix.lower() == ".gz"):
+        raise UsageError(f"{path}: not a dataset file this version reads", f"use one of: {' '.join(SUFFIXES)} (text ones also with .gz)")
+    return suffixes[-1]
+
+
+def _raise(error: RowError) -> None:
+    raise error
+
+
+def _readers(path: Path, bad: Callable[[RowError], None]) -> Iterator[tuple[int, Row]]:
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory, not a dataset file", f"name a file: {' '.join(SUFFIXES)}")
+    kind = file_kind(path)
+    if kind == ".parquet":
+        yield from _parquet(path)
+        return
+    number = 0
+    try:
+        with _open(path) as file:
+            if kind in (".csv", ".tsv"):
+                rows = _table(path, file, "\t" if kind == ".tsv" else ",", bad)
+            elif kind == ".json" and _begins_with_bracket(file):
+                rows = _array(file, bad)
+            else:
+                rows = _lines(file, bad)
+            for number, row in rows:
+                yield number, row
+    except EOFError:
+        bad(RowError(number + 1, "the gzip stream ends early: the file is truncated"))
+    except (gzip.BadGzipFile, zlib.error) as error:
+        bad(RowError(number + 1, f"not a whole gzip stream: {error}"))
+
+
+def _open(path: Path) -> IO[bytes]:
+    try:
+        return cast(IO[bytes], gzip.open(path, "rb")) if path.suffix.lower() == ".gz" else open(path, "rb")
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: no such file", "check the path; it is read relative to where the command was given") from None
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", "check the file's permissions") from None
+
+
+def _begins_with_bracket(file: IO[bytes]) -> bool:
+    head = file.read(4096).removeprefix(_BOM).lstrip()
+    file.seek(0)
+    return head.startswith(b"[")
+
+
+def _lines(file: IO[bytes], bad: Callable[[RowError], None]) -> Iterator[tuple[int, Row]]:
+    offset = 0
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_ROW_BYTES), b""), 1):
+        start, offset = offset, offset + len(line)
+        if number == 1 and line.startswith(_BOM):
+            start, line = len(_BOM), line[len(_BOM) :]
+        if len(line) >= LONGEST_ROW_BYTES and not line.endswith(b"\n"):
+            bad(RowError(number, f"longer than {LONGEST_ROW_BYTES >> 20} MiB: not JSON lines"))
+            return
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            bad(RowError(number, _why_no_json(error, start) + (_document_hint(line) if number == 1 else "")))
+            continue
+        if isinstance(row, dict):
+            yield number, row
+        else:
+            bad(RowError(number, f"not a JSON object but {_json_type(row)}"))
+
+
+def _array(file: IO[bytes], bad: Callable[[RowError], None]) -> Iterator[tuple[int, Row]]:
+    content = file.read()
+    try:
+        values = json.loads(content.removeprefix(_BOM).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        # No row can be told apart in a broken document: the line is what an editor finds.
+        number = error.lineno if isinstance(error, json.JSONDecodeError) else content[: getattr(error, "start", 0)].count(b"\n") + 1
+        bad(RowError(number, _why_no_json(error, 0)))
+        return
+    for number, value in enumerate(values, 1):
+        if isinstance(value, dict):
+            yield number, value
+        else:
+            bad(RowError(number, f"not a JSON object but {_json_type(value)}"))
+
+
+def _why_no_json(error: Exception, offset: int) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return f"not valid UTF-8: byte 0x{error.object[error.start]:02x} at offset {offset + error.start} of the file"
+    if isinstance(error, json.JSONDecodeError):
+        return f"invalid JSON at column {error.colno}: {error.msg}"
+    if isinstance(error, RecursionError):
+        return "invalid JSON: nested too deeply"
+    return f"invalid JSON: {error}"
+
+
+def _document_hint(line: bytes) -> str:
+    if line.strip() in (b"[", b"{"):
+        return " (this is one JSON document over many lines: an array of objects is read from a .json file)"
+    return ""
+
+
+def _json_type(value: object) -> str:
+    if value is None:
+        return "null"
+    names: dict[type, str] = {list: "an array", str: "a string", bool: "true or false", int: "a number", float: "a number"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _table(path: Path, file: IO[bytes], delimiter: str, bad: Callable[[RowError], None]) -> Iterator[tuple[int, Row]]:
+    """CSV and TSV; the header is row 1, as a spreadsheet shows it, and a quoted field may span lines."""
+    csv.field_size_limit(LONGEST_ROW_BYTES)
+    # surrogateescape keeps the reader going over a bad byte, so that its row and column can be named.
+    if file.read(len(_BOM)) != _BOM:
+        file.seek(0)
+    text = (line.decode("utf-8", "surrogateescape") for line in file)
+    reader = csv.reader(text, delimiter=delimiter, strict=True)
+    header: list[str] = []
+    number = 0
+    while True:
+        number += 1
+        try:
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            bad(RowError(number, f"broken {'TSV' if delimiter == chr(9) else 'CSV'}: {error}"))
+            return
+        if not values:
+            continue
+        if not header:
+            header = _header(path, values)
+            continue
+        if len(values) != len(header):
+            bad(RowError(number, f"{len(values)} fields where the header names {len(header)}"))
+            continue
+        broken = next((index for index, value in enumerate(values) if not value.isascii() and _has_bad_byte(value)), None)
+        if broken is None:
+            yield number, dict(zip(header, values, strict=True))
+        else:
+            bad(RowError(number, f"not valid UTF-8 in column {header[broken]!r}"))
+
+
+def _header(path: Path, values: list[str]) -> list[str]:
+    header = [value.strip() for value in values]
+    twice = next((name for name in header if header.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"{path}: the header names column {twice!r} twice", "rename one of them")
+    if any(_has_bad_byte(name) for name in header):
+        raise UsageError(f"{path}: the header is not valid UTF-8", "save the file as UTF-8")
+    return header
+
+
+def _has_bad_byte(value: str) -> bool:
+    return any("\udc80" <= character <= "\udcff" for character in value)
+
+
+def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ModuleNotFoundError:
+        raise UsageError(f"{path}: reading Parquet needs pyarrow", "pip install 'llmops-tui[train]', or export the rows as JSONL") from None
+    number = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except FileNotFoundError:
+        raise NotFoundError(f"{path}: no such file", "check the path; it is read relative to where the command was given") from None
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UsageError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}", "write or copy it again") from None
