@@ -52,7 +52,7 @@ class NvmlProbe:
             pynvml.nvmlInit()
             count = pynvml.nvmlDeviceGetCount()
         except pynvml.NVMLError as error:
-            raise DriverFailedError(f"the NVIDIA driver does not start: {error}; nvidia-smi says more") from None
+            raise DriverFailedError(f"the NVIDIA driver does not start: {str(error).rstrip('.')}; nvidia-smi says more") from None
         devices = [NvmlDevice(pynvml, index) for index in range(count)]
         self._register_events(devices)
         return devices
@@ -201,5 +201,5 @@ class NvmlDevice:
             return call(self.handle, *arguments)
         except nvml.NVMLError as error:
             if error.value in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED, nvml.NVML_ERROR_UNINITIALIZED):
-                raise GpuLostError(f"{error}; a reset or a reboot brings it back") from None
+                raise GpuLostError(f"{str(error).rstrip('.')}; a reset or a reboot brings it back") from None
             return None
