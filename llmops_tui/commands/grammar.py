@@ -1,0 +1,259 @@
+"""Every command, option and example of the command line. Help, completions, the man page and docs/cli.md are made from this.
+
+A command names its handler as text ("runs:show" is `llmops_tui.commands.runs.show`), so that building the parser imports none of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from llmops_tui import __version__
+from llmops_tui.commands.parser import Parser
+from llmops_tui.specs.states import JOB_KINDS, STATES
+
+if TYPE_CHECKING:
+    Group = argparse._SubParsersAction[Parser]
+
+EXIT_CODES = """exit codes:
+  0 ok   1 error   2 usage   3 gate failed   4 not found   5 not enough resources (GPU memory, disk)   130 interrupted"""
+
+
+def build_parser() -> Parser:
+    """The whole grammar."""
+    common = _common_options()
+    parser = Parser(
+        prog="llmops-tui",
+        description="An ops console for LLMs in the terminal. Without a command it opens the console.",
+        epilog=_examples(
+            ("llmops-tui demo", "fine-tune a real small model now"),
+            ("llmops-tui run train -f spec.yaml --follow", "start a run and watch it"),
+            ("llmops-tui runs list", "what ran, runs and waits"),
+            ("llmops-tui status --json", "one object for scripts"),
+        )
+        + "\n\n"
+        + EXIT_CODES,
+        parents=[common],
+    )
+    parser.add_argument("--version", action="version", version=f"llmops-tui {__version__}")
+    nouns = parser.add_subparsers(dest="noun", metavar="COMMAND", title="commands", parser_class=Parser)
+    _add_box_commands(nouns, common)
+    _add_run(nouns, common)
+    _add_runs(nouns, common)
+    _add_catalog(nouns, common)
+    _add_shell_commands(nouns, common)
+    return parser
+
+
+def _common_options() -> Parser:
+    # SUPPRESS: an option given before the noun must not be overwritten by the default of the verb's parser.
+    common = Parser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = common.add_argument_group("options of every command")
+    group.add_argument("--home", metavar="DIR", help="state directory (default: $LLMOPS_HOME, else $XDG_STATE_HOME/llmops-tui)")
+    group.add_argument("--json", action="store_true", help="print data as JSON; streams as JSON lines")
+    group.add_argument("--host", metavar="BOX", help="run this command on BOX over ssh")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return common
+
+
+def _examples(*pairs: tuple[str, str]) -> str:
+    width = max(len(command) for command, _ in pairs)
+    return "examples:\n" + "\n".join(f"  {command:<{width}}  # {what}" if what else f"  {command}" for command, what in pairs)
+
+
+def _command(group: Group, common: Parser, name: str, handler: str, summary: str, *examples: tuple[str, str]) -> Parser:
+    parser = group.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=_examples(*examples) if examples else None,
+        parents=[common],
+    )
+    parser.set_defaults(handler=handler, parser=parser)
+    return parser
+
+
+def _noun(group: Group, common: Parser, name: str, summary: str) -> Group:
+    """A noun that needs a verb: leaving the verb out is a usage error that names them."""
+    parser = group.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".", parents=[common])
+    parser.set_defaults(parser=parser)
+    return parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", required=True, parser_class=Parser)
+
+
+def _add_box_commands(nouns: Group, common: Parser) -> None:
+    _command(nouns, common, "status", "status:status", "show the engine, the box, what runs and what waits", ("llmops-tui status --json", ""))
+    _command(nouns, common, "gpus", "gpus:gpus", "show the GPUs, who holds them and whose processes are on them")
+
+    engine = _noun(nouns, common, "engine", "start and stop the daemon that keeps the runs")
+    start = _command(
+        engine, common, "start", "engine:start", "start the engine; nothing happens if it already runs",
+        ("llmops-tui engine start --foreground", "under a process manager of your own"),
+    )  # fmt: skip
+    start.add_argument("--foreground", action="store_true", help="stay in this terminal; the engine's log goes to stderr")
+    _command(engine, common, "stop", "engine:stop", "stop the engine; running jobs go on and are adopted at its next start")
+    _command(engine, common, "status", "engine:status", "say whether the engine runs, without starting it (exit code 1: it does not)")
+    service = _noun(engine, common, "service", "keep the engine running by a systemd user unit")
+    install = _command(
+        service, common, "install", "engine:install_service", "write the systemd user unit and say what linger does"
+    )
+    install.add_argument("--print", dest="print_only", action="store_true", help="print the unit and write nothing")
+
+    doctor = _command(
+        nouns, common, "doctor", "doctor:doctor", "check this box and say how to repair what is wrong",
+        ("llmops-tui doctor", "exit code 1 when a check fails"),
+        ("llmops-tui doctor --rebuild", "make the database again from the run directories"),
+    )  # fmt: skip
+    doctor.add_argument("--rebuild", action="store_true", help="make the database again from the run directories (engine stopped)")
+
+    demo = _command(
+        nouns, common, "demo", "demo:demo", "fine-tune SmolLM2-135M on financial questions and answers, under live view",
+        ("llmops-tui demo", "opens the console on the running job"),
+        ("llmops-tui demo --no-tui --steps 8", "plain progress lines, a shorter run"),
+    )  # fmt: skip
+    demo.add_argument("--no-tui", action="store_true", help="print progress lines even on a terminal")
+    demo.add_argument("--steps", type=positive, default=None, metavar="N", help="optimizer steps of the fine-tune (default: 24)")
+
+
+def _add_run(nouns: Group, common: Parser) -> None:
+    run = _command(
+        nouns, common, "run", "run:run", "submit a run; prints its id",
+        ("llmops-tui run train -f sft.yaml --set optim.learning_rate=1e-4 --follow", ""),
+        ("llmops-tui run train --set model=./smollm2 --set dataset.path=rows.jsonl", ""),
+        ("llmops-tui run evaluate --set model=fiqa@v1 --set dataset.path=fiqa", ""),
+        ("llmops-tui run command --name sweep -- python sweep.py --lr 3e-4", "any program, supervised alike"),
+        ("cat spec.json | llmops-tui run train -f - --dry-run", "check everything, start nothing"),
+    )  # fmt: skip
+    run.usage = "llmops-tui run KIND [-f FILE] [--set KEY=VALUE …] [--name NAME] [--follow] [--dry-run] [-- PROGRAM ARG …]"
+    run.add_argument("kind", metavar="KIND", choices=JOB_KINDS, help=f"{', '.join(JOB_KINDS)}; the keys of each are in docs/specs.md")
+    run.add_argument("-f", "--file", metavar="FILE", help="the spec, YAML or JSON; - reads it from stdin")
+    run.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a key of the spec, over the file's")
+    run.add_argument("--name", metavar="NAME", help="short name in the run id")
+    run.add_argument("--follow", action="store_true", help="watch until it ends; the exit code is the run's")
+    run.add_argument("--dry-run", action="store_true", help="check spec, data, model and disk; start nothing")
+
+
+def _add_runs(nouns: Group, common: Parser) -> None:
+    runs = _noun(nouns, common, "runs", "list, watch and steer runs")
+    listing = _command(
+        runs, common, "list", "runs:list_runs", "list runs, newest first", ("llmops-tui runs list --state running --state queued", "")
+    )
+    listing.add_argument("--state", action="append", choices=STATES, metavar="STATE", help=f"only these: {', '.join(STATES)}")
+    listing.add_argument("--kind", choices=JOB_KINDS, metavar="KIND", help="only this job kind")
+    listing.add_argument("--limit", type=positive, default=50, metavar="N", help="at most this many (default: 50)")
+    listing.add_argument("--offset", type=natural, default=0, metavar="N", help="skip this many (default: 0)")
+
+    _with_run(_command(runs, common, "show", "runs:show", "show a run: state and why, spec, attempts, checkpoints, metrics"))
+
+    logs = _with_run(_command(runs, common, "logs", "runs_data:logs", "print what a run wrote to stdout and stderr"))
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
+    logs.add_argument("--tail", type=natural, default=None, metavar="LINES", help="only the last lines")
+
+    metrics = _with_run(
+        _command(
+            runs, common, "metrics", "runs_data:metrics", "show a run's metrics: the newest values, or curves of the named ones",
+            ("llmops-tui runs metrics train-fiqa-0001", "last value of each"),
+            ("llmops-tui runs metrics train-fiqa-0001 train/loss --points 20", "a curve"),
+        )
+    )  # fmt: skip
+    metrics.add_argument("metric", nargs="*", metavar="METRIC", help="for example train/loss")
+    metrics.add_argument("--points", type=positive, default=40, metavar="N", help="buckets of a curve at most (default: 40)")
+    metrics.add_argument("--from", dest="step_first", type=natural, default=None, metavar="STEP", help="first step")
+    metrics.add_argument("--to", dest="step_last", type=natural, default=None, metavar="STEP", help="last step")
+
+    _with_run(
+        _command(
+            runs, common, "watch", "runs:watch", "follow a run until it ends; the exit code is the run's",
+            ("llmops-tui runs watch train-fiqa-0001 --json", "every event as a JSON line"),
+        )
+    )  # fmt: skip
+    stop = _command(runs, common, "stop", "runs:stop", "stop runs; a training run writes a checkpoint first")
+    stop.add_argument("run", nargs="+", metavar="RUN", help="run ids")
+    stop.add_argument("--now", action="store_true", help="no checkpoint: TERM, grace, KILL")
+    _with_run(_command(runs, common, "retry", "runs:retry", "run an ended run again, from its newest checkpoint"))
+    _with_run(_command(runs, common, "checkpoint", "runs:checkpoint", "write a checkpoint now"))
+    priority = _with_run(_command(runs, common, "priority", "runs:priority", "change a waiting run's priority; higher starts first"))
+    priority.add_argument("priority", type=int, metavar="N", help="-100 to 100")
+    move = _with_run(_command(runs, common, "move", "runs:move", "move a waiting run in the queue"))
+    move.add_argument("position", type=positive, metavar="POSITION", help="1 is next")
+    remove = _command(runs, common, "rm", "runs:remove", "delete ended runs with their directories, logs and checkpoints")
+    remove.add_argument("run", nargs="+", metavar="RUN", help="run ids")
+    remove.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    export = _with_run(
+        _command(
+            runs, common, "export", "runs_data:export", "write every point of a run's metrics as CSV or JSON lines",
+            ("llmops-tui runs export train-fiqa-0001 -o points.csv", ""),
+        )
+    )  # fmt: skip
+    export.add_argument("--format", choices=("csv", "json"), default="csv", metavar="FORMAT", help="csv (default) or json")
+    export.add_argument("--metric", action="append", metavar="METRIC", help="only these")
+    export.add_argument("-o", "--output", metavar="FILE", help="write here instead of stdout")
+
+
+def _add_catalog(nouns: Group, common: Parser) -> None:
+    models = _noun(nouns, common, "models", "registered models, and those found on this disk")
+    _command(models, common, "list", "models:list_models", "list models")
+    _with_reference(_command(models, common, "show", "models:show", "show a model version"))
+    model = _command(models, common, "import", "models:import_model", "register a model directory where it lies")
+    model.add_argument("path", metavar="PATH", help="a directory with config.json and weights, or a GGUF file")
+    model.add_argument("--name", metavar="NAME", help="registered name (default: the directory's)")
+    model.add_argument("--licence", default="", metavar="TEXT", help="licence of the weights, for example Apache-2.0")
+
+    datasets = _noun(nouns, common, "datasets", "registered datasets")
+    _command(datasets, common, "list", "datasets:list_datasets", "list datasets")
+    _with_reference(_command(datasets, common, "show", "datasets:show", "show a dataset version"))
+    dataset = _command(
+        datasets, common, "import", "datasets:import_dataset", "check every row of a file and register it",
+        ("llmops-tui datasets import rows.jsonl --name support", ""),
+    )  # fmt: skip
+    dataset.add_argument("path", metavar="PATH", help="JSONL, JSON, CSV or Parquet")
+    dataset.add_argument("--name", metavar="NAME", help="registered name (default: the file's)")
+    dataset.add_argument("--format", default="auto", metavar="FORMAT", help="how a row is read (default: auto)")
+    dataset.add_argument("--copy", action="store_true", help="keep a copy in the state directory")
+    dataset.add_argument("--licence", default="", metavar="TEXT", help="licence of the data")
+
+    sql = _command(
+        nouns, common, "sql", "sql:sql", "ask the database; read only",
+        ('llmops-tui sql "SELECT metric, count(*) FROM metrics_long GROUP BY metric"', ""),
+        ("llmops-tui sql - < query.sql", ""),
+    )  # fmt: skip
+    sql.add_argument("query", metavar="QUERY", help="one statement; - reads it from stdin")
+    sql.add_argument("--limit", type=positive, default=1000, metavar="N", help="rows at most (default: 1000)")
+
+
+def _add_shell_commands(nouns: Group, common: Parser) -> None:
+    completions = _command(
+        nouns, common, "completions", "completions:completions", "print the completion script of a shell",
+        ('eval "$(llmops-tui completions bash)"', "in ~/.bashrc"),
+    )  # fmt: skip
+    completions.add_argument("shell", choices=("bash", "zsh", "tcsh"), metavar="SHELL", help="bash, zsh or tcsh")
+    _command(nouns, common, "man", "man:man", "print the man page", ("llmops-tui man > ~/.local/share/man/man1/llmops-tui.1", ""))
+
+
+def _with_run(parser: Parser) -> Parser:
+    parser.add_argument("run", metavar="RUN", help="run id, for example train-fiqa-0001")
+    return parser
+
+
+def _with_reference(parser: Parser) -> Parser:
+    parser.add_argument("reference", metavar="NAME", help="name, name@v3 or name@alias")
+    return parser
+
+
+def positive(text: str) -> int:
+    """An argument that is a whole number of 1 or more."""
+    return _at_least(text, 1)
+
+
+def natural(text: str) -> int:
+    """An argument that is a whole number of 0 or more."""
+    return _at_least(text, 0)
+
+
+def _at_least(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
+    return value

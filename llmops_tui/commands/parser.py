@@ -1,0 +1,53 @@
+"""An argparse parser that speaks like the rest of the program: one line, the near word, the next step."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+from llmops_tui.errors import UsageError
+
+
+class Parser(argparse.ArgumentParser):
+    """Raises UsageError instead of printing the usage and leaving; never guesses abbreviations."""
+
+    def __init__(self, **options: Any) -> None:
+        options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see `{self.prog} --help`")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        choices: Iterable[Any] | None = action.choices
+        if choices is None or value in choices:
+            return
+        known = [str(choice) for choice in choices]
+        what = (action.metavar if isinstance(action.metavar, str) else None) or (action.option_strings or [action.dest])[0]
+        near = near_word(str(value), known)
+        raise UsageError(
+            f"unknown {what.lower()} {str(value)!r}",
+            f"did you mean {near!r}?" if near else f"use one of: {', '.join(known)}",
+        )
+
+    def parse(self, argv: Sequence[str]) -> argparse.Namespace:
+        """Parse; raises UsageError with the nearest known option when one is unknown. SystemExit(0) after --help and --version."""
+        args, unknown = self.parse_known_args(argv)
+        if not unknown:
+            return args
+        parser: Parser = getattr(args, "parser", self)
+        options = [word for action in parser._actions for word in action.option_strings]
+        word = next((word for word in unknown if word.startswith("-")), None)
+        if word is None:
+            parser.error(f"unexpected argument {unknown[0]!r}")
+        near = near_word(word.split("=")[0], options)
+        raise UsageError(f"unknown option {word!r}", f"did you mean {near}?" if near else f"see `{parser.prog} --help`")
+
+
+def near_word(word: str, known: Sequence[str]) -> str | None:
+    """The known word a typo most likely meant, if any is near."""
+    import difflib
+
+    matches = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return matches[0] if matches else None
