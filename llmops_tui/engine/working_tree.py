@@ -1,8 +1,9 @@
 """What a git working tree holds: the commit, and how the files differ from it. Read only, bounded, and without hooks.
 
 git runs commands that a repository's configuration names (fsmonitor, external diffs, text converters, lazy fetches); all
-of that is switched off (clean filters, which the user's own tree may need for a true diff, are not). A tree that git refuses because another user owns it is not forced open: its configuration could
-run that user's commands as us. Its commit is then read from the files alone.
+of that is switched off. Clean filters are not: without them the diff of a tree that uses them would be wrong. A tree that
+git refuses because another user owns it is not forced open: its configuration could run that user's commands as us. Its
+commit is then read from the files alone.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _HARMLESS = [
     "-c", "color.ui=false",
     "-c", "protocol.allow=never",
 ]  # fmt: skip
+_DIFF = ["diff", "--binary", "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty", "HEAD"]
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -52,13 +54,7 @@ def describe_tree(directory: Path) -> WorkingTree | None:
     commit, branch = _head(root)
     deadline = time.monotonic() + _SECONDS
     try:
-        output, cut = (
-            (b"", False)
-            if not commit
-            else _git(
-                root, ["diff", "--binary", "--no-ext-diff", "--no-textconv", "--ignore-submodules=dirty", "HEAD"], MAX_DIFF_BYTES, deadline
-            )
-        )
+        output, cut = _git(root, _DIFF, MAX_DIFF_BYTES, deadline) if commit else (b"", False)
         names, _ = _git(root, ["ls-files", "--others", "--exclude-standard", "-z"], 1 << 16, deadline)
     except (OSError, _GitError) as error:
         return WorkingTree(str(root), commit, branch, problem=str(error))
@@ -133,7 +129,8 @@ def _head(root: Path) -> tuple[str, str]:
         common = git / (git / "commondir").read_text().strip() if (git / "commondir").is_file() else git
         if (common / reference).is_file():
             return (common / reference).read_text().strip(), branch
-        for line in (common / "packed-refs").read_text().splitlines():
+        packed = common / "packed-refs"
+        for line in packed.read_text().splitlines() if packed.is_file() else []:
             if line.endswith(f" {reference}"):
                 return line.split(" ")[0], branch
         return "", branch
