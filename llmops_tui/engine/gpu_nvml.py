@@ -160,7 +160,7 @@ class NvmlDevice:
             temperature_celsius=None if temperature is None else float(temperature),
             sm_clock_mhz=self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             memory_clock_mhz=self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
-            throttle_reasons=[name for bit, name in _THROTTLES.items() if (reasons or 0) & bit],
+            throttle_reasons=throttle_names(reasons or 0),
             processes=self._processes(),
         )
 
@@ -203,3 +203,8 @@ class NvmlDevice:
             if error.value in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED, nvml.NVML_ERROR_UNINITIALIZED):
                 raise GpuLostError(f"{str(error).rstrip('.')}; a reset or a reboot brings it back") from None
             return None
+
+
+def throttle_names(mask: int) -> list[str]:
+    """The names of the reasons in NVML's bit mask; idle is none."""
+    return [name for bit, name in _THROTTLES.items() if mask & bit]
