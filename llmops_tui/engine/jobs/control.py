@@ -1,0 +1,72 @@
+"""What the user asks of a running job: lines appended to `control.jsonl`, read by offset, and SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+
+class StoppedError(Exception):
+    """The run was asked to stop at a moment when there is nothing to save."""
+
+
+class ControlChannel:
+    """Polled by the working thread, a stat a call. `stop` and `checkpoint` stay set until taken."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._path = run_dir / "control.jsonl"
+        self._offset = 0
+        # Commands given to an earlier attempt stand in the same file; what came before this process was born is not for it.
+        self._born = psutil.Process().create_time()
+        self.stop = False
+        self._checkpoint = False
+        signal.signal(signal.SIGTERM, self._terminate)
+
+    def poll(self) -> None:
+        """Read what was appended since the last call."""
+        try:
+            if self._path.stat().st_size <= self._offset:
+                return
+            with open(self._path, "rb") as file:
+                file.seek(self._offset)
+                content = file.read()
+        except FileNotFoundError:
+            return
+        whole = content.rfind(b"\n") + 1
+        self._offset += whole
+        for line in content[:whole].splitlines():
+            self._obey(line)
+
+    def take_checkpoint(self) -> bool:
+        """Whether a checkpoint was asked for since the last call."""
+        asked, self._checkpoint = self._checkpoint, False
+        return asked
+
+    def raise_if_stopped(self) -> None:
+        """Between two pieces of work that leave nothing to save."""
+        self.poll()
+        if self.stop:
+            raise StoppedError
+
+    def _obey(self, line: bytes) -> None:
+        try:
+            record = json.loads(line)
+            command, given = record["command"], float(record["t"])
+        except (ValueError, KeyError, TypeError):
+            print(f"control.jsonl: not a command, skipped: {line[:200]!r}", flush=True)
+            return
+        if given < self._born:
+            return
+        if command == "stop":
+            self.stop = True
+        elif command == "checkpoint":
+            self._checkpoint = True
+        else:
+            print(f"control.jsonl: unknown command {command!r}, skipped", flush=True)
+
+    def _terminate(self, _signal: int, _frame: FrameType | None) -> None:
+        self.stop = True

@@ -1,0 +1,87 @@
+"""The rows of a run: read, split into learnt and held out, tokenised and counted. `train` and `evaluate` share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TypedDict
+
+from llmops_tui.data.formats import Conversation, TextRow, detect, to_messages
+from llmops_tui.data.rows import read_rows
+from llmops_tui.data.split import held_out_file_rows, row_key, split_rows
+from llmops_tui.engine.jobs.labels import EncodedRow, RowEncoder
+from llmops_tui.errors import UsageError
+from llmops_tui.specs.train import DatasetChoice
+
+Row = Conversation | TextRow
+Progress = Callable[[int, int], None]
+
+_DETECT_ROWS = 200
+
+
+class PreparedFile(TypedDict):
+    """What preflight found of a dataset file: where it lies and how its rows are read (`auto` where it did not look)."""
+
+    path: str
+    format: str
+
+
+@dataclass
+class Tokens:
+    """Encoded rows, and what happened to the others."""
+
+    rows: list[EncodedRow] = field(default_factory=list)
+    rows_cut: int = 0
+    rows_without_labels: int = 0
+
+    @property
+    def count(self) -> int:
+        """Real tokens of all rows."""
+        return sum(len(row.input_ids) for row in self.rows)
+
+
+def read_split(
+    choice: DatasetChoice, dataset: PreparedFile, eval_dataset: PreparedFile | None, seed: int
+) -> tuple[list[Row], list[Row], list[Row]]:
+    """Rows `(learnt, held out, all)`; the same split for the same seed in every job. Raises RowError for a bad row."""
+    rows = _read(dataset)
+    learnt, held_out = split_rows(len(rows), choice, seed, [row_key(row) for row in rows])
+    if eval_dataset is not None:
+        scored = _read(eval_dataset)
+        eval_rows = [scored[index] for index in held_out_file_rows(len(scored), choice, seed)]
+    else:
+        eval_rows = [rows[index] for index in held_out]
+    return [rows[index] for index in learnt], eval_rows, rows
+
+
+def encode_rows(encoder: RowEncoder, rows: list[Row], progress: Progress) -> Tokens:
+    """Tokenise, leaving out rows of which nothing would be learnt (the prompt alone fills the length)."""
+    tokens = Tokens()
+    for number, row in enumerate(rows, 1):
+        encoded = encoder.encode(row)
+        tokens.rows_cut += encoded.cut
+        if encoded.labelled:
+            tokens.rows.append(encoded)
+        else:
+            tokens.rows_without_labels += 1
+        if number % 64 == 0 or number == len(rows):
+            progress(number, len(rows))
+    return tokens
+
+
+def require_rows(tokens: Tokens, purpose: str, max_length: int) -> None:
+    """Raise UsageError where no row is left to learn from or to score."""
+    if not tokens.rows:
+        raise UsageError(
+            f"no row is left {purpose}: none has an assistant token within {max_length} tokens",
+            "raise max_length, or check the rows and their format",
+        )
+
+
+def _read(dataset: PreparedFile) -> list[Row]:
+    path, row_format = Path(dataset["path"]), dataset["format"]
+    if row_format == "auto":
+        row_format = detect(row for _, row in islice(read_rows(path), _DETECT_ROWS)).format
+    return [to_messages(row, row_format, number) for number, row in read_rows(path)]

@@ -1,0 +1,129 @@
+"""What the machine decides about a run: device, precision, threads, packing, gradient checkpointing, size of a pass.
+
+TRL's defaults (bf16 and gradient checkpointing on) make a CPU 40 times slower than it is, so nothing is left to them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llmops_tui.errors import InsufficientResourcesError
+from llmops_tui.specs.evaluate import EvaluateSpec
+from llmops_tui.specs.train import TrainSpec
+
+# Activations kept for the backward pass, per token and layer, of a Llama under LoRA in units of the hidden size H, with
+# M/H ≈ 8/3 for the MLP: 4H+3Q+2K+4M ≈ 20 H elements.
+_ACTIVATIONS_PER_HIDDEN = 20
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt(3)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Decisions of one run. `token_budget` bounds the computed tokens of a forward pass on a CPU; None: no bound."""
+
+    device: str
+    dtype: torch.dtype
+    threads: int
+    packing: bool
+    gradient_checkpointing: bool
+    token_budget: int | None
+
+    @property
+    def bf16(self) -> bool:
+        return bool(self.dtype == torch.bfloat16)
+
+    def describe(self) -> str:
+        """One line for the log."""
+        words = [self.device, str(self.dtype).removeprefix("torch.")]
+        if self.device == "cpu":
+            words.append(f"{self.threads} threads")
+        words.append("rows packed" if self.packing else "rows grouped by length")
+        words.append("gradient checkpointing" if self.gradient_checkpointing else "no gradient checkpointing")
+        return ", ".join(words)
+
+
+def plan_training(spec: TrainSpec, model: Path) -> Plan:
+    """Decide for a fine-tune. Raises InsufficientResourcesError where GPUs were asked for and torch sees none."""
+    device = _device(spec.resources.gpus)
+    dtype = _dtype(spec.dtype, device)
+    packing = device == "cuda" if spec.packing == "auto" else spec.packing
+    checkpointing = spec.gradient_checkpointing
+    if checkpointing == "auto":
+        checkpointing = device == "cuda" and not _activations_fit(spec, model, dtype)
+    return Plan(device, dtype, _threads(spec.threads), packing, checkpointing, None if device == "cuda" else _CPU_TOKENS_A_PASS)
+
+
+def plan_evaluation(spec: EvaluateSpec) -> Plan:
+    """Decide for scoring: as for training, without what only a backward pass needs."""
+    device = _device(spec.resources.gpus)
+    return Plan(device, _dtype(spec.dtype, device), _threads(spec.threads), False, False, scoring_token_budget(device))
+
+
+# On a CPU a pass of a few hundred tokens already runs the products at full speed; a longer one only fills memory.
+_CPU_TOKENS_A_PASS = 512
+_GPU_TOKENS_SCORED_A_PASS = 16384
+
+
+def scoring_token_budget(device: str) -> int:
+    """Computed tokens of a pass that only scores."""
+    return _CPU_TOKENS_A_PASS if device == "cpu" else _GPU_TOKENS_SCORED_A_PASS
+
+
+def apply(plan: Plan) -> None:
+    """Set torch up for this process, before the model is loaded."""
+    torch.set_num_threads(plan.threads)
+    if plan.device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = True
+    else:
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library reuse big blocks: it gives each back to the kernel otherwise, which zeroes it again at every use."""
+    try:
+        libc: Any = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return  # another C library: slower, not wrong
+    libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
+    libc.mallopt(_TRIM_THRESHOLD, 1 << 30)
+
+
+def _device(gpus: int | str) -> str:
+    available: bool = torch.cuda.is_available()
+    if isinstance(gpus, int) and gpus > 0 and not available:
+        raise InsufficientResourcesError(
+            "torch sees no GPU in this process", "check that torch was installed with CUDA (torch.version.cuda) and the driver works"
+        )
+    return "cuda" if available and gpus != 0 else "cpu"
+
+
+def _dtype(asked: str, device: str) -> torch.dtype:
+    if asked == "auto":
+        return torch.bfloat16 if device == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    return torch.bfloat16 if asked == "bfloat16" else torch.float32
+
+
+def _threads(asked: int | None) -> int:
+    """The spec's, else what the engine granted (OMP_NUM_THREADS), else the cores this process may use."""
+    if asked is not None:
+        return asked
+    granted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(granted) if granted.isdigit() and int(granted) > 0 else len(os.sched_getaffinity(0))
+
+
+def _activations_fit(spec: TrainSpec, model: Path, dtype: torch.dtype) -> bool:
+    """Whether weights and kept activations stay below 80 % of the GPU's free memory (the rest: optimizer, chunks, context)."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(model).get_text_config()
+    weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    tokens = spec.micro_batch * spec.max_length
+    activations = tokens * config.num_hidden_layers * _ACTIVATIONS_PER_HIDDEN * config.hidden_size * dtype.itemsize
+    free, _ = torch.cuda.mem_get_info()
+    return bool(weights + activations < 0.8 * free)

@@ -1,0 +1,110 @@
+"""Cross-entropy over the labelled positions alone, a few rows of logits at a time.
+
+The plain loss projects every position, prompts and padding included, onto the whole vocabulary and keeps several float32
+copies of that. Here only the last hidden states that have a label meet the output matrix, chunk by chunk, and the gradient
+is formed in the same pass, as in Liger Kernel's fused linear cross-entropy (arXiv:2410.10989, section 3.2): the matrix is
+frozen under LoRA, so the gradient of the hidden states is all there is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from llmops_tui.engine.jobs.labels import IGNORED
+
+# Elements of one chunk of logits: 33 MB in float32 stays in a CPU's last-level cache; a GPU wants larger products.
+_CHUNK_CPU = 1 << 23
+_CHUNK_GPU = 1 << 26
+
+# Settings by which some architectures scale or squash their logits after the output matrix.
+_LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
+
+
+@dataclass(frozen=True)
+class TokenScores:
+    """What each labelled position scored, in row order: shape (labelled,)."""
+
+    loss: torch.Tensor
+    correct: torch.Tensor
+    row: torch.Tensor
+
+
+class _ChunkedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]  # torch is untyped to mypy here
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor) -> torch.Tensor:
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        gradient = torch.empty_like(hidden)
+        for part in _chunks(hidden, weight):
+            log_probabilities = functional.log_softmax(functional.linear(hidden[part], weight, bias).float(), dim=-1)
+            index = targets[part].unsqueeze(1)
+            total -= log_probabilities.gather(1, index).sum()
+            slope = log_probabilities.exp_()
+            slope.scatter_add_(1, index, torch.full_like(index, -1, dtype=slope.dtype))
+            gradient[part] = slope.to(weight.dtype) @ weight
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer[0].to(gradient.dtype), None, None, None
+
+
+def has_plain_head(model: torch.nn.Module) -> bool:
+    """Whether logits are just `hidden @ weight.T + bias` with a frozen weight, so that this module's loss is the model's own."""
+    config = model.config.get_text_config()
+    head = model.get_output_embeddings()
+    scaled = any(getattr(config, name, None) not in (None, 1.0) for name in _LOGIT_SETTINGS)
+    return isinstance(head, torch.nn.Linear) and not head.weight.requires_grad and not scaled
+
+
+def labelled_loss_sum(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Summed negative log-likelihood of the labelled next tokens, differentiable. `model` is the causal LM, adapters within."""
+    hidden, targets, _ = _labelled_states(model, batch)
+    head = model.get_output_embeddings()
+    result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets)
+    return result
+
+
+@torch.inference_mode()  # type: ignore[untyped-decorator]
+def labelled_scores(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> TokenScores:
+    """Loss and top-1 hit of each labelled next token; a model whose head is not plain gives its own logits."""
+    plain = has_plain_head(model)
+    states, targets, row = _labelled_states(model, batch) if plain else _labelled_logits(model, batch)
+    head = model.get_output_embeddings()
+    losses = torch.empty(len(targets), dtype=torch.float32, device=states.device)
+    correct = torch.empty(len(targets), dtype=torch.bool, device=states.device)
+    for part in _chunks(states, head.weight):
+        logits = (head(states[part]) if plain else states[part]).float()
+        losses[part] = functional.cross_entropy(logits, targets[part], reduction="none")
+        correct[part] = logits.argmax(dim=-1) == targets[part]
+    return TokenScores(losses, correct, row)
+
+
+def _labelled_states(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The last hidden state before each labelled token, that token, and the row it stands in."""
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    backbone = getattr(model, model.base_model_prefix)
+    hidden = backbone(**inputs, use_cache=False).last_hidden_state
+    return _select(hidden, batch["labels"])
+
+
+def _labelled_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    inputs = {name: value for name, value in batch.items() if name != "labels"}
+    return _select(model(**inputs, use_cache=False).logits, batch["labels"])
+
+
+def _select(values: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    following = labels[:, 1:]
+    row, position = (following != IGNORED).nonzero(as_tuple=True)
+    return values[row, position], following[row, position], row
+
+
+def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> list[slice]:
+    elements = _CHUNK_GPU if hidden.is_cuda else _CHUNK_CPU
+    size = max(16, elements // weight.shape[0])
+    return [slice(start, start + size) for start in range(0, len(hidden), size)]

@@ -1,0 +1,51 @@
+"""Progress of a job for those who watch: phases, a heartbeat at most once a second, log lines, and the end."""
+
+from __future__ import annotations
+
+import time
+
+from llmops_tui.engine.jobs.control import ControlChannel
+from llmops_tui.engine.jobs.event_writer import EventWriter
+
+_BEAT_SECONDS = 1.0
+
+
+class Reporter:
+    """One phase at a time. Every beat also looks whether the user wants the run to stop."""
+
+    def __init__(self, events: EventWriter, control: ControlChannel) -> None:
+        self.events = events
+        self.control = control
+        self._phase = ""
+        self._unit = "steps"
+        self._began = 0.0
+        self._began_at = 0.0
+        self._beaten = 0.0
+
+    def phase(self, name: str, *, done: float = 0, total: float | None = None, unit: str = "steps") -> None:
+        """Begin a part of the work."""
+        self._phase, self._unit = name, unit
+        self._began = self._beaten = time.monotonic()
+        self._began_at = done
+        self.events.phase(name, done=done, total=total, unit=unit)
+        print(f"[{name}]", flush=True)
+
+    def beat(self, done: float, total: float | None, *, may_stop: bool = True) -> None:
+        """Say how far the phase is, with the time left at the rate so far; raises StoppedError where asked to stop."""
+        now = time.monotonic()
+        if now - self._beaten >= _BEAT_SECONDS:
+            self._beaten = now
+            self.events.heartbeat(self._phase, done, total, self._unit, self._eta(done, total, now))
+        if may_stop:
+            self.control.raise_if_stopped()
+
+    def log(self, message: str, level: str = "info") -> None:
+        """A line for a person, in the events and in the log."""
+        self.events.write("log", level=level, message=message)
+        print(message, flush=True)
+
+    def _eta(self, done: float, total: float | None, now: float) -> float | None:
+        fresh = done - self._began_at
+        if total is None or fresh <= 0:
+            return None
+        return round((now - self._began) / fresh * max(0.0, total - done), 1)
