@@ -76,6 +76,11 @@ class RunDir:
     def attempt(self, number: int) -> Path:
         return self.path / f"attempt-{number}"
 
+    def newest_attempt(self) -> int:
+        """The highest attempt there is a directory for; 1 before the first."""
+        numbers = [name.removeprefix("attempt-") for name in os.listdir(self.path) if name.startswith("attempt-")]
+        return max((int(number) for number in numbers if number.isdecimal()), default=1)
+
     def shim_alive(self) -> bool:
         """Whether a shim holds its lock: the only proof of life that no pid reuse can fake."""
         return is_locked(self.shim_lock)

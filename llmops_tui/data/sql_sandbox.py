@@ -10,6 +10,7 @@ Four fences, each for what the others let through (measured with DuckDB 2.0):
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import decimal
 import json
@@ -43,13 +44,7 @@ def user_sql(con: duckdb.DuckDBPyConnection, query: str, limit: int = 1000, time
     """
     limit = max(0, min(limit, MOST_ROWS))
     statement = _single_select(con, query)
-    expired = threading.Event()
-
-    def interrupt() -> None:
-        expired.set()
-        con.interrupt()
-
-    timer = threading.Timer(timeout_seconds, interrupt)
+    timer = threading.Timer(timeout_seconds, con.interrupt)
     timer.daemon = True
     con.execute("BEGIN TRANSACTION READ ONLY")
     timer.start()
@@ -64,7 +59,8 @@ def user_sql(con: duckdb.DuckDBPyConnection, query: str, limit: int = 1000, time
     finally:
         timer.cancel()
         timer.join()
-        con.execute("ROLLBACK")
+        with contextlib.suppress(duckdb.Error):  # interrupted a moment too late; closing the cursor rolls back as well
+            con.execute("ROLLBACK")
 
 
 def _single_select(con: duckdb.DuckDBPyConnection, query: str) -> str:
@@ -77,7 +73,7 @@ def _single_select(con: duckdb.DuckDBPyConnection, query: str) -> str:
         raise UsageError(f"one statement, not {len(statements)}", "ask one SELECT at a time")
     if statements[0].type != duckdb.StatementType.SELECT:
         raise UsageError(f"only SELECT, not {statements[0].type.name}", "the database is an index of the run directories; change those")
-    text = str(statements[0].query)
+    text = _without_end(str(statements[0].query))
     row = con.execute("SELECT json_serialize_sql(?)", [text]).fetchone()
     tree = json.loads(row[0]) if row else {"error": True}
     if tree.get("error"):
@@ -85,6 +81,15 @@ def _single_select(con: duckdb.DuckDBPyConnection, query: str) -> str:
     for node in _nodes(tree):
         _check(node)
     return text
+
+
+def _without_end(statement: str) -> str:
+    """Cut the closing semicolon and what follows it (comments), so that the statement can stand in brackets."""
+    encoded = statement.encode()
+    for offset, kind in duckdb.tokenize(statement):
+        if kind == duckdb.token_type.operator and encoded[offset : offset + 1] == b";":
+            return encoded[:offset].decode()
+    return statement
 
 
 def _check(node: dict[str, object]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time
@@ -64,7 +63,7 @@ def read_tail(tail: Tail, ended: bool, now: float) -> tuple[Batch | None, bool]:
         now=time.time(),
         final=ended and at_end,
         skipping=position.skipping,
-        default_attempt=lambda: _newest_attempt(tail.run),
+        default_attempt=tail.run.newest_attempt,
         known=position.latest,
     )
     if at_end:
@@ -87,11 +86,3 @@ def _read_bytes(tail: Tail, position: Position, size: int) -> bytes | None:
             if b"\n" in data or len(data) < length or position.offset + len(data) >= size:
                 break
     return data
-
-
-def _newest_attempt(run: RunDir) -> int:
-    """The attempt a program that does not say belongs to."""
-    with contextlib.suppress(OSError):
-        numbers = [name.removeprefix("attempt-") for name in os.listdir(run.path) if name.startswith("attempt-")]
-        return max((int(number) for number in numbers if number.isdecimal()), default=1)
-    return 1

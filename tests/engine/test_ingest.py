@@ -7,17 +7,20 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmops_tui.data import queries
+from llmops_tui.data.compact import live_points
 from llmops_tui.data.rundir import RunDir, create_run
 from llmops_tui.data.store import Store
 from llmops_tui.engine.ingest import Ingest
 from llmops_tui.engine.jobs.event_writer import EventWriter
 from llmops_tui.specs.settings import EngineSettings
+from tests.waiting import wait_for
 
 PLENTY = 1 << 40
 
@@ -226,14 +229,16 @@ async def test_the_loop_follows_files_until_it_is_stopped(store: Store, run: Run
     seen = Seen()
     ingest = ingest_of(store, seen)
     ingest.track(run)
+
+    def reached(step: int) -> bool:
+        return ingest.latest(run.id).get("train/loss") == step
+
     stop = asyncio.Event()
     task = asyncio.create_task(ingest.run(stop))
     try:
         for step in range(3):
             append(run, metric(step, float(step)))
-            async with asyncio.timeout(10):
-                while ingest.latest(run.id).get("train/loss") != step:
-                    await asyncio.sleep(0.01)
+            await asyncio.to_thread(wait_for, partial(reached, step))
         append(run, metric(3, 3.0))
     finally:
         stop.set()
@@ -261,7 +266,7 @@ async def test_ingest_pauses_on_a_full_disk_says_so_and_goes_on(store: Store, ru
     assert states[0].startswith("paused")
 
 
-async def test_a_write_that_fails_is_repeated_from_what_the_database_says(store: Store, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_failed_write_is_repeated_from_what_the_database_says(store: Store, run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
     append(run, metric(1))
     ingest = ingest_of(store)
     ingest.track(run)
@@ -291,9 +296,7 @@ async def test_points_of_an_untracked_run_settle_and_stay_the_same(store: Store,
     stop = asyncio.Event()
     task = asyncio.create_task(ingest.run(stop))
     try:
-        async with asyncio.timeout(10):
-            while store.read(lambda con: con.execute("SELECT count(*) FROM points_live").fetchone()) != (0,):
-                await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_for, lambda: store.read(live_points) == {})
     finally:
         stop.set()
         await task

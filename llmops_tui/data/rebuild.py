@@ -1,0 +1,210 @@
+"""The database made anew from the run directories, which are the truth. Offline: the engine must not run."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from llmops_tui.data.compact import settle
+from llmops_tui.data.durable import sync_directory
+from llmops_tui.data.event_lines import LONGEST_LINE_BYTES, parse
+from llmops_tui.data.event_store import EventStore, open_position
+from llmops_tui.data.queries import upsert_run
+from llmops_tui.data.rundir import RunDir, list_runs, read_spec
+from llmops_tui.data.store import Store, connect, first_line
+from llmops_tui.errors import ConflictError, LlmopsError
+from llmops_tui.paths import Home
+from llmops_tui.specs.answers import RunSummary
+from llmops_tui.specs.settings import EngineSettings
+from llmops_tui.specs.states import ENDED
+
+_READ_BYTES = 4 << 20
+
+
+@dataclass
+class Rebuilt:
+    """What came of it. `kept` names the old database where its samples could not be read, else it is None."""
+
+    runs: int = 0
+    points: int = 0
+    events: int = 0
+    broken: int = 0
+    samples: int = 0
+    kept: Path | None = None
+    note: str = ""
+
+
+def rebuild(home: Home, settings: EngineSettings, tell: Callable[[str], None] = lambda line: None) -> Rebuilt:
+    """Read every run directory into a new database and put it in the old one's place. `tell` gets a line a run.
+
+    GPU and host samples stand nowhere else, so they are taken over from the old database where that can still be read. The
+    old file lies at `llmops.duckdb.bak` until the new one is in its place. Raises ConflictError while an engine runs.
+    """
+    home.root.mkdir(parents=True, exist_ok=True)
+    with _engine_lock(home):
+        fresh = home.database.with_name(f"{home.database.name}.new")
+        _remove(fresh)
+        try:
+            store = Store.open(fresh, settings)
+            try:
+                result = _fill(store, home, tell)
+                _take_over_samples(store, home, settings, result)
+            finally:
+                store.close()
+        except LlmopsError:
+            _remove(fresh)
+            raise
+        except (OSError, duckdb.Error) as error:
+            _remove(fresh)
+            raise LlmopsError(f"the new database was not written: {first_line(error)}", "make room in the state directory") from error
+        _replace(home.database, fresh, result)
+        return result
+
+
+@contextlib.contextmanager
+def _engine_lock(home: Home) -> Iterator[None]:
+    descriptor = os.open(home.engine_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConflictError("an engine runs on this state directory", "stop it first: `llmops-tui engine stop`; jobs go on") from None
+    else:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _fill(store: Store, home: Home, tell: Callable[[str], None]) -> Rebuilt:
+    result, events = Rebuilt(), EventStore()
+    for run in list_runs(home.runs):
+        try:
+            record = read_spec(run)
+        except ValueError:
+            record = None
+        if record is None:
+            tell(f"{run.id}: no readable spec.json, left out")
+            continue
+        summary, spec = _summary(run, record), record.get("spec")
+        store.write(lambda con, s=summary, d=spec: upsert_run(con, s, d if isinstance(d, dict) else {})).result()  # type: ignore[misc]
+        points, broken = _ingest(store, events, run, ended=not run.tree_alive(), result=result)
+        tell(f"{run.id}: {points} points" + (f", {broken} unusable lines" if broken else ""))
+        result.runs, result.points, result.broken = result.runs + 1, result.points + points, result.broken + broken
+    return result
+
+
+def _ingest(store: Store, events: EventStore, run: RunDir, *, ended: bool, result: Rebuilt) -> tuple[int, int]:
+    position = store.write(lambda con: open_position(con, run.id)).result()
+    points = 0
+    if not run.events.exists():
+        return 0, 0
+    with open(run.events, "rb") as file:
+        while True:
+            data = os.pread(file.fileno(), _READ_BYTES, position.offset)
+            if len(data) == _READ_BYTES and b"\n" not in data:
+                data = os.pread(file.fileno(), LONGEST_LINE_BYTES, position.offset)
+            final = ended and position.offset + len(data) >= os.fstat(file.fileno()).st_size
+            batch = parse(
+                data,
+                position.offset,
+                now=time.time(),
+                final=final,
+                skipping=position.skipping,
+                default_attempt=run.newest_attempt,
+                known=position.latest,
+            )
+            if batch.empty:
+                break
+            work = [(position, batch)]
+            position = store.write(lambda con, w=work: events.write(con, w)).result()[0]  # type: ignore[misc]
+            points += len(batch.value)
+            result.events += len(batch.events)
+    key = position.run_key
+    while ended and store.write(lambda con: settle(con, key)).result():
+        pass
+    return points, position.broken
+
+
+def _summary(run: RunDir, record: dict[str, Any]) -> RunSummary:
+    """The row SQL users see until the engine, which knows more (locks, exit codes), writes its own."""
+    spec: dict[str, Any] = record["spec"] if isinstance(record.get("spec"), dict) else {}
+    states = [entry for entry in run.read_journal() if entry.get("entry") == "state"]
+    last: dict[str, Any] = states[-1] if states else {}
+    running = [entry.get("t") for entry in states if entry.get("state") == "running"]
+    ended = [entry.get("t") for entry in states if entry.get("state") in ENDED]
+    exit_code = (last.get("data") or {}).get("exit") if isinstance(last.get("data"), dict) else None
+    return RunSummary(
+        id=run.id,
+        kind=str(spec.get("kind", "")),
+        name=str(spec.get("name", "")),
+        state=str(last.get("state") or "queued"),
+        reason=str(last.get("reason") or ""),
+        attempt=int(last.get("attempt") or 0),
+        priority=int(spec.get("priority") or 0),
+        queue_position=None,
+        owner=str(record.get("owner", "")),
+        tags=[str(tag) for tag in spec.get("tags") or []],
+        submitted_at=float(record.get("submitted_at") or 0.0),
+        started_at=running[0] if running else None,
+        ended_at=ended[-1] if ended and last.get("state") in ENDED else None,
+        exit_code=exit_code if isinstance(exit_code, int) else None,
+        gpus=[],
+        progress=None,
+        latest={},
+    )
+
+
+def _take_over_samples(store: Store, home: Home, settings: EngineSettings, result: Rebuilt) -> None:
+    if not home.database.exists():
+        return
+    try:
+        old = connect(home.database, settings)
+        try:
+            names = old.execute("SELECT series_key, name FROM sample_series").fetchall()
+            store.write(lambda con: con.executemany("INSERT INTO sample_series VALUES (?, ?)", names) if names else None).result()
+            cursor = old.execute("SELECT t_ms, series_key, value FROM samples ORDER BY t_ms")
+            while rows := cursor.fetchmany(100_000):
+                store.write(lambda con, r=rows: _append(con, r)).result()  # type: ignore[misc]
+                result.samples += len(rows)
+        finally:
+            old.close()
+    except ConflictError:
+        raise
+    except (duckdb.Error, LlmopsError) as error:
+        result.note = f"the old database's GPU and host samples could not be read: {first_line(error)}"
+
+
+def _append(con: duckdb.DuckDBPyConnection, rows: list[tuple[Any, ...]]) -> None:
+    appender = con.appender("samples")
+    appender.append_rows(rows)
+    appender.flush()
+
+
+def _replace(old: Path, fresh: Path, result: Rebuilt) -> None:
+    """Swap so that a cut at any moment leaves a database that opens: the old one, or the new one."""
+    kept, log = old.with_name(f"{old.name}.bak"), old.with_name(f"{old.name}.wal")
+    if old.exists():
+        _remove(kept)
+        # The old log must be gone before the new file stands in its place, or it would be replayed into it. Without its log
+        # the old database is only older: its offsets say from where the events are read again.
+        if log.exists():
+            os.replace(log, kept.with_name(f"{kept.name}.wal"))
+        os.link(old, kept)
+    os.replace(fresh, old)
+    sync_directory(old.parent)
+    if result.note and kept.exists():
+        result.kept = kept
+    else:
+        _remove(kept)
+
+
+def _remove(path: Path) -> None:
+    for left in (path, path.with_name(f"{path.name}.wal")):
+        left.unlink(missing_ok=True)

@@ -1,0 +1,142 @@
+"""The history of the GPUs and the box: samples kept in batches, forgotten by age, given back as aligned curves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from typing import TypedDict
+
+import duckdb
+
+from llmops_tui.data.store import Store, first_line
+from llmops_tui.errors import LlmopsError
+from llmops_tui.specs.answers import GpuSample, HostSample
+from llmops_tui.specs.settings import EngineSettings
+
+_BATCH_SECONDS = 10.0
+_RETENTION_SECONDS = 3600.0
+_MOST_BUFFERED = 600
+_DAY_SECONDS = 86_400.0
+
+_HOST = ("cpu", "load_1m", "memory_used_bytes", "disk_free_bytes", "cpu_slots_free")
+_GPU = ("utilisation", "memory_used_bytes", "power_watts", "temperature_celsius", "sm_clock_mhz")
+
+_log = logging.getLogger(__name__)
+
+
+class History(TypedDict):
+    """Curves over one time axis (Unix seconds); None where a series has no sample."""
+
+    t: list[float]
+    series: dict[str, list[float | None]]
+
+
+class Samples:
+    """Takes one sample a tick, from any thread; a commit every ten seconds is enough for a history."""
+
+    def __init__(self, store: Store, settings: EngineSettings) -> None:
+        self._store = store
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._buffer: list[tuple[int, dict[str, float]]] = []
+        self._flushed = time.monotonic()
+        self._pruned = -_RETENTION_SECONDS
+
+    def add(self, host: HostSample, gpus: Iterable[GpuSample]) -> None:
+        """Remember one tick; every ten seconds the batch is handed to the writer thread. Blocks for nothing."""
+        values = _numbers("host", host, _HOST)
+        for gpu in gpus:
+            values.update(_numbers(f"gpu/{gpu['index']}", gpu, _GPU))
+        with self._lock:
+            self._buffer.append((int(host["t"] * 1000), values))
+            # Where the database takes nothing (full disk) the oldest minutes go, not the engine's memory.
+            del self._buffer[:-_MOST_BUFFERED]
+            due = time.monotonic() - self._flushed >= _BATCH_SECONDS
+        if due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Hand what is buffered to the writer thread; samples that cannot be stored are dropped with a line in the log."""
+        with self._lock:
+            batch, self._buffer = self._buffer, []
+            self._flushed = now = time.monotonic()
+            prune = now - self._pruned >= _RETENTION_SECONDS
+            if prune:
+                self._pruned = now
+        if not batch:
+            return
+        oldest_ms = int((time.time() - self._settings.keep_sample_days * _DAY_SECONDS) * 1000)
+
+        def store(con: duckdb.DuckDBPyConnection) -> None:
+            _insert(con, batch)
+            if prune:
+                con.execute("DELETE FROM samples WHERE t_ms < ?", [oldest_ms])
+
+        try:
+            future = self._store.write(store)
+        except LlmopsError as error:
+            _log.warning("%d samples dropped: %s", len(batch), error)
+            return
+        future.add_done_callback(lambda done: _tell_loss(len(batch), done.exception()))
+
+    def history(self, seconds: float, now: float | None = None, points: int = 600) -> History:
+        """The last `seconds` as at most `points` means a series, what is still buffered included. Reads; call it off the loop."""
+        end_ms = int((time.time() if now is None else now) * 1000)
+        start_ms = end_ms - int(max(1.0, seconds) * 1000)
+        width_ms = max(int(self._settings.sample_seconds * 1000), -(-(end_ms - start_ms) // max(1, points)))
+        sums: dict[int, dict[str, tuple[float, int]]] = {}
+
+        def put(t_ms: int, name: str, total: float, count: int) -> None:
+            slot = sums.setdefault((t_ms - start_ms) // width_ms, {})
+            before = slot.get(name, (0.0, 0))
+            slot[name] = (before[0] + total, before[1] + count)
+
+        with self._lock:
+            buffered = list(self._buffer)
+        rows = self._store.read(
+            lambda con: con.execute(
+                "SELECT (t_ms - $start) // $width, name, sum(value), count(*) FROM samples JOIN sample_series USING (series_key) "
+                "WHERE t_ms >= $start AND t_ms <= $end GROUP BY ALL",
+                {"start": start_ms, "end": end_ms, "width": width_ms},
+            ).fetchall()
+        )
+        for bucket, name, total, count in rows:
+            put(start_ms + bucket * width_ms, name, total, count)
+        for t_ms, values in buffered:
+            if start_ms <= t_ms <= end_ms:
+                for name, value in values.items():
+                    put(t_ms, name, value, 1)
+        order = sorted(sums)
+        names = sorted({name for slot in sums.values() for name in slot})
+        return History(
+            t=[(start_ms + bucket * width_ms) / 1000 for bucket in order],
+            series={name: [_mean(sums[bucket].get(name)) for bucket in order] for name in names},
+        )
+
+
+def _tell_loss(count: int, error: BaseException | None) -> None:
+    if error:
+        _log.warning("%d samples dropped: %s", count, first_line(error))
+
+
+def _insert(con: duckdb.DuckDBPyConnection, batch: list[tuple[int, dict[str, float]]]) -> None:
+    keys = {str(name): int(key) for key, name in con.execute("SELECT series_key, name FROM sample_series").fetchall()}
+    new = sorted({name for _, values in batch for name in values} - keys.keys())
+    for name in new:
+        keys[name] = len(keys) + 1
+        con.execute("INSERT INTO sample_series VALUES (?, ?)", [keys[name], name])
+    # A series at a time: its times then differ by little and its values by less, which is what the column packing likes.
+    rows = sorted((keys[name], t_ms, value) for t_ms, values in batch for name, value in values.items())
+    appender = con.appender("samples")
+    appender.append_rows((t_ms, key, value) for key, t_ms, value in rows)
+    appender.flush()
+
+
+def _numbers(family: str, sample: Mapping[str, object], fields: Iterable[str]) -> dict[str, float]:
+    return {f"{family}/{field}": float(value) for field in fields if isinstance(value := sample.get(field), int | float)}
+
+
+def _mean(cell: tuple[float, int] | None) -> float | None:
+    return cell[0] / cell[1] if cell else None
