@@ -81,7 +81,9 @@ def _noun(group: Group, common: Parser, name: str, summary: str) -> Group:
 
 
 def _add_box_commands(nouns: Group, common: Parser) -> None:
-    _command(nouns, common, "status", "status:status", "show the engine, the box, what runs and what waits", ("llmops-tui status --json", ""))
+    _command(
+        nouns, common, "status", "status:status", "show the engine, the box, what runs and what waits", ("llmops-tui status --json", "")
+    )
     _command(nouns, common, "gpus", "gpus:gpus", "show the GPUs, who holds them and whose processes are on them")
 
     engine = _noun(nouns, common, "engine", "start and stop the daemon that keeps the runs")
@@ -93,9 +95,7 @@ def _add_box_commands(nouns: Group, common: Parser) -> None:
     _command(engine, common, "stop", "engine:stop", "stop the engine; running jobs go on and are adopted at its next start")
     _command(engine, common, "status", "engine:status", "say whether the engine runs, without starting it (exit code 1: it does not)")
     service = _noun(engine, common, "service", "keep the engine running by a systemd user unit")
-    install = _command(
-        service, common, "install", "engine:install_service", "write the systemd user unit and say what linger does"
-    )
+    install = _command(service, common, "install", "engine:install_service", "write the systemd user unit and say what linger does")
     install.add_argument("--print", dest="print_only", action="store_true", help="print the unit and write nothing")
 
     doctor = _command(

@@ -1,0 +1,77 @@
+"""`engine start|stop|status|service install`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+from llmops_tui.client import Client
+from llmops_tui.commands.output import ago, one_line, print_fields, print_json, say
+from llmops_tui.errors import EngineUnavailableError
+from llmops_tui.paths import find_home
+
+if TYPE_CHECKING:
+    from llmops_tui.specs.answers import EngineInfo
+
+
+def start(args: argparse.Namespace) -> int:
+    """Start the daemon, or become it with `--foreground`."""
+    home = find_home(args.home)
+    if args.foreground:
+        # The daemon's code is never imported here: this process turns into it, so that signals and the exit code are its own.
+        command = [sys.executable, "-P", "-m", "llmops_tui.engine.daemon", "--home", str(home.root), "--config", str(home.config)]
+        sys.stdout.flush()
+        os.execv(sys.executable, command)
+    _print_engine(Client(home).ensure_engine(), args.json)
+    return 0
+
+
+def stop(args: argparse.Namespace) -> int:
+    """Stop the daemon; nothing to stop is no error."""
+    client = Client(find_home(args.home))
+    try:
+        running = client.status()["running"]
+        done = client.stop_engine()
+    except EngineUnavailableError as error:
+        if client.answers():
+            raise
+        say(f"{error.message}: nothing to stop")
+        return 0
+    if args.json:
+        print_json(done)
+    else:
+        print(done["done"])
+        if running:
+            say(f"{len(running)} running: {', '.join(run['id'] for run in running)}; they go on, the next start adopts them")
+    return 0
+
+
+def status(args: argparse.Namespace) -> int:
+    """Say whether the daemon runs, without starting it. Raises EngineUnavailableError (exit code 1) when it does not."""
+    _print_engine(Client(find_home(args.home)).engine(timeout=5.0), args.json)
+    return 0
+
+
+def install_service(args: argparse.Namespace) -> int:
+    """Write the systemd user unit (in the engine's own program: it knows its command line)."""
+    home = find_home(args.home)
+    command = [sys.executable, "-P", "-m", "llmops_tui.engine.service", "--home", str(home.root)]
+    command += ["--print"] if args.print_only else []
+    return subprocess.run(command, check=False).returncode
+
+
+def _print_engine(info: EngineInfo, as_json: bool) -> None:
+    if as_json:
+        print_json(info)
+        return
+    print_fields(
+        [
+            ("engine", f"running, version {info['version']}, pid {info['pid']}, started {ago(info['started_at'])}"),
+            ("home", info["home"]),
+            ("ingest", info["ingest"]),
+            *(("warning", one_line(warning)) for warning in info["warnings"]),
+        ]
+    )

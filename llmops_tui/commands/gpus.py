@@ -1,0 +1,40 @@
+"""`gpus`: every GPU, its readings, who holds it and whose processes are on it."""
+
+from __future__ import annotations
+
+import argparse
+
+from llmops_tui.commands.connect import connect
+from llmops_tui.commands.output import number, percent, print_json, print_table, size
+
+
+def gpus(args: argparse.Namespace) -> int:
+    """Print the newest sample of each GPU; a box without one is no error."""
+    samples = connect(args).gpus()
+    if args.json:
+        print_json(samples)
+        return 0
+    if not samples:
+        print("no GPU found; runs take CPU slots (`llmops-tui doctor` says what was looked for)")
+        return 0
+    rows = [
+        [
+            str(gpu["index"]), gpu["name"], gpu["health"], percent(gpu["utilisation"]),
+            f"{size(gpu['memory_used_bytes'])} / {size(gpu['memory_total_bytes'])}",
+            f"{number(gpu['power_watts'])} / {number(gpu['power_limit_watts'])} W",
+            number(gpu["temperature_celsius"]), ", ".join(gpu["held_by"]) or "-",
+            ", ".join([gpu["reason"]] * bool(gpu["reason"]) + gpu["throttle_reasons"] + [f"Xid {xid}" for xid in gpu["xid"]]),
+        ]
+        for gpu in samples
+    ]  # fmt: skip
+    print_table(["GPU", "NAME", "HEALTH", "USE", "MEMORY", "POWER", "°C", "HELD BY", "NOTES"], rows, right=[3, 4, 5, 6])
+    processes = [
+        [str(gpu["index"]), str(process["pid"]), size(process["memory_bytes"]), process["run"] or f"foreign ({process['owner']})",
+         process["command"][:60]]
+        for gpu in samples
+        for process in gpu["processes"]
+    ]  # fmt: skip
+    if processes:
+        print()
+        print_table(["GPU", "PID", "MEMORY", "RUN", "COMMAND"], processes, right=[1, 2])
+    return 0

@@ -1,0 +1,153 @@
+"""`runs list|show|watch|stop|retry|checkpoint|priority|move|rm`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from llmops_tui.client import Client
+from llmops_tui.commands.connect import connect
+from llmops_tui.commands.output import ago, duration, number, one_line, print_fields, print_json, print_table, say, size
+from llmops_tui.commands.status import print_runs, progress_text
+from llmops_tui.errors import LlmopsError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmops_tui.specs.answers import Done, RunSummary
+
+
+def list_runs(args: argparse.Namespace) -> int:
+    """One page of runs, newest first."""
+    page = connect(args).runs(state=",".join(args.state or []) or None, kind=args.kind, limit=args.limit, offset=args.offset)
+    if args.json:
+        print_json(page)
+        return 0
+    if page["runs"]:
+        print_runs(page["runs"])
+    else:
+        say("no runs" + (" match" if args.state or args.kind or args.offset else " yet"))
+    left = page["total"] - args.offset - len(page["runs"])
+    if left > 0 and page["runs"]:
+        say(f"{left} more: --offset {args.offset + len(page['runs'])}")
+    return 0
+
+
+def show(args: argparse.Namespace) -> int:
+    """Everything known about one run."""
+    detail = connect(args).run(args.run)
+    if args.json:
+        print_json(detail)
+        return 0
+    started, ended = detail["started_at"], detail["ended_at"]
+    took = duration(ended - started) if started is not None and ended is not None else ""
+    print_fields(
+        [
+            ("run", detail["id"]),
+            ("state", detail["state"] + (f": {one_line(detail['reason'])}" if detail["reason"] else "")),
+            ("attempt", str(detail["attempt"])),
+            ("progress", progress_text(detail["progress"])),
+            ("submitted", f"{ago(detail['submitted_at'])} by {detail['owner']}"),
+            ("started", ago(started) if started is not None else ""),
+            ("ended", (ago(ended) if ended is not None else "") + (f", took {took}" if took else "")),
+            ("exit code", "" if detail["exit_code"] is None else str(detail["exit_code"])),
+            ("gpus", ", ".join(detail["gpus"])),
+            ("tags", ", ".join(detail["tags"])),
+            ("directory", detail["directory"]),
+            *(("checkpoint", f"step {point['step']}, {size(point['bytes'])}, {ago(point['t'])}") for point in detail["checkpoints"]),
+        ]
+    )
+    if detail["latest"]:
+        print("\nmetrics")
+        print_table(["METRIC", "LAST"], [[name, number(value)] for name, value in sorted(detail["latest"].items())], right=[1])
+    print("\njournal")
+    rows = [
+        [ago(entry["t"]), str(entry["attempt"]), entry["state"] or entry["entry"], entry["reason"][:100]] for entry in detail["journal"]
+    ]  # fmt: skip
+    print_table(["WHEN", "ATTEMPT", "WHAT", "WHY"], rows)
+    print("\nspec")
+    print(json.dumps(detail["spec"], indent=2, ensure_ascii=False))
+    return 0
+
+
+def watch(args: argparse.Namespace) -> int:
+    """Follow to the end; the exit code is the run's."""
+    from llmops_tui.commands.follow import follow, follow_json
+
+    client = connect(args)
+    return follow_json(client, args.run) if args.json else follow(client, args.run)
+
+
+def stop(args: argparse.Namespace) -> int:
+    """Stop each; the others are still stopped when one cannot be."""
+    client = connect(args)
+    return _each(args, lambda run: client.stop_run(run, "now" if args.now else "checkpoint"))
+
+
+def retry(args: argparse.Namespace) -> int:
+    return _answer(args, connect(args).retry(args.run))
+
+
+def checkpoint(args: argparse.Namespace) -> int:
+    return _answer(args, connect(args).checkpoint(args.run))
+
+
+def priority(args: argparse.Namespace) -> int:
+    return _answer(args, connect(args).set_priority(args.run, args.priority))
+
+
+def move(args: argparse.Namespace) -> int:
+    # People count places from 1, the engine from 0.
+    return _answer(args, connect(args).move(args.run, args.position - 1))
+
+
+def remove(args: argparse.Namespace) -> int:
+    """Delete each after one question; `--yes` answers it, and without a terminal it has to."""
+    client = connect(args)
+    if not args.yes:
+        _confirm(client, args.run)
+    return _each(args, client.remove)
+
+
+def _confirm(client: Client, runs: list[str]) -> None:
+    found = [client.run(run)["id"] for run in runs]
+    if not sys.stdin.isatty():
+        raise UsageError("deleting needs an answer and there is no terminal", "use --yes")
+    sys.stderr.write(f"delete {', '.join(found)} with logs, metrics and checkpoints? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise LlmopsError("nothing was deleted", "answer y, or use --yes")
+
+
+def _each(args: argparse.Namespace, act: Callable[[str], RunSummary | Done]) -> int:
+    """Do it to every run named; report each failure, return the first one's exit code."""
+    code, answers = 0, []
+    for run in dict.fromkeys(args.run):
+        try:
+            answers.append(act(run))
+        except LlmopsError as error:
+            say(f"llmops-tui: {one_line(str(error))}")
+            code = code or error.exit_code
+            continue
+        if not args.json:
+            _print_answer(answers[-1])
+    if args.json:
+        print_json(answers)
+    return code
+
+
+def _answer(args: argparse.Namespace, summary: RunSummary) -> int:
+    if args.json:
+        print_json(summary)
+    else:
+        _print_answer(summary)
+    return 0
+
+
+def _print_answer(answer: RunSummary | Done) -> None:
+    if "id" in answer:
+        print(f"{answer['id']} {answer['state']}" + (f": {one_line(answer['reason'])}" if answer["reason"] else ""))
+    else:
+        print(one_line(answer["done"]))
