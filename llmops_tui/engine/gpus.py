@@ -15,19 +15,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from llmops_tui.engine.gpu_probe import Device, DriverFailedError, DriverMissingError, FastReading, GpuLostError, Probe, SlowReading
+from llmops_tui.engine.gpu_probe import Device, DriverFailedError, DriverMissingError, Probe
 from llmops_tui.engine.gpu_processes import ProcessDirectory
-from llmops_tui.engine.gpu_xid import XID_MEANING
-from llmops_tui.specs.answers import GpuProcess, GpuSample
+from llmops_tui.engine.gpu_watch import WatchedGpu
+from llmops_tui.specs.answers import GpuSample
 from llmops_tui.specs.settings import Settings
 
-SLOW_SECONDS = 10.0
-# A power cap or the user's own clock setting is daily life; these cost speed or tell of a fault.
-SERIOUS_THROTTLES = frozenset({"sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake", "hw_slowdown", "reliability"})
-_REPEAT_THROTTLE_SECONDS = 300.0
 _RETRY_DRIVER_SECONDS = 60.0
 _XID_WAIT_SECONDS = 1.0
-_KEPT_XIDS = 16
+_RETRY_EVENTS_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
@@ -53,7 +49,7 @@ class GpuMonitor:
         self._stop = threading.Event()
         self._discovered = threading.Event()
         self._lock = threading.Lock()
-        self._gpus: list[_WatchedGpu] = []
+        self._gpus: list[WatchedGpu] = []
         self._events: deque[dict[str, Any]] = deque(maxlen=1000)
         self._warnings: dict[str, str] = {}
         self._opening_since = 0.0
@@ -148,170 +144,42 @@ class GpuMonitor:
     def _watch(self, probe: Probe, devices: Sequence[Device]) -> None:
         self._versions = probe.versions()
         self._gpus = [
-            _WatchedGpu(device, self._settings, ProcessDirectory(self._runs_of_pid, self._home), self._events.append)
+            WatchedGpu(device, self._settings, ProcessDirectory(self._runs_of_pid, self._home), self._events.append)
             for device in sorted(devices, key=lambda device: device.index)
         ]
         self._discovered.set()
-        for gpu in self._gpus:
-            name = f"gpu-{gpu.device.index}"
-            threading.Thread(target=gpu.run, args=(self._stop,), name=name, daemon=True).start()
+        threads = [threading.Thread(target=gpu.run, args=(self._stop,), name=f"gpu-{gpu.device.index}", daemon=True) for gpu in self._gpus]
+        for thread in threads:
+            thread.start()
         self._collect_xids(probe)
+        self._stop.wait()
+        for thread in threads:
+            thread.join(self._settings.gpus.call_timeout_seconds)
+        # Shutting a driver down under a call that hangs would hang as well: then the end of the process does it.
+        if not any(thread.is_alive() for thread in threads):
+            probe.close()
 
     def _collect_xids(self, probe: Probe) -> None:
         """Wait for Xid events until the end; this is what the discovering thread does for the rest of its life."""
         by_index = {gpu.device.index: gpu for gpu in self._gpus}
+        failed = ""
         while not self._stop.is_set():
             try:
                 event = probe.wait_for_xid(_XID_WAIT_SECONDS)
             except DriverMissingError:
                 return
-            except Exception:
-                log.exception("waiting for GPU events failed")
-                self._stop.wait(SLOW_SECONDS)
+            except Exception as error:  # a lost GPU can spoil the waiting for all; the readings go on
+                if str(error) != failed:
+                    failed = str(error)
+                    log.exception("waiting for GPU events failed; trying again every %g s", _RETRY_EVENTS_SECONDS)
+                self._stop.wait(_RETRY_EVENTS_SECONDS)
                 continue
             if event and (gpu := by_index.get(event[0])):
                 gpu.note_xid(event[1])
-        if not any(gpu.is_stalled() for gpu in self._gpus):
-            probe.close()
 
     def _notice_stalls(self) -> None:
         for gpu in self._gpus:
             gpu.notice_stall()
-
-
-class _WatchedGpu:
-    """One GPU with its thread, its newest sample and its health."""
-
-    def __init__(self, device: Device, settings: Settings, processes: ProcessDirectory, tell: Callable[[dict[str, Any]], None]) -> None:
-        self.device = device
-        self._period = settings.engine.sample_seconds
-        self._patience = settings.gpus.call_timeout_seconds
-        self._processes = processes
-        self._tell = tell
-        self._lock = threading.Lock()
-        self._asked_at: float | None = None
-        self._answered = False
-        self._fast = FastReading()
-        self._slow = SlowReading()
-        self._rows: list[GpuProcess] = []
-        self._health = "error"
-        self._reason = "not read yet"
-        self._xids: deque[int] = deque(maxlen=_KEPT_XIDS)
-        self._throttles_told: dict[str, float] = {}
-
-    def run(self, stop: threading.Event) -> None:
-        """Read until told to stop. A reading that hangs hangs here, and only here."""
-        slow_due = 0.0
-        while not stop.is_set():
-            began = time.monotonic()
-            with self._lock:
-                self._asked_at = began
-            try:
-                fast = self.device.read_fast()
-                slow = self._slow
-                if began >= slow_due:
-                    slow = self.device.read_slow()
-                    slow_due = began + SLOW_SECONDS
-            except GpuLostError as error:
-                self._settle("lost", str(error))
-            except Exception as error:
-                if self._health != "error":
-                    log.exception("reading GPU %d failed", self.device.index)
-                self._settle("error", f"{type(error).__name__}: {error}")
-            else:
-                self._settle("ok", "", fast, slow, self._processes.describe(fast.processes))
-            stop.wait(max(0.05, self._period - (time.monotonic() - began)))
-
-    def answered_or_stalled(self) -> bool:
-        with self._lock:
-            return self._answered or self._health == "stalled" or self._overdue()
-
-    def is_stalled(self) -> bool:
-        with self._lock:
-            return self._overdue()
-
-    def notice_stall(self) -> None:
-        """Called by whoever looks: the GPU's own thread cannot say that it hangs."""
-        with self._lock:
-            if self._health == "stalled" or not self._overdue():
-                return
-            self._health = "stalled"
-            self._reason = f"the driver has not answered for {self._patience:g} s; the readings shown are the last ones"
-            self._event("gpu.stalled", reason=self._reason)
-
-    def note_xid(self, xid: int) -> None:
-        with self._lock:
-            self._xids.append(xid)
-            self._event("gpu.xid", xid=xid, meaning=XID_MEANING.get(xid, "see NVIDIA's table of Xid errors"))
-
-    def sample(self) -> GpuSample:
-        with self._lock:
-            fast, slow = self._fast, self._slow
-            return {
-                "index": self.device.index,
-                "uuid": self.device.uuid,
-                "name": self.device.name,
-                "health": self._health,
-                "reason": self._reason,
-                "utilisation": fast.utilisation,
-                "memory_used_bytes": fast.memory_used_bytes,
-                "memory_total_bytes": fast.memory_total_bytes,
-                "power_watts": fast.power_watts,
-                "power_limit_watts": fast.power_limit_watts,
-                "temperature_celsius": fast.temperature_celsius,
-                "sm_clock_mhz": fast.sm_clock_mhz,
-                "memory_clock_mhz": fast.memory_clock_mhz,
-                "throttle_reasons": list(fast.throttle_reasons),
-                "pcie_rx_bytes_per_second": slow.pcie_rx_bytes_per_second,
-                "pcie_tx_bytes_per_second": slow.pcie_tx_bytes_per_second,
-                "pcie_generation": slow.pcie_generation,
-                "pcie_width": slow.pcie_width,
-                "ecc_uncorrected": slow.ecc_uncorrected,
-                "energy_joules": slow.energy_joules,
-                "xid": list(self._xids),
-                "processes": [row.copy() for row in self._rows],
-                "held_by": [],
-            }
-
-    def _overdue(self) -> bool:
-        return self._asked_at is not None and time.monotonic() - self._asked_at > self._patience
-
-    def _settle(
-        self,
-        health: str,
-        reason: str,
-        fast: FastReading | None = None,
-        slow: SlowReading | None = None,
-        rows: list[GpuProcess] | None = None,
-    ) -> None:
-        """Take over an answer and tell what changed. A lost GPU keeps its last memory size and shows no activity."""
-        with self._lock:
-            before, self._health, self._reason = self._health, health, reason
-            first, self._answered, self._asked_at = not self._answered, True, None
-            if fast is None:
-                self._fast, self._rows = FastReading(memory_total_bytes=self._fast.memory_total_bytes), []
-            else:
-                self._fast, self._slow, self._rows = fast, slow or self._slow, rows or []
-                self._tell_throttling(fast.throttle_reasons)
-            if health == "lost" and before != "lost":
-                self._event("gpu.lost", reason=reason)
-            if health == "ok" and before != "ok" and not first:
-                self._event("gpu.back", reason=f"answers again, was {before}")
-
-    def _tell_throttling(self, reasons: list[str]) -> None:
-        """Once for a reason in five minutes: a GPU at its limit throttles every other second."""
-        now = time.monotonic()
-        new = [
-            reason
-            for reason in reasons
-            if reason in SERIOUS_THROTTLES and now - self._throttles_told.get(reason, -_REPEAT_THROTTLE_SECONDS) >= _REPEAT_THROTTLE_SECONDS
-        ]
-        if new:
-            self._throttles_told.update(dict.fromkeys(new, now))
-            self._event("gpu.throttled", reasons=new)
-
-    def _event(self, event_type: str, **fields: Any) -> None:
-        self._tell({"type": event_type, "t": time.time(), "gpu": self.device.index, "uuid": self.device.uuid, **fields})
 
 
 def _drivers(choice: str) -> list[Callable[[], Probe]]:

@@ -121,11 +121,11 @@ def _account(gpu: GpuSample, holdings: Sequence[Holding]) -> _Account:
     for process in gpu["processes"]:
         if process["run"] in measured:
             measured[process["run"]] += process["memory_bytes"] or 0
-        else:
+        elif process["run"] or process["owner"]:
             strangers += process["memory_bytes"] or 0
     charged = sum(max(holding.memory_bytes or 0, measured[holding.run_id]) for holding in holders)
-    # What no listed process accounts for belongs to holders that are not visible (other pid namespaces hide them), and
-    # beyond what those may use, to somebody else.
+    # In a container the driver lists no pids, or the host's, which mean nothing here. What no known process accounts for
+    # belongs to holders of ours that were not recognised, and beyond what those may use, to somebody else.
     unlisted = (gpu["memory_used_bytes"] or 0) - sum(measured.values()) - strangers
     unseen = [holding for holding in holders if not measured[holding.run_id]]
     if any(holding.memory_bytes is None for holding in unseen):

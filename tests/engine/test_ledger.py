@@ -138,6 +138,15 @@ def test_the_use_of_a_holder_that_the_driver_does_not_list_is_not_counted_twice(
     assert isinstance(place(sharing(13 * GIB), [a_gpu(memory_used_bytes=12 * GIB)], held, 1), Wait)
 
 
+def test_a_pid_that_means_nothing_here_may_be_the_holders_own() -> None:
+    """A container that sees the host's pids: nobody here has that number."""
+    held = [Holding("train-a-0001", ["GPU-0"], 10 * GIB)]
+    hidden: GpuProcess = {"pid": 99, "memory_bytes": 9 * GIB, "run": None, "owner": "", "command": ""}
+    gpu = a_gpu(memory_used_bytes=9 * GIB, processes=[hidden])
+    assert place(sharing(13 * GIB), [gpu], held, 1) == Placement(["GPU-0"], 0)
+    assert place(ONE, [gpu], [], 1) == Wait("waits for GPU 0: 9.0 GiB in use by unknown user: ? (pid 99)")
+
+
 def test_a_gpu_that_does_not_tell_its_memory_is_never_shared() -> None:
     silent = a_gpu(memory_total_bytes=None, memory_used_bytes=None)
     assert place(sharing(4 * GIB), [silent], [], 1) == Placement(["GPU-0"], 0)
