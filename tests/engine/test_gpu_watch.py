@@ -13,7 +13,7 @@ from llmops_tui.engine.gpus import GpuMonitor
 from llmops_tui.specs.settings import Settings
 from tests.waiting import wait_for
 
-SETTINGS = Settings.model_validate({"engine": {"sample_seconds": 0.2}, "gpus": {"call_timeout_seconds": 0.3}})
+SETTINGS = Settings.model_validate({"engine": {"sample_seconds": 0.2}, "gpus": {"call_timeout_seconds": 1.0}})
 
 
 class PlayedGpu:

@@ -17,7 +17,7 @@ from llmops_tui.engine.gpu_processes import run_of_process
 from tests.nvml.driver import GIB, FakeNvml, compile_library
 from tests.waiting import wait_for
 
-SETTINGS = {"engine": {"sample_seconds": 0.2}, "gpus": {"call_timeout_seconds": 0.5}}
+SETTINGS = {"engine": {"sample_seconds": 0.2}, "gpus": {"call_timeout_seconds": 1.5}}
 
 
 class Watcher:
