@@ -21,6 +21,8 @@ from llmops_tui.engine.gpu_watch import WatchedGpu
 from llmops_tui.specs.answers import GpuSample
 from llmops_tui.specs.settings import Settings
 
+# Without NVIDIA's persistence mode, starting the driver wakes each GPU, at seconds a GPU: more patience than for a reading.
+_OPENING_PATIENCE = 10
 _RETRY_DRIVER_SECONDS = 60.0
 _XID_WAIT_SECONDS = 1.0
 _RETRY_EVENTS_SECONDS = 10.0
@@ -28,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class GpuMonitor:
-    """Watches all GPUs. `start()` returns at once; wait for `ready` before deciding that the box has none.
+    """Watches all GPUs. `start()` returns at once; place no run before `ready`: until then the box seems to have none.
 
     `runs_of_pid` names the run a process belongs to, or None; it is called from the GPU threads and must not block.
     `home` is the state directory whose jobs are ours. `probes` replaces the drivers (tests).
@@ -68,7 +70,7 @@ class GpuMonitor:
         with self._lock:
             found = list(self._warnings.values())
         if not self._discovered.is_set() and self._opening_stalled():
-            found.append(f"the GPU driver has not answered for {self._settings.gpus.call_timeout_seconds:g} s at start; see dmesg")
+            found.append(f"the GPU driver has not answered for {self._opening_seconds:g} s at start; see dmesg")
         return found
 
     @property
@@ -105,8 +107,12 @@ class GpuMonitor:
             events.append(self._events.popleft())
         return events
 
+    @property
+    def _opening_seconds(self) -> float:
+        return self._settings.gpus.call_timeout_seconds * _OPENING_PATIENCE
+
     def _opening_stalled(self) -> bool:
-        return self._opening_since > 0 and time.monotonic() - self._opening_since > self._settings.gpus.call_timeout_seconds
+        return self._opening_since > 0 and time.monotonic() - self._opening_since > self._opening_seconds
 
     def _discover(self) -> None:
         """Open the first driver that has GPUs; ask again later while an installed one fails."""

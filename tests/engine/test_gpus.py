@@ -246,7 +246,8 @@ def test_a_process_with_a_hanging_driver_call_still_ends(nvml: FakeNvml, start: 
 
 def test_a_driver_that_hangs_at_start_is_said_and_holds_nobody_up(nvml: FakeNvml, start: Start) -> None:
     nvml.set(init_hang=1)
-    watcher = start()
+    watcher = start(call_timeout_seconds=0.2)
+    assert watcher.ask("ready") is False
     watcher.wait_ready()
     assert watcher.gpus() == []
     assert "has not answered" in watcher.ask("warnings")[0]
