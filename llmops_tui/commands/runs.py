@@ -147,7 +147,5 @@ def _answer(args: argparse.Namespace, summary: RunSummary) -> int:
 
 
 def _print_answer(answer: RunSummary | Done) -> None:
-    if "id" in answer:
-        print(f"{answer['id']} {answer['state']}" + (f": {one_line(answer['reason'])}" if answer["reason"] else ""))
-    else:
-        print(one_line(answer["done"]))
+    reason = answer.get("reason")
+    print(one_line(str(answer.get("done") or f"{answer.get('id')} {answer.get('state')}" + (f": {reason}" if reason else ""))))

@@ -127,7 +127,8 @@ def _points(client: Client, run: str, names: list[str]) -> Iterator[list[Any]]:
         while True:
             answer = client.sql(
                 # As text: NaN and infinities would travel as null.
-                f"SELECT metric, step, t, CAST(value AS VARCHAR), attempt FROM metrics_long WHERE run = {_quoted(run)} AND metric = {_quoted(name)}"
+                f"SELECT metric, step, t, CAST(value AS VARCHAR), attempt FROM metrics_long"
+                f" WHERE run = {_quoted(run)} AND metric = {_quoted(name)}"
                 f" AND t <= {until!r} ORDER BY step, attempt, t, value LIMIT {_PAGE_ROWS} OFFSET {start}",
                 _PAGE_ROWS,
             )
