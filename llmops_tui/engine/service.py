@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from llmops_tui.data.durable import write_bytes
+from llmops_tui.data.rundir import is_locked
 from llmops_tui.errors import LlmopsError, UsageError
 from llmops_tui.paths import Home
 
@@ -16,6 +17,9 @@ UNIT = "llmops-tui.service"
 _TEMPLATE = """\
 [Unit]
 Description=llmops-tui engine: keeps the fine-tunes on this box running and watched
+# An engine that cannot start (a newer database, a full disk) is not tried for ever.
+StartLimitIntervalSec=60
+StartLimitBurst=5
 
 [Service]
 ExecStart={command}
@@ -72,6 +76,8 @@ def install(home: Home, *, booted: Path = Path("/run/systemd/system"), linger: P
     else:
         write_bytes(path, text.encode())
         messages.append(f"{'replaced' if before else 'wrote'} {path}")
+    if is_locked(home.engine_lock):
+        messages += ["an engine is running already; stop it first, its jobs go on:", "  llmops-tui engine stop"]
     messages += [
         "start it now and at every login:",
         "  systemctl --user daemon-reload",

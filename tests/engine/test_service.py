@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import shutil
 import subprocess
@@ -76,6 +77,15 @@ def test_installing_writes_the_unit_and_names_the_commands(tmp_path: Path, own_c
     assert any("systemctl --user enable --now llmops-tui.service" in message for message in messages)
     assert install(home, **marks(tmp_path))[0] == f"{path} is up to date"
     assert install(Home(tmp_path / "other"), **marks(tmp_path))[0] == f"replaced {path}"
+
+
+def test_installing_beside_a_running_engine_says_to_stop_it_first(tmp_path: Path) -> None:
+    home = Home(tmp_path / "state")
+    home.root.mkdir()
+    with open(home.engine_lock, "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert "  llmops-tui engine stop" in install(home, **marks(tmp_path))
+    assert "  llmops-tui engine stop" not in install(home, **marks(tmp_path))
 
 
 def test_installing_says_whether_linger_keeps_the_jobs_after_logout(tmp_path: Path) -> None:
