@@ -205,7 +205,7 @@ class Client:
 
     def model(self, reference: str) -> ModelInfo:
         """One model by name, `name@v2`, `name@alias` or path."""
-        model: ModelInfo = self._json("GET", f"/v1/models/{segment(reference)}", timeout=120.0)
+        model: ModelInfo = self._json("GET", f"/v1/models/{segment(reference)}", [("cwd", os.getcwd())], timeout=120.0)
         return model
 
     def import_model(self, path: str, name: str, licence: str = "", cwd: str | None = None) -> ModelInfo:
@@ -221,11 +221,11 @@ class Client:
 
     def dataset(self, reference: str) -> DatasetInfo:
         """One dataset by name, `name@v2` or path."""
-        dataset: DatasetInfo = self._json("GET", f"/v1/datasets/{segment(reference)}", timeout=120.0)
+        dataset: DatasetInfo = self._json("GET", f"/v1/datasets/{segment(reference)}", [("cwd", os.getcwd())], timeout=120.0)
         return dataset
 
     def import_dataset(
-        self, path: str, name: str, format: str = "auto", copy: bool = False, licence: str = "", cwd: str | None = None
+        self, path: str, name: str = "", format: str = "auto", copy: bool = False, licence: str = "", cwd: str | None = None
     ) -> DatasetInfo:
         """Check every row of a file and register it as the next version of `name`."""
         where = os.getcwd() if cwd is None else cwd
@@ -374,7 +374,7 @@ class AsyncClient:
         return await self.call(self.sync.dataset, reference)
 
     async def import_dataset(
-        self, path: str, name: str, format: str = "auto", copy: bool = False, licence: str = "", cwd: str | None = None
+        self, path: str, name: str = "", format: str = "auto", copy: bool = False, licence: str = "", cwd: str | None = None
     ) -> DatasetInfo:
         return await self.call(self.sync.import_dataset, path, name, format, copy, licence, cwd)
 

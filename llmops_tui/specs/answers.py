@@ -6,7 +6,10 @@ Times are Unix seconds, sizes bytes, powers watts, temperatures degrees Celsius,
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any
+
+# pydantic, which describes these in the API, refuses typing.TypedDict before Python 3.12.
+from typing_extensions import TypedDict
 
 
 class Progress(TypedDict):

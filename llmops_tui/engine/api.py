@@ -1,0 +1,84 @@
+"""The engine's HTTP application: routes by noun and one shape of error."""
+
+from __future__ import annotations
+
+import errno
+import logging
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+import llmops_tui
+from llmops_tui.engine import routes_catalog, routes_engine, routes_runs
+from llmops_tui.engine.answering import error_answer
+from llmops_tui.engine.parts import Parts
+from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
+
+_LONGEST_BODY_BYTES = 8 << 20
+log = logging.getLogger(__name__)
+
+
+def create_app(parts: Parts) -> FastAPI:
+    """The application over the engine's parts. Its OpenAPI description is made when first asked for."""
+    app = FastAPI(
+        title="llmops-tui engine",
+        version=llmops_tui.__version__,
+        description="The engine of one state directory. Errors are `{error: {kind, message, next_step, exit_code, fields}}`.",
+        docs_url=None,  # these pages load their scripts from the network
+        redoc_url=None,
+        max_body_size=_LONGEST_BODY_BYTES,
+        telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
+    )
+    app.state.parts = parts
+    app.add_exception_handler(LlmopsError, _on_llmops_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(OSError, _on_os_error)
+    app.add_exception_handler(Exception, _on_unexpected)
+    for routes in (routes_engine, routes_runs, routes_catalog):
+        app.include_router(routes.router, prefix="/v1")
+    return app
+
+
+async def _on_llmops_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, LlmopsError)
+    if type(error) is LlmopsError:
+        log.warning("%s %s: %s", request.method, request.url.path, error)
+    return error_answer(error)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    fields = [{"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": str(item["msg"])} for item in error.errors()]
+    first = fields[0] if fields else {"field": "request", "message": "is not valid"}
+    return error_answer(UsageError(f"{first['field']}: {first['message']}", "see /openapi.json", fields))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    what = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        return error_answer(NotFoundError(f"the engine has no {what}", "see /openapi.json"))
+    if error.status_code == 413:
+        limit = _LONGEST_BODY_BYTES >> 20
+        return error_answer(UsageError(f"{what}: the request is larger than {limit} MiB", "give the path of a file instead"), 413)
+    return error_answer(UsageError(f"{what}: {error.detail}", "see /openapi.json"), error.status_code)
+
+
+async def _on_os_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, OSError)
+    log.warning("%s %s: %s", request.method, request.url.path, error)
+    what = f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return error_answer(InsufficientResourcesError(what, "free some space"))
+    return error_answer(LlmopsError(what, "see engine.log in the state directory"))
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    # The traceback is logged by uvicorn, which sees the exception again.
+    what = f"{request.method} {request.url.path}"
+    return error_answer(
+        LlmopsError(f"the engine failed at {what}: {type(error).__name__}: {error}", "see engine.log in the state directory")
+    )

@@ -1,0 +1,212 @@
+"""The engine as a process: `python -m llmops_tui.engine.daemon --home DIR`. Nothing is touched before the lock is held."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import json
+import logging
+import logging.handlers
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llmops_tui.engine.lifeline import AnotherEngineError, listen, remove_traces, take_lock, unwritable, write_note
+from llmops_tui.errors import LlmopsError
+from llmops_tui.paths import Home, find_home
+
+if TYPE_CHECKING:
+    from llmops_tui.engine.parts import Parts
+
+_LOG_BYTES = 8 << 20
+_LINGERING_SECONDS = 2
+log = logging.getLogger("llmops_tui.engine")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serve until told to stop; the exit code. An error is one line on stderr (and to the client that started this)."""
+    parser = argparse.ArgumentParser(prog="python -m llmops_tui.engine.daemon", description="The engine of one state directory.")
+    parser.add_argument("--home", help="state directory; default $LLMOPS_HOME, else $XDG_STATE_HOME/llmops-tui")
+    parser.add_argument("--config", type=Path, help="settings file")
+    parser.add_argument("--foreground", action="store_true", help="stay in this terminal and log to it; the default without --detach")
+    parser.add_argument("--detach", action="store_true", help="go on in a process of its own")
+    parser.add_argument("--report", type=int, metavar="FD", help="descriptor that takes one line of JSON once it is ready or has failed")
+    options = parser.parse_args(arguments)
+    home = find_home(options.home)
+    if options.report is not None:
+        os.set_inheritable(options.report, False)  # no job may hold the pipe a client waits on
+    if options.detach and os.fork():
+        # Not sys.exit: the parent has nothing to finish. The client waits for this process, and the engine is no child of it.
+        os._exit(0)
+    report = _Report(options.report)
+    try:
+        lock = take_lock(home)
+    except AnotherEngineError as error:
+        if options.detach:
+            report.send({"elsewhere": True})
+            return 0
+        return _fail(error, report)
+    except LlmopsError as error:
+        return _fail(error, report)
+    _log_to(home, foreground=not options.detach)
+    try:
+        _serve(home, options.config or home.config, report)
+    except LlmopsError as error:
+        log.error("the engine stops: %s", error)
+        return _fail(error, report)
+    except OSError as error:
+        log.exception("the engine stops")
+        return _fail(unwritable(home, error), report)
+    except Exception as error:
+        log.exception("the engine stops")
+        return _fail(LlmopsError(f"the engine failed: {type(error).__name__}: {error}", f"see {home.engine_log}"), report)
+    os.close(lock)
+    return 0
+
+
+class _Report:
+    """The pipe to the client that started this engine; it may be gone."""
+
+    def __init__(self, descriptor: int | None) -> None:
+        self._descriptor = descriptor
+
+    def send(self, value: dict[str, object]) -> None:
+        if self._descriptor is not None:
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, json.dumps(value).encode() + b"\n")
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _fail(error: LlmopsError, report: _Report) -> int:
+    report.send(error.to_json())
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def _serve(home: Home, config_file: Path, report: _Report) -> None:
+    # Imported here: one of ten engines that start at once wins the lock, the others leave without this second of work.
+    from llmops_tui.engine.parts import Parts
+    from llmops_tui.specs.settings import load_settings
+
+    parts = Parts.open(home, load_settings(config_file))
+    try:
+        listener = listen(home.socket)
+    except BaseException:
+        parts.close()
+        raise
+    try:
+        asyncio.run(_run(parts, listener, home, report))
+    finally:
+        parts.close()
+        remove_traces(home, home.socket)
+    log.info("engine stopped")
+
+
+async def _run(parts: Parts, listener: socket.socket, home: Home, report: _Report) -> None:
+    import uvicorn
+
+    from llmops_tui.engine.api import create_app
+    from llmops_tui.engine.peers import PeerCheckedProtocol
+
+    class Server(uvicorn.Server):
+        """uvicorn without its ten ticks a second and its own way with signals."""
+
+        async def main_loop(self) -> None:
+            write_note(home, home.socket)
+            log.info("engine %d serves %s at %s", os.getpid(), home.root, home.socket)
+            report.send({"ready": os.getpid()})
+            # What was imported and built so far stays for ever: the collector need not look at it again.
+            gc.collect()
+            gc.freeze()
+            await parts.stopping.wait()
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, parts.stopping.set)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    await parts.start()
+    config = uvicorn.Config(
+        create_app(parts),
+        http=PeerCheckedProtocol,
+        ws="none",
+        lifespan="off",
+        loop="asyncio",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=5,
+        timeout_graceful_shutdown=_LINGERING_SECONDS,
+        limit_concurrency=512,
+    )
+    try:
+        await Server(config).serve(sockets=[listener])
+    finally:
+        parts.stopping.set()
+        await parts.stop()
+
+
+def _log_to(home: Home, foreground: bool) -> None:
+    """Everything goes to engine.log, which stays bounded; in the foreground to the terminal too."""
+    form = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    engine_log = _EngineLog(home.engine_log, maxBytes=_LOG_BYTES, backupCount=1)
+    handlers: list[logging.Handler] = [engine_log]
+    if foreground:
+        handlers.append(logging.StreamHandler(sys.stderr))
+    else:
+        engine_log.take_outputs()
+    for handler in handlers:
+        handler.setFormatter(form)
+    logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    faulthandler.enable()
+    threading.excepthook = lambda failed: log.error(
+        "thread %s failed",
+        failed.thread.name if failed.thread else "?",
+        exc_info=(failed.exc_type, failed.exc_value or failed.exc_type(), failed.exc_traceback),
+    )
+
+
+class _EngineLog(logging.handlers.RotatingFileHandler):
+    """A detached engine's stdout and stderr follow the file when it is rotated."""
+
+    _has_outputs = False
+
+    def take_outputs(self) -> None:
+        """Let everything that is written past the log (a crash in a library) land in the file too."""
+        self._has_outputs = True
+        self.acquire()
+        try:
+            if self.stream is None:
+                self.stream = self._open()
+            os.dup2(self.stream.fileno(), 1)
+            os.dup2(self.stream.fileno(), 2)
+        finally:
+            self.release()
+
+    def doRollover(self) -> None:  # noqa: N802  # logging's name
+        super().doRollover()
+        if self._has_outputs:
+            self.take_outputs()
+
+
+if __name__ == "__main__":
+    exit_code = main()
+    logging.shutdown()
+    # Threads may hang in a GPU driver or in a long reading: everything that matters is written by now.
+    sys.stderr.flush()
+    os._exit(exit_code)

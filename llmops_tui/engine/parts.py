@@ -1,0 +1,195 @@
+"""The engine put together: every part it has, in the order they are opened, run and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+
+import llmops_tui
+from llmops_tui.data.store import Store
+from llmops_tui.engine.gpus import GpuMonitor
+from llmops_tui.engine.host import HostMonitor
+from llmops_tui.engine.hub import Hub
+from llmops_tui.engine.ingest import Ingest
+from llmops_tui.engine.samples import Samples
+from llmops_tui.engine.scheduler import Scheduler
+from llmops_tui.errors import NotFoundError
+from llmops_tui.paths import Home
+from llmops_tui.specs.answers import EngineInfo, GpuSample, HostSample, RunSummary, Status
+from llmops_tui.specs.settings import Settings
+from llmops_tui.specs.states import ACTIVE, ENDED, WAITING
+
+_RECENT_RUNS = 20
+_SLOW_WORKERS = 4
+_RESTART_SECONDS = 1.0
+_GPU_READY_SECONDS = 1.0
+T = TypeVar("T")
+P = ParamSpec("P")
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Parts:
+    """What the routes work with. All attributes belong to the event loop's thread unless their class says otherwise."""
+
+    home: Home
+    settings: Settings
+    store: Store
+    hub: Hub
+    ingest: Ingest
+    gpus: GpuMonitor
+    host: HostMonitor
+    samples: Samples
+    scheduler: Scheduler
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    started_at: float = field(default_factory=time.time)
+    host_sample: HostSample | None = None
+    _failures: dict[str, str] = field(default_factory=dict)
+    _tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_SLOW_WORKERS, "slow-request"))
+
+    @classmethod
+    def open(cls, home: Home, settings: Settings) -> Parts:
+        """Open the database and make the parts; nothing runs yet. Hold the state directory's lock.
+
+        Raises what `Store.open` raises: a newer program's database, a damaged one.
+        """
+        for directory in (home.runs, home.models, home.datasets, home.cache):
+            directory.mkdir(parents=True, exist_ok=True)
+        store = Store.open(home.database, settings.engine)
+        hub = Hub(store)
+        # The ingest tells the scheduler, which is made after it because it asks the ingest.
+        ingest = Ingest(
+            store,
+            settings.engine,
+            on_events=lambda run_id, events, latest: scheduler.on_events(run_id, events, latest),
+            free_bytes=lambda: shutil.disk_usage(home.root).free,
+            on_state=lambda state: _tell_ingest(hub, state),
+        )
+        gpus = GpuMonitor(settings, lambda pid: scheduler.run_of_pid(pid), home=home.root)
+        host = HostMonitor(home.root)
+        scheduler = Scheduler(home, settings, store, hub, ingest, gpus, host)
+        return cls(home, settings, store, hub, ingest, gpus, host, Samples(store, settings.engine), scheduler)
+
+    async def start(self) -> None:
+        """Adopt what lives, then let everything run."""
+        self.gpus.start()
+        await asyncio.to_thread(self.gpus.wait_ready, _GPU_READY_SECONDS)
+        await self.scheduler.recover()
+        await self._sample()
+        await self.hub.publish("engine.started", None, {"pid": os.getpid(), "version": llmops_tui.__version__})
+        for name, part in (("ingest", self.ingest.run), ("scheduler", self.scheduler.run), ("sampling", self._keep_sampling)):
+            self._tasks.append(asyncio.create_task(self._keep_running(name, part), name=name))
+
+    async def stop(self) -> None:
+        """End what runs here; jobs go on. Everything the jobs told so far is committed."""
+        self.stopping.set()
+        await self.hub.publish("engine.stopping", None, {"pid": os.getpid()})
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.samples.flush()
+
+    def close(self) -> None:
+        """Let go of the GPUs and the database. Safe before `start` and after a failure."""
+        self.gpus.stop()
+        self._slow.shutdown(wait=False, cancel_futures=True)
+        self.store.close()
+
+    async def slowly(self, work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """Run what may take minutes in threads of its own, so that quick requests never queue behind it."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._slow, lambda: work(*args, **options))
+
+    def summary(self, run_id: str) -> RunSummary:
+        """One run's row. Raises NotFoundError."""
+        for summary in self.scheduler.summaries():
+            if summary["id"] == run_id:
+                return summary
+        raise NotFoundError(f"no run {run_id!r}", "see `llmops-tui runs list`")
+
+    def info(self) -> EngineInfo:
+        """The daemon itself, with what is wrong in `warnings`."""
+        return EngineInfo(
+            pid=os.getpid(),
+            version=llmops_tui.__version__,
+            home=str(self.home.root),
+            started_at=self.started_at,
+            epoch=self.store.epoch,
+            ingest=self.ingest.state,
+            warnings=[*self._failures.values(), *self.gpus.warnings, *([self.store.failure] if self.store.failure else [])],
+        )
+
+    def gpu_samples(self) -> list[GpuSample]:
+        """The newest sample of each GPU, with the runs that hold it."""
+        holders: dict[str, list[str]] = {}
+        for holding in self.scheduler.holdings():
+            for uuid in holding.gpu_uuids:
+                holders.setdefault(uuid, []).append(holding.run_id)
+        samples = self.gpus.snapshot()
+        for sample in samples:
+            sample["held_by"] = sorted(holders.get(sample["uuid"], []))
+        return samples
+
+    def status(self) -> Status:
+        """Everything the first screen needs, from memory."""
+        summaries = self.scheduler.summaries()
+        waiting = [summary for summary in summaries if summary["state"] in WAITING]
+        waiting.sort(key=lambda summary: (summary["queue_position"] is None, summary["queue_position"] or 0, summary["submitted_at"]))
+        ended = [summary for summary in summaries if summary["state"] in ENDED]
+        ended.sort(key=lambda summary: summary["ended_at"] or 0.0, reverse=True)
+        return Status(
+            engine=self.info(),
+            host=self.host_sample or self._sample_host(),
+            gpus=self.gpu_samples(),
+            running=[summary for summary in summaries if summary["state"] in ACTIVE],
+            waiting=waiting,
+            recent=ended[:_RECENT_RUNS],
+            counts=dict(Counter(summary["state"] for summary in summaries)),
+        )
+
+    async def _keep_running(self, name: str, part: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+        """A part that fails is logged, shown as a warning and started again: one fault must not stop the supervision of jobs."""
+        while True:
+            try:
+                await part(self.stopping)
+                return
+            except Exception as error:
+                log.exception("%s failed and is started again", name)
+                self._failures[name] = f"{name} failed and was started again: {type(error).__name__}: {error}; see engine.log"
+            if self.stopping.is_set():
+                return
+            await asyncio.sleep(_RESTART_SECONDS)
+
+    async def _keep_sampling(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await self._sample()
+            for event in self.gpus.drain_events():
+                data: dict[str, Any] = {key: value for key, value in event.items() if key != "type"}
+                await self.hub.publish(event["type"], None, data)
+            try:
+                await asyncio.wait_for(stop.wait(), self.settings.engine.sample_seconds)
+            except TimeoutError:
+                continue
+
+    async def _sample(self) -> None:
+        # In a thread: asking a network file system for its free space can take long.
+        sample = await asyncio.to_thread(self._sample_host)
+        self.host_sample = sample
+        self.samples.add(sample, self.gpus.snapshot())
+
+    def _sample_host(self) -> HostSample:
+        slots = self.scheduler.cpu_slots
+        held = sum(holding.cpu_slots for holding in self.scheduler.holdings())
+        return self.host.sample(slots, max(0, slots - held))
+
+
+def _tell_ingest(hub: Hub, state: str) -> None:
+    kind = "ingest.resumed" if state == "ok" else "ingest.paused"
+    hub.publish_soon(kind, None, {"state": state})

@@ -1,0 +1,105 @@
+"""Who may talk to the engine, and how much they may say before a request is whole: the protocol under the API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import pwd
+import socket
+import struct
+
+from starlette.requests import HTTPConnection
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from llmops_tui.errors import LlmopsError, PermissionDeniedError, UsageError
+
+_UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (man 7 unix)
+_HEAD_BYTES = 64 << 10
+_HEAD_SECONDS = 30.0
+_HANG_UP_SECONDS = 1.0
+_PHRASES = {400: "Bad Request", 403: "Forbidden", 431: "Request Header Fields Too Large"}
+log = logging.getLogger(__name__)
+
+
+def peer_uid(connection: socket.socket) -> int:
+    """The user at the other end of a connected Unix socket, as the kernel knows it."""
+    _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+    return int(uid)
+
+
+def owner_of(request: HTTPConnection) -> tuple[str, int]:
+    """Name and uid of the user who asks."""
+    uid = int(getattr(request.state, "peer_uid", os.geteuid()))
+    try:
+        return pwd.getpwuid(uid).pw_name, uid
+    except KeyError:
+        return str(uid), uid
+
+
+class PeerCheckedProtocol(HttpToolsProtocol):
+    """HTTP for the engine's own user and root alone; a request's head is bounded in size and time.
+
+    uvicorn bounds neither: a header that never ends would grow in memory, a half request would hold its connection for ever.
+    """
+
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+    _refused = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        uid = peer_uid(transport.get_extra_info("socket"))
+        if uid not in (0, os.geteuid()):
+            log.warning("refused a connection of uid %d", uid)
+            error = PermissionDeniedError(f"this engine serves uid {os.geteuid()}, not uid {uid}", "start one of your own: --home DIR")
+            self._refuse(403, error)
+            return
+        self.app_state = {**self.app_state, "peer_uid": uid}
+        self._start_timer()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_bytes > _HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431, UsageError(f"a request's head is longer than {_HEAD_BYTES} bytes"))
+
+    def on_message_begin(self) -> None:
+        self._head_bytes = 0
+        self._start_timer()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._stop_timer()
+        self._head_bytes = -(1 << 62)  # what follows is the body, bounded by the application
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self._refuse(400, UsageError("this is not an HTTP request", "use `llmops-tui`, or see /openapi.json"))
+
+    def _refuse(self, status: int, error: LlmopsError) -> None:
+        self._refused = True
+        self._stop_timer()
+        body = json.dumps(error.to_json()).encode()
+        head = f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        self.transport.write(head.encode() + b"connection: close\r\n\r\n" + body)
+        # Closing over unread input resets a Unix socket and the answer would be lost: let the peer hang up first.
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(_HANG_UP_SECONDS, self.transport.close)
+
+    def _start_timer(self) -> None:
+        if self._head_timer is None:
+            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None

@@ -1,0 +1,76 @@
+"""`/v1/models…` and `/v1/datasets…`: what is registered, what lies on disk, and registering more."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import Field
+
+from llmops_tui.data import datasets, models
+from llmops_tui.engine.answering import EngineParts, answer, caller_directory, caller_path
+from llmops_tui.specs.answers import DatasetInfo, ModelInfo
+from llmops_tui.specs.common import StrictModel
+
+router = APIRouter(tags=["catalog"])
+
+
+class ImportModelRequest(StrictModel):
+    path: str
+    name: str
+    licence: str = ""
+    cwd: str = "/"
+
+
+class ImportDatasetRequest(StrictModel):
+    """An empty name is taken from the file's; `format` is a row format's name, or auto; `copy` keeps the rows in the state directory."""
+
+    path: str
+    name: str = ""
+    format: str = "auto"
+    copy_rows: bool = Field(False, alias="copy")
+    licence: str = ""
+    cwd: str = "/"
+
+
+@router.get("/models", response_model=list[ModelInfo])
+async def list_models(parts: EngineParts) -> Response:
+    """Registered versions, then models found on disk."""
+    return answer(await parts.slowly(models.list_models, parts.home))
+
+
+@router.post("/models/import", response_model=ModelInfo, status_code=201)
+async def import_model(parts: EngineParts, request: ImportModelRequest) -> Response:
+    """Register a model where it lies."""
+    path = caller_path(request.cwd, request.path)
+    register = partial(models.register_model, parts.home, request.name, path, licence=request.licence)
+    return answer(await parts.slowly(register), 201)
+
+
+@router.get("/models/{reference:path}", response_model=ModelInfo)
+async def show_model(parts: EngineParts, reference: str, cwd: str = "/") -> Response:
+    """One model by `name`, `name@v2`, `name@alias` or a path meant from `cwd`."""
+    return answer(await parts.slowly(models.get_model, parts.home, reference, caller_directory(cwd)))
+
+
+@router.get("/datasets", response_model=list[DatasetInfo])
+async def list_datasets(parts: EngineParts) -> Response:
+    """Registered dataset versions."""
+    return answer(await parts.slowly(datasets.list_datasets, parts.home))
+
+
+@router.post("/datasets/import", response_model=DatasetInfo, status_code=201)
+async def import_dataset(parts: EngineParts, request: ImportDatasetRequest) -> Response:
+    """Check every row of a file and register it as the next version of its name."""
+    path = caller_path(request.cwd, request.path)
+    register = partial(
+        datasets.import_dataset, parts.home, path, request.name, request.format, copy=request.copy_rows, licence=request.licence
+    )
+    return answer(await parts.slowly(register), 201)
+
+
+@router.get("/datasets/{reference:path}", response_model=DatasetInfo)
+async def show_dataset(parts: EngineParts, reference: str, cwd: str = "/") -> Response:
+    """One dataset by `name`, `name@v2` or a path meant from `cwd`."""
+    return answer(await parts.slowly(datasets.get_dataset, parts.home, reference, caller_directory(cwd)))
