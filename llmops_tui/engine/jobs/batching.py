@@ -23,14 +23,17 @@ class LengthGroupedOrder(Sampler[int]):  # type: ignore[misc]  # torch is untype
     """An order of rows, random by seed and epoch, in which the rows of one update have like length.
 
     It is a function of `(seed, epoch)` alone, so that a resumed run meets the same rows as one that was never interrupted.
-    The update with the longest row comes first: a run that will not fit in memory says so at once.
+    With `longest_first` the update with the longest row leads: a run that will not fit in a GPU's memory says so at once.
     """
 
-    def __init__(self, lengths: Sequence[int], rows_per_update: int, seed: int, *, grouped: bool = True) -> None:
+    def __init__(
+        self, lengths: Sequence[int], rows_per_update: int, seed: int, *, grouped: bool = True, longest_first: bool = False
+    ) -> None:
         self._lengths = lengths
         self._rows_per_update = rows_per_update
         self._seed = seed
         self._grouped = grouped
+        self._longest_first = longest_first
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -57,7 +60,7 @@ class LengthGroupedOrder(Sampler[int]):  # type: ignore[misc]  # torch is untype
         groups = [by_length[start : start + size] for start in range(0, len(by_length) - size + 1, size)]
         rest = by_length[len(groups) * size :]  # a short update can only come last
         mixed = [groups[index] for index in torch.randperm(len(groups), generator=generator).tolist()]
-        if mixed:
+        if mixed and self._longest_first:
             longest = max(range(len(mixed)), key=lambda index: max(self._lengths[row] for row in mixed[index]))
             mixed[0], mixed[longest] = mixed[longest], mixed[0]
         return [row for group in mixed for row in group] + rest

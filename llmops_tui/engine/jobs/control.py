@@ -14,6 +14,11 @@ class StoppedError(Exception):
     """The run was asked to stop at a moment when there is nothing to save."""
 
 
+def born() -> float:
+    """When this process began, Unix seconds."""
+    return psutil.Process().create_time()
+
+
 class ControlChannel:
     """Polled by the working thread, a stat a call. `stop` and `checkpoint` stay set until taken."""
 
@@ -21,7 +26,7 @@ class ControlChannel:
         self._path = run_dir / "control.jsonl"
         self._offset = 0
         # Commands given to an earlier attempt stand in the same file; what came before this process was born is not for it.
-        self._born = psutil.Process().create_time()
+        self._born = born()
         self.stop = False
         self._checkpoint = False
         signal.signal(signal.SIGTERM, self._terminate)

@@ -15,6 +15,7 @@ from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs.outcome import Summary, peak_rss_bytes, run_job
 from llmops_tui.engine.jobs.reporting import Reporter
+from llmops_tui.errors import UsageError
 from llmops_tui.specs.train import TrainSpec
 
 if TYPE_CHECKING:
@@ -34,20 +35,24 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     spec = TrainSpec.model_validate(record["spec"])
     prepared = record["prepared"]
     model_path = Path(prepared["model"]["path"])
+    if (model_path / "adapter_config.json").is_file():
+        raise UsageError(f"{model_path} is an adapter, which this version cannot train further", "train its base model")
     resume_from = Path(os.environ["LLMOPS_RESUME_FROM"]) if os.environ.get("LLMOPS_RESUME_FROM") else None
 
     reporter.phase("importing libraries")
     from datasets import Dataset
     from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, PrinterCallback, set_seed
+    from transformers import PrinterCallback, set_seed
 
     from llmops_tui.engine.jobs import hardware, samples, scoring
     from llmops_tui.engine.jobs.batching import LengthGroupedOrder, PaddingCollator, pack_rows, plan_packing
     from llmops_tui.engine.jobs.callback import RunCallback
     from llmops_tui.engine.jobs.corpus import encode_rows, read_split, require_rows
     from llmops_tui.engine.jobs.labels import RowEncoder
+    from llmops_tui.engine.jobs.loading import load_causal_model, load_tokenizer, quiet
     from llmops_tui.engine.jobs.sft_trainer import Carried, RunTrainer, read_progress
 
+    quiet()
     plan = hardware.plan_training(spec, model_path)
     hardware.apply(plan)
     set_seed(spec.seed)
@@ -55,9 +60,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     # Load.
     reporter.phase("loading the model")
-    tokenizer = AutoTokenizer.from_pretrained(model_path)
-    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
-    model = AutoModelForCausalLM.from_pretrained(model_path, dtype=plan.dtype, attn_implementation="sdpa").to(plan.device)
+    tokenizer = load_tokenizer(model_path)
+    model = load_causal_model(model_path, plan)
 
     # Tokenise.
     reporter.phase("tokenising", unit="rows")
@@ -81,7 +85,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         order = LengthGroupedOrder([0] * len(dataset), packing.accumulation, spec.seed, grouped=False)
     else:
         dataset = Dataset.from_list([{"input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()} for row in learnt.rows])
-        order = LengthGroupedOrder(lengths, rows_per_update, spec.seed)
+        order = LengthGroupedOrder(lengths, rows_per_update, spec.seed, longest_first=plan.token_budget is None)
 
     def score(step: int, phase: str) -> Score | None:
         """Score the held-out rows now; None where there are none."""
