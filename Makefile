@@ -29,24 +29,20 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	@set -e; for page in settings specs cli; do \
-		$(MAKE) --no-print-directory docs/$$page.now && cmp -s docs/$$page.md docs/$$page.now || \
-			{ rm -f docs/$$page.now; echo "docs/$$page.md is out of date: run make docs" >&2; exit 1; }; rm -f docs/$$page.now; done
+	@$(BIN)/python -m llmops_tui.specs.reference settings | cmp -s - docs/settings.md || { echo "docs/settings.md is out of date: make docs" >&2; exit 1; }
+	@$(BIN)/python -m llmops_tui.specs.reference specs | cmp -s - docs/specs.md || { echo "docs/specs.md is out of date: make docs" >&2; exit 1; }
+	@$(BIN)/python -m llmops_tui.commands.reference | cmp -s - docs/cli.md || { echo "docs/cli.md is out of date: make docs" >&2; exit 1; }
 
 docs: $(DEV_STAMP)
-	@for page in settings specs cli; do $(MAKE) --no-print-directory docs/$$page.now && mv docs/$$page.now docs/$$page.md; done
-
-docs/settings.now docs/specs.now: docs/%.now: $(DEV_STAMP)
-	@$(BIN)/python -m llmops_tui.specs.reference $* > $@
-
-docs/cli.now: $(DEV_STAMP)
-	@$(BIN)/python -m llmops_tui.commands.reference > $@
+	$(BIN)/python -m llmops_tui.specs.reference settings > docs/settings.md
+	$(BIN)/python -m llmops_tui.specs.reference specs > docs/specs.md
+	$(BIN)/python -m llmops_tui.commands.reference > docs/cli.md
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; install python3.11, or name one: make demo PYTHON=/path/to/python" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 		{ echo "make: $(PYTHON) has no venv; on Debian: apt install python3.11-venv" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(TRAIN_STAMP): | $(VENV)/bin/python
 	@echo "installing (once; torch alone is some 200 MB) ..."
