@@ -57,8 +57,8 @@ def status(args: argparse.Namespace) -> int:
 
 def install_service(args: argparse.Namespace) -> int:
     """Write the systemd user unit (in the engine's own program: it knows its command line)."""
-    home = find_home(args.home)
-    command = [sys.executable, "-P", "-m", "llmops_tui.engine.service", "--home", str(home.root)]
+    command = [sys.executable, "-P", "-m", "llmops_tui.engine.service"]
+    command += ["--home", args.home] if args.home else []
     command += ["--print"] if args.print_only else []
     return subprocess.run(command, check=False).returncode
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import fcntl
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,9 +23,9 @@ from llmops_tui.data.queries import upsert_run
 from llmops_tui.data.rundir import RunDir, list_runs, read_spec
 from llmops_tui.data.store import Store, connect, first_line
 from llmops_tui.errors import ConflictError, LlmopsError
-from llmops_tui.paths import Home
+from llmops_tui.paths import Home, find_home
 from llmops_tui.specs.answers import RunSummary
-from llmops_tui.specs.settings import EngineSettings
+from llmops_tui.specs.settings import EngineSettings, load_settings
 from llmops_tui.specs.states import ENDED
 
 _READ_BYTES = 4 << 20
@@ -208,3 +210,30 @@ def _replace(old: Path, fresh: Path, result: Rebuilt) -> None:
 def _remove(path: Path) -> None:
     for left in (path, path.with_name(f"{path.name}.wal")):
         left.unlink(missing_ok=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m llmops_tui.data.rebuild --home DIR`: what `doctor --rebuild` runs; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m llmops_tui.data.rebuild", description="Make the database again, offline.")
+    parser.add_argument("--home", help="state directory")
+    parser.add_argument("--config", type=Path, help="settings file")
+    options = parser.parse_args(arguments)
+    home = find_home(options.home)
+    try:
+        result = rebuild(home, load_settings(options.config or home.config).engine, lambda line: print(line, file=sys.stderr, flush=True))
+    except LlmopsError as error:
+        print(f"llmops-tui: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"llmops-tui: {home.root}: {error.strerror or error}; free some disk or repair its permissions", file=sys.stderr)
+        return 1
+    print(f"{result.runs} runs, {result.points} points, {result.events} events and {result.samples} samples are in the new database")
+    if result.broken:
+        print(f"{result.broken} broken lines were skipped", file=sys.stderr)
+    if result.note:
+        print(result.note + (f"; the old file is {result.kept}" if result.kept else ""), file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import getpass
 import os
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from llmops_tui.data.durable import write_bytes
 from llmops_tui.data.rundir import is_locked
 from llmops_tui.errors import LlmopsError, UsageError
-from llmops_tui.paths import Home
+from llmops_tui.paths import Home, find_home
 
 UNIT = "llmops-tui.service"
 
@@ -106,3 +107,25 @@ def _quoted(word: str) -> str:
     """One word of a unit file: quotes and backslashes escaped, % doubled (specifiers)."""
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"' if escaped != word or any(character in word for character in " \t';") else escaped
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """`python -m llmops_tui.engine.service`: what `engine service install` runs; the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m llmops_tui.engine.service", description="Write the systemd user unit.")
+    parser.add_argument("--home", help="state directory")
+    parser.add_argument("--print", dest="print_only", action="store_true", help="print the unit and write nothing")
+    options = parser.parse_args(arguments)
+    home = find_home(options.home)
+    try:
+        print(unit_text(home) if options.print_only else "\n".join(install(home)))
+    except LlmopsError as error:
+        print(f"llmops-tui: {error}", file=sys.stderr)
+        return error.exit_code
+    except OSError as error:
+        print(f"llmops-tui: {error.filename}: {error.strerror}; repair its permissions", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
