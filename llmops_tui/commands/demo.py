@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tui.client import Client
 from llmops_tui.commands.demo_assets import Assets, prepare
-from llmops_tui.commands.follow import ProgressLine, end_summary, exit_code_of, watch_to_end
+from llmops_tui.commands.follow import end_summary, exit_code_of, follow_to_end
 from llmops_tui.commands.output import duration, print_json, say
 from llmops_tui.errors import LlmopsError, NotFoundError
 from llmops_tui.paths import find_home
@@ -111,14 +111,7 @@ def _show(client: Client, run_id: str) -> int:
 
 
 def _follow(client: Client, run_id: str, as_json: bool) -> int:
-    line = ProgressLine()
-    try:
-        detail = watch_to_end(client, run_id, line)
-    except KeyboardInterrupt:
-        line.end()
-        say(f"{run_id} goes on; `llmops-tui runs watch {run_id}` watches it again, `llmops-tui runs stop {run_id}` stops it")
-        raise
-    line.end()
+    detail = follow_to_end(client, run_id)
     if as_json:
         print_json({"run": run_id, "state": detail["state"], "summary": end_summary(client, run_id)})
     else:

@@ -26,20 +26,26 @@ def exit_code_of(state: str) -> int:
 
 
 def follow(client: Client, run_id: str) -> int:
-    """Print progress on stderr until the run ends, then a summary on stdout; the exit code of its end.
+    """Print progress on stderr until the run ends, then a summary on stdout; the exit code of its end."""
+    detail = follow_to_end(client, run_id)
+    print_summary(client, detail)
+    return exit_code_of(detail["state"])
+
+
+def follow_to_end(client: Client, run_id: str) -> RunDetail:
+    """Print progress on stderr until the run ends; what it was then.
 
     Ctrl-C leaves the run alone and raises KeyboardInterrupt after saying so.
     """
     line = ProgressLine()
     try:
-        detail = watch_to_end(client, run_id, line)
+        return _watch(client, run_id, line)
     except KeyboardInterrupt:
         line.end()
         say(f"{run_id} goes on; `llmops-tui runs watch {run_id}` watches it again, `llmops-tui runs stop {run_id}` stops it")
         raise
-    line.end()
-    print_summary(client, detail)
-    return exit_code_of(detail["state"])
+    finally:
+        line.end()
 
 
 def follow_json(client: Client, run_id: str) -> int:
@@ -114,8 +120,7 @@ class ProgressLine:
             self._last = ""
 
 
-def watch_to_end(client: Client, run_id: str, line: ProgressLine) -> RunDetail:
-    """Show progress until the run is over; what it was then. Survives restarts of the engine."""
+def _watch(client: Client, run_id: str, line: ProgressLine) -> RunDetail:
     seen = 0
     while True:
         try:
