@@ -67,7 +67,7 @@ def resolve(home: Home, ref: str, cwd: Path) -> Located:
 
 
 def import_dataset(
-    home: Home, path: Path, name: str = "", row_format: str = "auto", *, copy: bool = False, licence: str = "", cwd: Path | None = None
+    home: Home, path: Path, name: str = "", format: str = "auto", *, copy: bool = False, licence: str = "", cwd: Path | None = None
 ) -> DatasetInfo:
     """Check every row and register the file under a name; the same content is the same version.
 
@@ -76,7 +76,7 @@ def import_dataset(
     """
     source = Path(os.path.abspath((cwd or Path.cwd()) / path.expanduser()))
     name = registry.check_name(name or registry.name_from(source.name.split(".")[0], "dataset"))
-    found = scan(source, row_format)
+    found = scan(source, format)
     found.require_good()
     sha256 = HashCache(home.cache).file(source)
     lies_at = _copy_in(source, home.datasets / name, sha256) if copy else source

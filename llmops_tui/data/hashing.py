@@ -62,7 +62,7 @@ class HashCache:
         stat = real.stat()
         stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         known = self._load().get(str(real))
-        if known and known[:3] == stamp:
+        if isinstance(known, list) and known[:3] == stamp and len(known) == 4:
             return str(known[3])
         digest = sha256_file(real, progress)
         if time.time_ns() - stat.st_mtime_ns > _SETTLED_NS:

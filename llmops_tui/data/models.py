@@ -81,11 +81,13 @@ def register_model(
 ) -> ModelInfo:
     """Give the model at `path` a name and a version; the files stay where they are.
 
-    The same content under the same name is the same version. Raises UsageError where no whole model lies there.
+    The same content under the same name is the same version. Raises NotFoundError, or UsageError where no whole model lies there.
     """
     registry.check_name(name)
     path = Path(os.path.abspath(path))
     found = recognise(path)
+    if not path.exists():
+        raise NotFoundError(f"{path}: {found.problems[0]}", "check the path; it is read relative to where the command was given")
     if not found.complete:
         raise UsageError(f"{path}: {found.problems[0]}", "name a directory with config.json and model.safetensors, or a GGUF file")
     info = describe(found)

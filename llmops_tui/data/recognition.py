@@ -55,7 +55,14 @@ class Recogniser:
             return {}
         if not isinstance(known, dict):
             return {}
-        return {key: (value[0], value[1]) for key, value in known.items() if set(value[1]) == set(ModelInfo.__annotations__)}
+        return {key: (value[0], value[1]) for key, value in known.items() if _is_entry(value)}
+
+
+def _is_entry(value: object) -> bool:
+    """Whether this version wrote it: another one's ModelInfo may have other keys."""
+    return (
+        isinstance(value, list) and len(value) == 2 and isinstance(value[1], dict) and value[1].keys() == ModelInfo.__annotations__.keys()
+    )
 
 
 def _stamp(path: Path) -> str:

@@ -201,7 +201,8 @@ def _dataset(home: Home, field: str, ref: str, row_format: str, cwd: Path) -> tu
     info = located.info
     return {
         "ref": ref, "name": info["name"] if info else located.path.name, "version": info["version"] if info else None,
-        "path": str(located.path), "format": found.format, "why": "as registered" if info and row_format == "auto" else found.why, "rows": found.rows, "bytes": found.size_bytes,
+        "path": str(located.path), "format": found.format,
+        "why": "as registered" if info and row_format == "auto" else found.why, "rows": found.rows, "bytes": found.size_bytes,
         "mtime_ns": found.mtime_ns, "sha256": HashCache(home.cache).file(located.path), "licence": info["licence"] if info else "",
     }, found  # fmt: skip
 
