@@ -71,7 +71,7 @@ class Store:
         """Run `fn` on a cursor of its own in the calling thread. It sees the last commit and blocks nobody."""
         with self._lock:
             if self._closed or self.failure:
-                raise LlmopsError(self.failure or "the database is closed", "restart the engine with `llmops-tui engine start`")
+                raise LlmopsError(self.failure or "the database is closed", "see `llmops-tui engine status`")
             cursor = self._root.cursor()
         try:
             return fn(cursor)
@@ -93,13 +93,14 @@ class Store:
         self._root.close()
 
     def _work(self) -> None:
-        con = self._root.cursor()
+        con: duckdb.DuckDBPyConnection | None = self._root.cursor()
         while (job := self._jobs.get()) is not None:
             fn, future = job
             if not future.set_running_or_notify_cancel():
                 continue
-            if self.failure:
-                future.set_exception(LlmopsError(self.failure, "restart the engine with `llmops-tui engine start`"))
+            con = con or self._reopen()
+            if con is None:
+                future.set_exception(LlmopsError(self.failure, "make room on its disk; the engine tries again by itself"))
                 continue
             try:
                 con.execute("BEGIN")
@@ -109,23 +110,25 @@ class Store:
                 with contextlib.suppress(duckdb.Error):  # a COMMIT that failed has no transaction left
                     con.execute("ROLLBACK")
                 if isinstance(error, duckdb.FatalException):
-                    con = self._reopen(con, error)
+                    con.close()
+                    con = None
                 future.set_exception(error)
             else:
                 future.set_result(value)
-        con.close()
-
-    def _reopen(self, con: duckdb.DuckDBPyConnection, error: duckdb.Error) -> duckdb.DuckDBPyConnection:
-        """A fatal error (the disk filled up during a commit) leaves DuckDB refusing everything; a fresh open replays its log."""
-        with self._lock:
+        if con:
             con.close()
+
+    def _reopen(self) -> duckdb.DuckDBPyConnection | None:
+        """After a fatal error (the disk filled up in a checkpoint) DuckDB refuses everything; a fresh open replays its log."""
+        with self._lock:
             self._root.close()
             try:
                 self._root = connect(self.path, self._settings)
                 _lock_down(self._root, self.path)
-            except (duckdb.Error, LlmopsError) as second:
-                self.failure = f"the database stopped: {first_line(error)}, and did not open again: {first_line(second)}"
-                return con
+            except (duckdb.Error, LlmopsError) as error:
+                self.failure = f"the database stopped and does not open again: {first_line(error)}"
+                return None
+            self.failure = ""
             return self._root.cursor()
 
 

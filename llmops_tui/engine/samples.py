@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, wait
 from typing import TypedDict
 
 import duckdb
@@ -18,6 +19,7 @@ from llmops_tui.specs.settings import EngineSettings
 _BATCH_SECONDS = 10.0
 _RETENTION_SECONDS = 3600.0
 _MOST_BUFFERED = 600
+_COMMIT_SECONDS = 5.0
 _DAY_SECONDS = 86_400.0
 
 _HOST = ("cpu", "load_1m", "memory_used_bytes", "disk_free_bytes", "cpu_slots_free")
@@ -41,6 +43,7 @@ class Samples:
         self._settings = settings
         self._lock = threading.Lock()
         self._buffer: list[tuple[int, dict[str, float]]] = []
+        self._handed_over: Future[None] | None = None
         self._flushed = time.monotonic()
         self._pruned = -_RETENTION_SECONDS
 
@@ -79,6 +82,8 @@ class Samples:
         except LlmopsError as error:
             _log.warning("%d samples dropped: %s", len(batch), error)
             return
+        with self._lock:
+            self._handed_over = future
         future.add_done_callback(lambda done: _tell_loss(len(batch), done.exception()))
 
     def history(self, seconds: float, now: float | None = None, points: int = 600) -> History:
@@ -94,12 +99,16 @@ class Samples:
             slot[name] = (before[0] + total, before[1] + count)
 
         with self._lock:
-            buffered = list(self._buffer)
+            buffered, handed_over = list(self._buffer), self._handed_over
+        if handed_over:
+            wait([handed_over], _COMMIT_SECONDS)
+        # What is buffered now may be committed before the read below: the database answers for the time before it alone.
+        stored_until_ms = min([end_ms, *(t_ms - 1 for t_ms, _ in buffered)])
         rows = self._store.read(
             lambda con: con.execute(
                 "SELECT (t_ms - $start) // $width, name, sum(value), count(*) FROM samples JOIN sample_series USING (series_key) "
                 "WHERE t_ms >= $start AND t_ms <= $end GROUP BY ALL",
-                {"start": start_ms, "end": end_ms, "width": width_ms},
+                {"start": start_ms, "end": stored_until_ms, "width": width_ms},
             ).fetchall()
         )
         for bucket, name, total, count in rows:

@@ -103,7 +103,7 @@ async def test_kill_9_of_the_keeper_and_of_the_jobs_loses_and_doubles_nothing(tm
 def test_a_commit_that_finds_the_disk_full_costs_no_committed_row_and_the_store_goes_on(tmp_path: Path) -> None:
     """A file size limit stands in for the full disk: the same error from write(2), in a process of its own."""
     script = """
-import resource, signal, sys, os
+import resource, signal, sys, os, duckdb
 from pathlib import Path
 from llmops_tui.data.store import Store
 from llmops_tui.specs.settings import EngineSettings
@@ -121,6 +121,16 @@ for number in range(5):
         add(10_000 * (number + 1), 10_000).result(30)
     except Exception as error:
         failed += 1
+try:
+    store.checkpoint()  # this one is fatal to DuckDB: it refuses everything until it is opened again
+    sys.exit("the checkpoint fitted")
+except duckdb.FatalException:
+    pass
+for number in range(2):  # the first write finds the wreck, the second one an opened database
+    try:
+        add(100_000, 10_000).result(30)
+    except Exception:
+        failed += 1
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 add(1000, 1000).result(30)
 print(failed, store.read(lambda con: con.execute("SELECT count(*) FROM metrics WHERE metric_key < 2000").fetchone())[0], flush=True)
@@ -130,7 +140,7 @@ os._exit(0)
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=False, timeout=100)
     assert done.returncode == 0, done.stderr
     failed, kept = map(int, done.stdout.split())
-    assert failed > 0
+    assert failed > 1
     assert kept == 2000
     store = Store.open(path, EngineSettings())
     query = "SELECT count(*), count(DISTINCT metric_key) FROM metrics WHERE metric_key < 2000"
