@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +74,7 @@ def import_dataset(
     """Check every row and register the file under a name; the same content is the same version.
 
     `copy` keeps the rows in the state directory. Raises NotFoundError; UsageError with the first 20 bad rows in `fields`;
-    OSError (full disk) with nothing registered.
+    InsufficientResourcesError (full disk) with nothing registered.
     """
     source = Path(os.path.abspath((cwd or Path.cwd()) / path.expanduser()))
     name = registry.check_name(name or registry.name_from(source.name.split(".")[0], "dataset"))
@@ -130,20 +132,20 @@ def _copy_in(source: Path, directory: Path, sha256: str) -> Path:
     target = directory / f"{sha256[:16]}{suffix}"
     if target.exists():
         return target
-    directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f".{sha256[:16]}.{os.getpid()}.{time.monotonic_ns()}.tmp"
-    try:
-        with open(source, "rb") as reading, open(temporary, "wb") as writing:
-            while chunk := reading.read(_COPY_BYTES):
-                writing.write(chunk)
-            writing.flush()
-            os.fsync(writing.fileno())
-        if sha256_file(temporary) != sha256:
-            raise UsageError(f"{source}: changed while it was copied", "wait until it is written, then try again")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_directory(directory)
+    temporary = directory / f".{sha256[:16]}.{os.getpid()}.{threading.get_ident()}.tmp"
+    with registry.writing(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(source, "rb") as original, open(temporary, "wb") as copy:
+                shutil.copyfileobj(original, copy, _COPY_BYTES)
+                copy.flush()
+                os.fsync(copy.fileno())
+            if sha256_file(temporary) != sha256:
+                raise UsageError(f"{source}: changed while it was copied", "wait until it is written, then try again")
+            os.replace(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        sync_directory(directory)
     return target
 
 

@@ -6,16 +6,18 @@ same version. `aliases.json` beside the versions maps an alias to a version numb
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from llmops_tui.data.durable import read_json, write_json
 from llmops_tui.data.hashing import locked
-from llmops_tui.errors import LlmopsError, NotFoundError, UsageError
+from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
 
 Record = dict[str, Any]
 
@@ -104,10 +106,10 @@ def add(root: Path, name: str, sha256: str, make: Callable[[int], Record], *, fo
     """The version with this content; a new one from `make(number)` where there is none. Durable when this returns.
 
     Where the known version's files have gone and the same content lies elsewhere now, the version follows it; with `follow` always.
-    Raises UsageError for a bad name, OSError (full disk, read-only file system) with nothing changed.
+    Raises UsageError for a bad name, and what `writing` raises with nothing changed.
     """
     check_name(name)
-    with locked(root / name / ".lock"):
+    with writing(root), locked(root / name / ".lock"):
         known = versions(root, name)
         for record in known:
             if record["sha256"] == sha256:
@@ -121,6 +123,17 @@ def add(root: Path, name: str, sha256: str, make: Callable[[int], Record], *, fo
         record = {"schema": 1, **make(number), "version": number, "sha256": sha256}
         write_json(root / name / f"v{number}.json", record)
         return record
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """A full disk becomes InsufficientResourcesError and a read-only place LlmopsError, each with the way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InsufficientResourcesError(f"{root}: the disk is full", "free some space, then try again") from error
+        raise LlmopsError(f"{root}: cannot be written: {error.strerror}", "check its permissions, or choose another --home") from error
 
 
 def _read(path: Path, number: int) -> Record:

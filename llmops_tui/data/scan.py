@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -25,7 +26,7 @@ class Scan:
     size_bytes: int = 0
     mtime_ns: int = 0
     keys: list[bytes] = field(default_factory=list)
-    characters: list[int] = field(default_factory=list)
+    characters: array[int] = field(default_factory=lambda: array("Q"))
     bad: list[RowError] = field(default_factory=list)
     bad_rows: int = 0
 

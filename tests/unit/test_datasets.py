@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmops_tui.data import datasets
-from llmops_tui.errors import NotFoundError, UsageError
+from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.paths import Home
 from tests.catalog_files import ROWS, write_rows
 
@@ -140,11 +140,18 @@ def test_a_full_disk_while_copying_registers_nothing_and_leaves_no_half_file(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(datasets.os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(InsufficientResourcesError, match="the disk is full"):
         datasets.import_dataset(home, rows, copy=True)
     monkeypatch.undo()
     assert datasets.list_datasets(home) == []
     assert [path.name for path in home.datasets.rglob("*.jsonl")] == []
+
+
+def test_a_state_directory_that_cannot_be_written_is_named(home: Home, rows: Path) -> None:
+    home.root.write_text("a file where the directory should be")
+    for copy in (False, True):
+        with pytest.raises(LlmopsError, match=r"cannot be written: .*; check its permissions"):
+            datasets.import_dataset(home, rows, copy=copy)
 
 
 def test_the_data_of_a_waiting_run_is_known_to_be_unchanged_or_not(rows: Path, home: Home) -> None:
