@@ -83,7 +83,8 @@ def watch(args: argparse.Namespace) -> int:
 def stop(args: argparse.Namespace) -> int:
     """Stop each; the others are still stopped when one cannot be."""
     client = connect(args)
-    return _each(args, lambda run: client.stop_run(run, "now" if args.now else "checkpoint"))
+    # Only training listens for a wish to stop; the kind is the first word of a run's id.
+    return _each(args, lambda run: client.stop_run(run, "checkpoint" if run.startswith("train-") and not args.now else "now"))
 
 
 def retry(args: argparse.Namespace) -> int:
