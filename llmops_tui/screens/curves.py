@@ -1,0 +1,30 @@
+"""Which curves belong together, and how a run's are fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from llmops_tui.screens.calls import call
+from llmops_tui.screens.widgets.raster import Curve
+
+if TYPE_CHECKING:
+    from llmops_tui.screens.client_protocol import EngineClient
+
+_LOSSES = ("train/loss", "eval/loss")
+_FAMILIES = ("train", "eval", "perf")
+
+
+def curve_groups(names: Iterable[str]) -> list[tuple[str, ...]]:
+    """What one after the other fills the chart: the losses together, then every other metric; families in reading order."""
+    known = set(names)
+    losses = tuple(name for name in _LOSSES if name in known)
+    order = {family: place for place, family in enumerate(_FAMILIES)}
+    others = sorted(known - set(losses), key=lambda name: (order.get(name.split("/")[0], len(order)), name))
+    return ([losses] if losses else []) + [(name,) for name in others]
+
+
+async def fetch_curves(client: EngineClient, run_id: str, metrics: Sequence[str], points: int) -> list[Curve]:
+    """The curves in the order asked for. Raises what the client raises."""
+    answers = {series["metric"]: series for series in await call(client.series, run_id, list(metrics), points=points)}
+    return [Curve.from_buckets(name, answers[name]["buckets"] if name in answers else []) for name in metrics]

@@ -1,0 +1,180 @@
+"""Lines of the header, the host and GPU panel, the event list and the foot: pure functions from answers to coloured lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmops_tui.screens.palette import STATE_ROLES, STATE_SIGNS
+from llmops_tui.screens.widgets.axes import bytes_text, duration_text, value_text
+from llmops_tui.screens.widgets.lines import Run, fit, spaced
+from llmops_tui.screens.widgets.raster import bar, history_strip
+
+if TYPE_CHECKING:
+    from llmops_tui.screens.state import ViewState
+    from llmops_tui.specs.answers import EngineEvent, GpuSample, RunSummary
+
+_BADGES = {"LIVE": "badge-good", "CONNECTING": "badge-warn", "RECONNECTING": "badge-bad", "SILENT": "badge-bad"}
+_WARM, _HOT = 0.7, 0.9
+
+
+def header(state: ViewState, width: int, now: float) -> list[Run]:
+    """Where one is, what answers, whether it is live, and the time."""
+    left: list[Run] = [(" llmops-tui ", "title"), (f" {state.host}", "bright")]
+    if state.status is not None:
+        engine, counts = state.status["engine"], state.status["counts"]
+        left.append((f"  engine {engine['version']}", "muted"))
+        running, waiting = counts.get("running", 0), counts.get("queued", 0) + counts.get("blocked", 0)
+        left += [("  ", "text"), (f"{running} running", "accent" if running else "muted"), (f"  {waiting} waiting", "muted")]
+        problem = engine["ingest"] if engine["ingest"] != "ok" else next(iter(engine["warnings"]), "")
+        if problem:
+            left.append((f"  {problem}", "warn"))
+    word = state.connection
+    clock = time.strftime("%H:%M:%S", time.localtime(now))
+    return spaced(left, [(" ", "text"), (f" {word} ", _BADGES[word]), (f"  {clock} ", "muted")], width)
+
+
+def level_role(fraction: float | None) -> str:
+    """Green, yellow, red by how full something is."""
+    if fraction is None:
+        return "muted"
+    return "good" if fraction < _WARM else "warn" if fraction < _HOT else "bad"
+
+
+def host_panel(state: ViewState, width: int, ascii_only: bool) -> list[list[Run]]:
+    """CPU, memory and disk, a line each with its last minutes."""
+    if state.status is None:
+        return [[(" waiting for the engine's first answer", "muted")]]
+    host = state.status["host"]
+    memory = host["memory_used_bytes"] / max(1, host["memory_total_bytes"])
+    disk = 1 - host["disk_free_bytes"] / max(1, host["disk_total_bytes"])
+    slots = f"{host['cpu_slots_free']} of {host['cpu_slots']} slots free"
+    room = max(8, min(60, width - 56))
+    rows = (
+        ("cpu", host["cpu"], "host/cpu", f"{host['cpu_cores']} cores · load {host['load_1m']:.2f} · {slots}"),
+        ("memory", memory, "host/memory", f"{bytes_text(host['memory_used_bytes'])} of {bytes_text(host['memory_total_bytes'])}"),
+        ("disk", disk, "", f"{bytes_text(host['disk_free_bytes'])} free of {bytes_text(host['disk_total_bytes'])}"),
+    )
+    lines: list[list[Run]] = []
+    for name, fraction, history, note in rows:
+        strip = history_strip(list(state.history.get(history, ())), room, ascii_only) if history else bar(fraction, room, ascii_only)
+        role = level_role(fraction)
+        lines.append([(f" {name:<7}", "muted"), (strip, role), (f" {fraction:>4.0%}  ", role), (note, "muted")])
+    return lines
+
+
+def gpu_panel(state: ViewState, gpus: Sequence[GpuSample], width: int, ascii_only: bool) -> list[list[Run]]:
+    """A row a GPU: load, memory, power, temperature, health, and who is on it."""
+    return [_gpu_row(state, gpu, width, ascii_only) for gpu in gpus]
+
+
+def _gpu_row(state: ViewState, gpu: GpuSample, width: int, ascii_only: bool) -> list[Run]:
+    used, total = gpu["memory_used_bytes"], gpu["memory_total_bytes"]
+    memory = used / total if used is not None and total else None
+    load = gpu["utilisation"]
+    power, limit = gpu["power_watts"], gpu["power_limit_watts"]
+    heat = gpu["temperature_celsius"]
+    strip = history_strip(list(state.history.get(f"gpu/{gpu['index']}/utilisation", ())), max(6, min(40, width - 74)), ascii_only)
+    percent = "   -" if load is None else f"{load:4.0%}"
+    watts = f"{'-' if power is None else f'{power:.0f}'}/{'-' if limit is None else f'{limit:.0f}'} W"
+    healthy = gpu["health"] == "ok" and not gpu["throttle_reasons"]
+    health = gpu["health"] if gpu["health"] != "ok" else "throttled" if gpu["throttle_reasons"] else "ok"
+    memory_text = f"{bytes_text(used)}/{bytes_text(total)}"
+    line: list[Run] = [
+        (f" {gpu['index']:<2}", "bright"),
+        (strip, level_role(load)),
+        (f"{percent} ", level_role(load)),
+        (fit(memory_text, 19, right=True) + " ", level_role(memory)),
+        (fit(watts, 10, right=True) + " ", "text"),
+        (f"{'-' if heat is None else f'{heat:.0f}'}°C ".rjust(6), "text" if heat is None or heat < 80 else "warn" if heat < 88 else "bad"),
+        (fit(health, 9) + " ", "good" if healthy else "bad" if gpu["health"] != "ok" else "warn"),
+    ]
+    return [*line, (gpu_owner(gpu), "accent" if gpu["held_by"] else "muted")]
+
+
+def gpu_owner(gpu: GpuSample) -> str:
+    """Our run, else the foreign process with the most memory."""
+    if gpu["held_by"]:
+        return ", ".join(gpu["held_by"])
+    if gpu["reason"] and gpu["health"] != "ok":
+        return gpu["reason"]
+    foreign = [process for process in gpu["processes"] if not process["run"]]
+    if not foreign:
+        return "free"
+    largest = max(foreign, key=lambda process: process["memory_bytes"] or 0)
+    return f"{largest['owner']}: {largest['command']} ({bytes_text(largest['memory_bytes'])})"
+
+
+def state_run(state: str) -> Run:
+    """A state's sign and word in its colour: never the colour alone."""
+    return f"{STATE_SIGNS.get(state, '?')} {state.replace('_', ' ')}", STATE_ROLES.get(state, "text")
+
+
+def progress_run(run: RunSummary, width: int, ascii_only: bool) -> Run:
+    """A bar, or the phase's count where the total is unknown."""
+    progress = run["progress"]
+    if progress is None or run["state"] in ("queued", "blocked"):
+        return "", "muted"
+    total = progress["total"]
+    if not total:
+        return f"{progress['done']:g} {progress['unit']}", "muted"
+    fraction = progress["done"] / total
+    role = STATE_ROLES.get(run["state"], "accent")
+    return f"{bar(fraction, width - 5, ascii_only)} {min(1.0, fraction):>4.0%}", role
+
+
+def elapsed_seconds(run: RunSummary, now: float) -> float | None:
+    """From start to end or now; of a waiting run how long it waits."""
+    begin = run["started_at"] or run["submitted_at"]
+    return max(0.0, (run["ended_at"] or now) - begin)
+
+
+def loss_of(run: RunSummary) -> str:
+    """The newest training loss, else the newest evaluation loss."""
+    latest = run["latest"]
+    value = latest.get("train/loss", latest.get("eval/loss"))
+    return value_text(value) if value is not None else ""
+
+
+def eta_of(run: RunSummary) -> str:
+    """What is left, of a run that runs."""
+    progress = run["progress"]
+    if run["state"] not in ("starting", "running") or progress is None:
+        return ""
+    return duration_text(progress["eta_seconds"])
+
+
+def event_line(event: EngineEvent) -> list[Run]:
+    """One event as a sentence."""
+    data = event["data"]
+    clock = time.strftime("%H:%M:%S", time.localtime(event["t"]))
+    line: list[Run] = [(f" {clock} ", "muted"), (event["run"] or "", "text"), (" " if event["run"] else "", "text")]
+    kind = event["type"]
+    if kind == "run.state" and isinstance(data.get("state"), str):
+        line.append(state_run(data["state"]))
+        if data.get("reason"):
+            line.append((f" {data['reason']}", "muted"))
+    elif kind == "run.checkpoint":
+        line.append((f"checkpoint at step {data.get('step', '?')}", "good"))
+    elif kind == "run.submitted":
+        line.append(("submitted", "muted"))
+    else:
+        told = " ".join(str(data[name]) for name in ("message", "reason", "name", "xid") if data.get(name))
+        line.append((f"{kind} {told}".rstrip(), "bad" if kind.startswith(("gpu.xid", "gpu.lost")) else "text"))
+    return line
+
+
+def worth_telling(event: EngineEvent) -> bool:
+    """Progress is on the screen already."""
+    return event["type"] not in ("run.progress", "run.sample", "stream.reset")
+
+
+def foot(hints: Sequence[tuple[str, str]], notice: str, notice_role: str, width: int) -> list[Run]:
+    """The keys of this screen, or the notice while there is one."""
+    if notice:
+        return spaced([(f" {notice}", notice_role)], [], width)
+    line: list[Run] = []
+    for key, word in hints:
+        line += [(f" {key} ", "key"), (f"{word} ", "muted")]
+    return spaced(line, [], width)

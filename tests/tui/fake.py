@@ -1,0 +1,190 @@
+"""A client that answers from memory: two runs with real-looking curves, a log of any size, an engine that can be lost."""
+
+from __future__ import annotations
+
+import math
+import queue
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from llmops_tui.errors import EngineUnavailableError, NotFoundError
+from llmops_tui.specs.answers import EngineEvent, EngineInfo, GpuSample, HostHistory, RunDetail, RunSummary, Series, Status
+
+NOW = 1_764_000_000.0
+
+
+class Part(NamedTuple):
+    """Like `client.LogChunk`."""
+
+    data: bytes
+    offset: int
+    next_offset: int
+    size: int
+    first_kept: int
+
+
+def summary(run_id: str, state: str, **changes: Any) -> RunSummary:
+    """A row of the runs table."""
+    ended = state not in ("queued", "blocked", "running", "starting", "stopping")
+    row: dict[str, Any] = {
+        "id": run_id, "kind": run_id.split("-")[0], "name": run_id.split("-")[1], "state": state, "reason": "", "attempt": 1,
+        "priority": 0, "queue_position": None, "owner": "ada", "tags": [], "submitted_at": NOW - 900,
+        "started_at": None if state in ("queued", "blocked") else NOW - 880, "ended_at": NOW - 100 if ended else None,
+        "exit_code": 0 if state == "succeeded" else 1 if state == "failed" else None, "gpus": [], "progress": None, "latest": {},
+    }  # fmt: skip
+    row.update(changes)
+    return row  # type: ignore[return-value]
+
+
+def gpu(index: int, **changes: Any) -> GpuSample:
+    """A GPU's sample."""
+    sample: dict[str, Any] = {
+        "index": index, "uuid": f"GPU-{index}", "name": "NVIDIA H100 80GB HBM3", "health": "ok", "reason": "", "utilisation": 0.93,
+        "memory_used_bytes": 61 << 30, "memory_total_bytes": 80 << 30, "power_watts": 612.0, "power_limit_watts": 700.0,
+        "temperature_celsius": 67.0, "sm_clock_mhz": 1980, "memory_clock_mhz": 2619, "throttle_reasons": [],
+        "pcie_rx_bytes_per_second": 1e9, "pcie_tx_bytes_per_second": 1e8, "pcie_generation": 5, "pcie_width": 16,
+        "ecc_uncorrected": 0, "energy_joules": 1e6, "xid": [], "processes": [], "held_by": [],
+    }  # fmt: skip
+    sample.update(changes)
+    return sample  # type: ignore[return-value]
+
+
+@dataclass
+class FakeEngine:
+    """Everything the screens ask for. `lost` makes every call fail like an engine that has gone."""
+
+    lost: bool = False
+    gpus: list[GpuSample] = field(default_factory=list)
+    log_bytes: bytes | None = None
+    log_size: int = 0
+    log_reads: list[tuple[int, int]] = field(default_factory=list)
+    stops: list[tuple[str, str]] = field(default_factory=list)
+    checkpoints: list[str] = field(default_factory=list)
+    started: int = 0
+    calls: int = 0
+    running: list[RunSummary] = field(default_factory=list)
+    waiting: list[RunSummary] = field(default_factory=list)
+    recent: list[RunSummary] = field(default_factory=list)
+    stream: queue.Queue[EngineEvent] = field(default_factory=queue.Queue)
+
+    def __post_init__(self) -> None:
+        if not self.running:
+            self.running = [
+                summary(
+                    "train-fiqa-0003", "running",
+                    progress={"phase": "train", "done": 412.0, "total": 960.0, "unit": "step", "eta_seconds": 754.0},
+                    latest={"train/loss": 1.8342, "eval/loss": 1.9121, "train/learning_rate": 1.7e-4, "perf/tokens_per_second": 51.3,
+                            "train/grad_norm": 0.83},
+                ),
+                summary("command-prepare-0007", "running", progress={"phase": "rows", "done": 120344.0, "total": None, "unit": "rows", "eta_seconds": None}),
+            ]  # fmt: skip
+            self.waiting = [
+                summary("evaluate-fiqa-0004", "blocked", reason="waits for train-fiqa-0003"),
+                summary("train-boolq-0005", "queued", reason="waits for a CPU slot", queue_position=1),
+            ]
+            self.recent = [
+                summary("train-fiqa-0002", "succeeded", latest={"train/loss": 1.6021}),
+                summary("train-fiqa-0001", "out_of_memory", reason="CUDA out of memory at step 3", latest={"train/loss": 3.21}),
+                summary("evaluate-base-0006", "failed", reason="exit code 1"),
+            ]
+        if self.log_bytes is None and not self.log_size:
+            lines = (f"step {n:5d}  loss {1.5 + 2 * math.exp(-n / 300):.4f}  grad_norm 0.{n % 97:02d}" for n in range(4000))
+            self.log_bytes = "\n".join(lines).encode() + b"\n"
+        if self.log_bytes is not None:
+            self.log_size = len(self.log_bytes)
+
+    def _check(self) -> None:
+        self.calls += 1
+        if self.lost:
+            raise EngineUnavailableError("no engine runs for /home/ada/.local/state/llmops-tui", "start it with `llmops-tui engine start`")
+
+    def info(self) -> EngineInfo:
+        return {"pid": 4242, "version": "0.1.0", "home": "/home/ada", "started_at": NOW, "epoch": "e", "ingest": "ok", "warnings": []}
+
+    def ensure_engine(self) -> EngineInfo:
+        self.started += 1
+        self._check()
+        return self.info()
+
+    def status(self) -> Status:
+        self._check()
+        every = [*self.running, *self.waiting, *self.recent]
+        counts = {state: sum(run["state"] == state for run in every) for state in {run["state"] for run in every}}
+        return {
+            "engine": self.info(),
+            "host": {
+                "t": time.time(), "cpu": 0.62, "cpu_cores": 16, "load_1m": 9.31, "memory_used_bytes": 21 << 30,
+                "memory_total_bytes": 64 << 30, "disk_free_bytes": 410 << 30, "disk_total_bytes": 1800 << 30,
+                "cpu_slots": 4, "cpu_slots_free": 2,
+            },
+            "gpus": self.gpus, "running": self.running, "waiting": self.waiting, "recent": self.recent, "counts": counts,
+        }  # fmt: skip
+
+    def run(self, run_id: str, /) -> RunDetail:
+        self._check()
+        for run in (*self.running, *self.waiting, *self.recent):
+            if run["id"] == run_id:
+                detail: dict[str, Any] = {
+                    **run, "directory": f"/home/ada/.local/state/llmops-tui/runs/{run_id}",
+                    "spec": {"kind": "train", "model": "smollm2", "dataset": {"name": "fiqa", "eval_fraction": 0.1}, "seed": 17,
+                             "optim": {"learning_rate": 2e-4, "steps": 960}, "lora": {"rank": 16}, "tags": ["demo"]},
+                    "journal": [{"t": NOW - 900, "entry": "state", "state": "queued", "attempt": 1, "reason": "", "data": {}},
+                                {"t": NOW - 880, "entry": "state", "state": "running", "attempt": 1, "reason": "2 CPU slots", "data": {}}],
+                    "checkpoints": [{"step": 200, "path": "checkpoints/200", "bytes": 18 << 20, "t": NOW - 500},
+                                    {"step": 400, "path": "checkpoints/400", "bytes": 18 << 20, "t": NOW - 60}],
+                    "capsule": None, "metrics": sorted(run["latest"]),
+                }  # fmt: skip
+                return detail  # type: ignore[return-value]
+        raise NotFoundError(f"there is no run {run_id}", "see `llmops-tui runs list`")
+
+    def series(self, run_id: str, metrics: Sequence[str], /, points: int) -> list[Series]:
+        self._check()
+        return [{"metric": name, "total_points": 412, "buckets": self._buckets(name, points)} for name in metrics]
+
+    def _buckets(self, name: str, points: int) -> list[list[float | None]]:
+        noise = random.Random(name)
+        buckets: list[list[float | None]] = []
+        for step in range(40 if name.startswith("eval") else 1, 413, 40 if name.startswith("eval") else 1):
+            value = 1.5 + 2.2 * math.exp(-step / 120) + noise.gauss(0, 0.08) + (0.1 if name.startswith("eval") else 0)
+            buckets.append([step, step, 1, value, value, value, value, NOW + step])
+        if points == 1:
+            values = [bucket[3] or 0.0 for bucket in buckets]
+            return [[1, 412, len(values), min(values), max(values), sum(values) / len(values), values[-1], NOW]]
+        return buckets
+
+    def log(self, run_id: str, /, offset: int, limit: int) -> Part:
+        self._check()
+        self.log_reads.append((offset, limit))
+        offset = max(0, self.log_size + offset) if offset < 0 else min(offset, self.log_size)
+        end = min(self.log_size, offset + limit)
+        data = self.log_bytes[offset:end] if self.log_bytes is not None else self._made_up(offset, end)
+        return Part(data, offset, offset + len(data), self.log_size, 0)
+
+    @staticmethod
+    def _made_up(begin: int, end: int) -> bytes:
+        """A file too large to exist: line n lies at byte 32 n and says so."""
+        lines = b"".join(b"line %010d ----------------\n" % n for n in range(begin // 32, end // 32 + 1))
+        return lines[begin % 32 : begin % 32 + end - begin]
+
+    def host_history(self, seconds: float, /) -> HostHistory:
+        self._check()
+        cpu: list[float | None] = [0.5 + 0.4 * math.sin(n / 9) for n in range(120)]
+        memory: list[float | None] = [(18 + n / 40) * 2**30 for n in range(120)]
+        return {"t": [NOW + n for n in range(120)], "series": {"host/cpu": cpu, "host/memory_used_bytes": memory}}
+
+    def stop_run(self, run_id: str, mode: str, /) -> RunSummary:
+        self._check()
+        self.stops.append((run_id, mode))
+        return summary(run_id, "stopping")
+
+    def checkpoint(self, run_id: str, /) -> RunSummary:
+        self._check()
+        self.checkpoints.append(run_id)
+        return summary(run_id, "running")
+
+    def stream_events(self) -> Iterator[EngineEvent]:
+        while True:
+            yield self.stream.get()
