@@ -185,6 +185,17 @@ class AsyncStream(Generic[Item]):
         self._arrived: asyncio.Event | None = None
         self._finished = False
         self._error: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def reading(self) -> bool:
+        """Whether the reading thread is at work."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the reading thread to end after `close()`; blocks."""
+        if self._thread is not None:
+            self._thread.join(seconds)
 
     async def __aenter__(self) -> AsyncStream[Item]:
         return self
@@ -209,7 +220,8 @@ class AsyncStream(Generic[Item]):
 
         loop = asyncio.get_running_loop()
         self._arrived = arrived = asyncio.Event()
-        threading.Thread(target=self._read, args=(loop, arrived), name="llmops-stream", daemon=True).start()
+        self._thread = threading.Thread(target=self._read, args=(loop, arrived), name="llmops-stream", daemon=True)
+        self._thread.start()
         try:
             while True:
                 await arrived.wait()

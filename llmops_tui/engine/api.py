@@ -9,6 +9,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import llmops_tui
 from llmops_tui.engine import routes_catalog, routes_engine, routes_runs
@@ -28,10 +29,10 @@ def create_app(parts: Parts) -> FastAPI:
         description="The engine of one state directory. Errors are `{error: {kind, message, next_step, exit_code, fields}}`.",
         docs_url=None,  # these pages load their scripts from the network
         redoc_url=None,
-        max_body_size=_LONGEST_BODY_BYTES,
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     app.state.parts = parts
+    app.add_middleware(_BodyLimit)
     app.add_exception_handler(LlmopsError, _on_llmops_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -40,6 +41,26 @@ def create_app(parts: Parts) -> FastAPI:
     for routes in (routes_engine, routes_runs, routes_catalog):
         app.include_router(routes.router, prefix="/v1")
     return app
+
+
+class _BodyLimit:
+    """Stops reading a body that is too long, in the shape of every other error (FastAPI's own limit answers in plain text)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        taken = 0
+
+        async def limited() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > _LONGEST_BODY_BYTES:
+                raise HTTPException(413)
+            return message
+
+        await self._app(scope, limited, send)
 
 
 async def _on_llmops_error(request: Request, error: Exception) -> Response:
