@@ -22,7 +22,7 @@ _NOTICE_SECONDS = 5.0
 
 
 class LlmopsApp(App[None]):
-    """`client` is anything with the methods of `EngineClient`; it is only called from threads."""
+    """`client` is anything with the methods of `EngineClient`; it is only called from threads. `run_id`: the page it opens on."""
 
     CSS_PATH = "screens/console.tcss"
     ENABLE_COMMAND_PALETTE = False
@@ -31,9 +31,10 @@ class LlmopsApp(App[None]):
     DEFAULT_MODE = "pulse"
     BINDINGS = bindings("everywhere")
 
-    def __init__(self, client: EngineClient, status_seconds: float = 1.0) -> None:
+    def __init__(self, client: EngineClient, status_seconds: float = 1.0, run_id: str | None = None) -> None:
         super().__init__()
         self.client = client
+        self._first_run = run_id
         self.state = ViewState(host=os.uname().nodename)
         self.ascii_only = unicode_missing()
         self.feed = Feed(client, self.post_message, status_seconds)
@@ -48,6 +49,8 @@ class LlmopsApp(App[None]):
     def _begin(self) -> None:
         self.feed.start()
         self.set_interval(1.0, self._tick)
+        if self._first_run:
+            self.open_run(self._first_run)
 
     def on_unmount(self) -> None:
         """Nobody listens any more."""
@@ -141,9 +144,9 @@ def farewell(running: list[RunSummary], waiting: int) -> str:
     return f"{jobs}{names}{', ' if jobs and queued else ''}{queued}; `llmops-tui` brings you back"
 
 
-def run_app(client: EngineClient) -> int:
-    """Show the viewer until the user leaves it; then say what goes on. The exit code of the program."""
-    app = LlmopsApp(client)
+def run_app(client: EngineClient, run_id: str | None = None) -> int:
+    """Show the viewer (on a run's page if one is named) until the user leaves it; then say what goes on. The exit code of the program."""
+    app = LlmopsApp(client, run_id=run_id)
     app.run()
     if app.return_code == 0:
         state = app.state

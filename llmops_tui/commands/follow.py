@@ -126,7 +126,7 @@ def _watch(client: Client, run_id: str, line: ProgressLine) -> RunDetail:
         try:
             detail = client.run(run_id)
             for event in client.run_events(run_id, after=seen, types=_NOTES):
-                seen = max(seen, int(event.get("seq", seen)))
+                seen = max(seen, int(event["offset"]))
                 if text := _note(event):
                     line.note(text)
         except EngineUnavailableError:

@@ -29,7 +29,7 @@ class PlayedEngine:
         }  # fmt: skip
 
     def run_events(self, run_id: str, after: int = 0, types: list[str] = (), limit: int = 1000) -> list[dict[str, Any]]:  # type: ignore[assignment]
-        return [event for event in self._events if event["seq"] > after and event["type"] in types]
+        return [event for event in self._events if event["offset"] > after and event["type"] in types]
 
     def ensure_engine(self) -> None:
         self.starts += 1
@@ -65,7 +65,7 @@ def test_an_engine_that_dies_in_the_middle_is_started_again_and_the_run_followed
 
 
 def test_each_note_of_the_job_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    events = [{"seq": 7, "type": "checkpoint", "step": 12}, {"seq": 9, "type": "sample", "step": 12, "prompt": "p\x1b[2J", "text": "t"}]
+    events = [{"offset": 7, "type": "checkpoint", "step": 12}, {"offset": 9, "type": "sample", "step": 12, "prompt": "p\x1b[2J", "text": "t"}]
     follow.follow(PlayedEngine("running", "running", "succeeded", events=events), "train-a-0001")  # type: ignore[arg-type]
     error = capsys.readouterr().err
     assert error.count("checkpoint at step 12") == 1
@@ -80,7 +80,7 @@ def test_ctrl_c_says_that_the_run_goes_on(capsys: pytest.CaptureFixture[str]) ->
 
 
 def test_the_last_word_of_the_job_is_in_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
-    events = [{"seq": 20, "type": "end", "summary": {"perplexity_after": 11.25, "adapter": "artifacts/adapter", "nested": {"a": 1}}}]
+    events = [{"offset": 20, "type": "end", "summary": {"perplexity_after": 11.25, "adapter": "artifacts/adapter", "nested": {"a": 1}}}]
     follow.follow(PlayedEngine("succeeded", events=events), "train-a-0001")  # type: ignore[arg-type]
     out = capsys.readouterr().out
     assert "perplexity_after  11.25" in out
