@@ -1,6 +1,7 @@
 """NVIDIA GPUs through NVML (nvidia-ml-py). Imported only by the probe's thread, and pynvml only where the library is.
 
-Any call may say NotSupported, whichever card it is: the reading is then missing. Only "lost" ends a reading.
+Any call may say NotSupported, whichever card it is: the reading is then missing. "Lost" ends a reading, and so do real
+errors where not even memory and use are told: no run is to be placed on such a card.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any, TypeVar
 
-from llmops_tui.engine.gpu_probe import DriverFailedError, DriverMissingError, FastReading, GpuLostError, SlowReading
+from llmops_tui.engine.gpu_probe import DriverFailedError, DriverMissingError, FastReading, GpuFaultError, GpuLostError, SlowReading
 
 _LIBRARY = "libnvidia-ml.so.1"
 # nvml.h, nvmlClocksEventReason*: bit → name. Idle (bit 0) is no throttling.
@@ -128,6 +129,18 @@ class NvmlDevice:
         self._nvml = nvml
         self.index = index
         self.handle: Any = None
+        # "this card, this driver or this user has no such reading", in the words of drivers old and new
+        self._missing = {
+            nvml.NVML_ERROR_NOT_SUPPORTED,
+            nvml.NVML_ERROR_NO_PERMISSION,
+            nvml.NVML_ERROR_FUNCTION_NOT_FOUND,
+            nvml.NVML_ERROR_INVALID_ARGUMENT,
+            nvml.NVML_ERROR_ARGUMENT_VERSION_MISMATCH,
+            nvml.NVML_ERROR_NOT_FOUND,
+            nvml.NVML_ERROR_NO_DATA,
+            nvml.NVML_ERROR_DEPRECATED,
+        }
+        self._fault = ""
         self.uuid, self.name, self._lost = f"GPU-unknown-{index}", "NVIDIA GPU", ""
         try:
             self.handle = nvml.nvmlDeviceGetHandleByIndex(index)
@@ -137,12 +150,15 @@ class NvmlDevice:
             self.handle, self._lost = None, f"the driver gives no handle: {error}"
 
     def read_fast(self) -> FastReading:
-        """What is shown every second. Raises GpuLostError."""
+        """What is shown every second. Raises GpuLostError and GpuFaultError."""
         nvml = self._nvml
         if self.handle is None:
             raise GpuLostError(self._lost)
+        self._fault = ""
         utilisation = self._ask(nvml.nvmlDeviceGetUtilizationRates)
         memory = self._ask(nvml.nvmlDeviceGetMemoryInfo, nvml.nvmlMemory_v2) or self._ask(nvml.nvmlDeviceGetMemoryInfo)
+        if utilisation is None and memory is None and self._fault:
+            raise GpuFaultError(f"the driver answers: {self._fault}; nvidia-smi and dmesg say more")
         power = self._ask(nvml.nvmlDeviceGetPowerUsage)
         limit = self._ask(nvml.nvmlDeviceGetEnforcedPowerLimit)
         temperature = self._ask(nvml.nvmlDeviceGetTemperatureV, nvml.NVML_TEMPERATURE_GPU)
@@ -202,6 +218,8 @@ class NvmlDevice:
         except nvml.NVMLError as error:
             if error.value in (nvml.NVML_ERROR_GPU_IS_LOST, nvml.NVML_ERROR_RESET_REQUIRED, nvml.NVML_ERROR_UNINITIALIZED):
                 raise GpuLostError(f"{str(error).rstrip('.')}; a reset or a reboot brings it back") from None
+            if error.value not in self._missing:
+                self._fault = str(error).rstrip(".")
             return None
 
 

@@ -1,7 +1,7 @@
 """What a driver must be able to tell: the protocol between the monitor and NVML, AMD's sysfs, or a test.
 
 Every reading may be missing (None). Only two things are errors: a driver that is not there or does not start, and a GPU
-that is gone. Calls may hang; the monitor makes them in a thread of the GPU's own.
+that is gone or answers with errors only. Calls may hang; the monitor makes them in a thread of the GPU's own.
 """
 
 from __future__ import annotations
@@ -21,6 +21,10 @@ class DriverFailedError(Exception):
 
 class GpuLostError(Exception):
     """The driver says that the GPU no longer answers on its bus; the message says so for a person."""
+
+
+class GpuFaultError(Exception):
+    """The GPU is there and answers with errors only; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class SlowReading:
 
 
 class Device(Protocol):
-    """One GPU. Both readings raise GpuLostError when the GPU is gone."""
+    """One GPU. Both readings raise GpuLostError when the GPU is gone, GpuFaultError when it only tells errors."""
 
     @property
     def index(self) -> int: ...

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from llmops_tui.engine.gpu_probe import Device, FastReading, GpuLostError, SlowReading
+from llmops_tui.engine.gpu_probe import Device, FastReading, GpuFaultError, GpuLostError, SlowReading
 from llmops_tui.engine.gpu_processes import ProcessDirectory
 from llmops_tui.engine.gpu_xid import XID_MEANING
 from llmops_tui.specs.answers import GpuProcess, GpuSample
@@ -59,6 +59,8 @@ class WatchedGpu:
                 rows = self._processes.describe(fast.processes)
             except GpuLostError as error:
                 self._settle("lost", str(error))
+            except GpuFaultError as error:
+                self._settle("error", str(error))
             except Exception as error:  # a fault of ours is shown on the GPU and must not end its thread
                 if self._health != "error" or not self._answered:
                     log.exception("reading GPU %d failed", self.device.index)

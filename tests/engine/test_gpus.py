@@ -204,6 +204,16 @@ def test_a_lost_gpu_is_told_and_the_other_goes_on(nvml: FakeNvml, start: Start) 
     assert [event["type"] for event in watcher.events] == ["gpu.lost", "gpu.back"]
 
 
+def test_a_gpu_that_tells_errors_only_is_in_error_and_not_idle(nvml: FakeNvml, start: Start) -> None:
+    watcher = start()
+    watcher.wait_ready()
+    nvml.set_gpu(0, fault=999)
+    gpu = watcher.wait_for_gpu(0, lambda gpu: gpu["health"] == "error")
+    assert "Unknown Error" in gpu["reason"]
+    nvml.set_gpu(0, fault=None)
+    watcher.wait_for_event("gpu.back")
+
+
 def test_a_gpu_that_was_lost_before_the_engine_came_is_listed_as_lost(nvml: FakeNvml, start: Start) -> None:
     nvml.set_gpu(0, lost=1)
     watcher = start()

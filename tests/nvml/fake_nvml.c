@@ -1,8 +1,9 @@
 /* A library with NVML's ABI whose GPUs do what a state file says: the real pynvml loads it as libnvidia-ml.so.1.
  *
  * $FAKE_NVML_STATE holds lines `key=value`, read again at every call. `0.power=250000` is GPU 0's power in NVML's unit; a
- * key that is missing is a reading this GPU does not support. `0.lost=1` loses the GPU, `0.hang=1` lets its calls hang
- * until the line is gone, `0.xid=SERIAL:NUMBER` throws an Xid once for each new serial. Signatures and numbers: nvml.h.
+ * key that is missing is a reading this GPU does not support. `0.lost=1` loses the GPU, `0.fault=999` makes its calls fail
+ * with that code, `0.hang=1` lets them hang until the line is gone, `0.xid=SERIAL:NUMBER` throws an Xid once for each new
+ * serial. Signatures and numbers: nvml.h.
  * -DOLD_DRIVER leaves out what drivers before 510 did not have.
  */
 #include <stdio.h>
@@ -64,7 +65,7 @@ static const char *of(int gpu, const char *name) {
 /* Every call on a GPU passes here: it may hang, or the GPU be lost. */
 static int reach(Device device) {
     while (setting(of(device->index, "hang"), 0)) nap();
-    return setting(of(device->index, "lost"), 0) ? LOST : OK;
+    return setting(of(device->index, "lost"), 0) ? LOST : (int)setting(of(device->index, "fault"), OK);
 }
 
 static int read_number(Device device, const char *name, unsigned long long *value) {
