@@ -39,7 +39,8 @@ def evaluate(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[S
 
     reporter.phase("loading the model")
     tokenizer = load_tokenizer(model_path)
-    model = load_causal_model(model_path, plan)
+    base = prepared["model"].get("base_path")
+    model = load_causal_model(model_path, plan, Path(base) if base else None)
 
     reporter.phase("tokenising", unit="rows")
     _, held_out, everything = read_split(spec.dataset, prepared["dataset"], prepared.get("eval_dataset"), spec.seed)

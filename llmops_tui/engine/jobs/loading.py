@@ -32,11 +32,15 @@ def load_tokenizer(directory: Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_causal_model(directory: Path, plan: Plan) -> Any:
-    """A full model, or an adapter on its base: the causal LM with the adapter's layers within. Raises NotFoundError."""
+def load_causal_model(directory: Path, plan: Plan, base: Path | None = None) -> Any:
+    """A full model, or an adapter on its base: the causal LM with the adapter's layers within. Raises NotFoundError.
+
+    `base` is where the adapter's base lies; None takes the path the adapter names.
+    """
     if not (directory / _ADAPTER).is_file():
         return AutoModelForCausalLM.from_pretrained(directory, dtype=plan.dtype, attn_implementation="sdpa").to(plan.device)
-    base = Path(json.loads((directory / _ADAPTER).read_bytes())["base_model_name_or_path"])
+    if base is None:
+        base = Path(json.loads((directory / _ADAPTER).read_bytes())["base_model_name_or_path"])
     if not (base / "config.json").is_file():
         raise NotFoundError(f"the adapter {directory} was trained on {base}, which is not there", "bring the base model back to that path")
     return PeftModel.from_pretrained(load_causal_model(base, plan), directory).get_base_model()

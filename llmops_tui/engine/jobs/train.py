@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -157,7 +158,9 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     # Train.
     reporter.phase("training", total=trainer.args.max_steps if trainer.args.max_steps > 0 else None)
+    cpu_started = time.process_time()
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    cpu_seconds = time.process_time() - cpu_started  # of all threads; of this attempt, with its checkpoints and evaluations
     if reporter.control.stop and trainer.state.global_step < trainer.state.max_steps:
         return {"steps": trainer.state.global_step, "tokens": carried["tokens"], "seconds": round(carried["seconds"], 3)}, True
 
@@ -184,6 +187,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         "tokens": carried["tokens"],
         "seconds": round(carried["seconds"], 3),
         "tokens_per_second": round(carried["tokens"] / max(carried["seconds"], 1e-9), 2),
+        "training_cpu_seconds": round(cpu_seconds, 3),
         "peak_rss_bytes": peak_rss_bytes(),
         "adapter": str(adapter.relative_to(run.path)),
         "rows": len(learnt.rows),

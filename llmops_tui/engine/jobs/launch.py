@@ -1,0 +1,95 @@
+"""What a shim is told to start: the argv, environment, directory and limits of one attempt (`attempt-N/launch.json`)."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from llmops_tui.data.rundir import RunDir
+from llmops_tui.specs.command import CommandSpec
+from llmops_tui.specs.common import RunSpec
+
+# gpu_amd.py: 16 hexadecimal digits of the card's unique id; NVIDIA's have four dashes more.
+_AMD_UUID = re.compile(r"GPU-[0-9a-f]{1,16}|PCI-.*")
+
+
+class Launch(TypedDict):
+    """The content of launch.json; `env` is the whole environment."""
+
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str
+    timeout_seconds: float | None
+    grace_seconds: float
+    attempt: int
+
+
+def job_argv(spec: RunSpec, run: RunDir) -> list[str]:
+    """The program of a job kind: the user's own for `command`, else the module of that name beside this one."""
+    if isinstance(spec, CommandSpec):
+        return list(spec.argv)
+    return [sys.executable, "-m", f"llmops_tui.engine.jobs.{spec.kind}"]
+
+
+def job_cwd(spec: RunSpec, run: RunDir, submitted_from: str) -> str:
+    """A command runs where it was submitted, or in its `cwd`; our jobs in the run directory, where no file shadows a module."""
+    if isinstance(spec, CommandSpec):
+        return os.path.join(submitted_from or "/", os.path.expanduser(spec.cwd))
+    return str(run.path.absolute())
+
+
+def job_env(
+    spec: RunSpec, run: RunDir, attempt: int, home: Path, gpu_uuids: Sequence[str], threads: int, resume_from: Path | None
+) -> dict[str, str]:
+    """The engine's environment, then what is usual, then the user's own, then what supervision needs."""
+    env = dict(os.environ)
+    for name in ("LLMOPS_RESUME_FROM", "NOTIFY_SOCKET", "INVOCATION_ID", "LISTEN_FDS", "LISTEN_PID"):
+        env.pop(name, None)
+    env.update(PYTHONUNBUFFERED="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS=str(threads))
+    if not spec.allow_network:
+        env.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
+    env.update(spec.env)
+    env.update(
+        LLMOPS_HOME=str(home),
+        LLMOPS_RUN_DIR=str(run.path.absolute()),
+        LLMOPS_RUN_ID=run.id,
+        LLMOPS_ATTEMPT=str(attempt),
+    )
+    # The ledger's word, not the user's: a run that takes another run's GPU would break both.
+    env.update(_visible_gpus(gpu_uuids))
+    if resume_from is not None:
+        env["LLMOPS_RESUME_FROM"] = str(resume_from.absolute())
+    return env
+
+
+def describe_launch(
+    spec: RunSpec,
+    run: RunDir,
+    attempt: int,
+    *,
+    home: Path,
+    submitted_from: str,
+    gpu_uuids: Sequence[str],
+    threads: int,
+    resume_from: Path | None,
+) -> Launch:
+    """Everything the shim needs for one attempt."""
+    return Launch(
+        argv=job_argv(spec, run),
+        env=job_env(spec, run, attempt, home, gpu_uuids, threads, resume_from),
+        cwd=job_cwd(spec, run, submitted_from),
+        timeout_seconds=spec.limits.timeout_seconds,
+        grace_seconds=spec.limits.grace_seconds,
+        attempt=attempt,
+    )
+
+
+def _visible_gpus(uuids: Sequence[str]) -> dict[str, str]:
+    chosen = ",".join(uuids)
+    if uuids and _AMD_UUID.fullmatch(uuids[0]):
+        return {"ROCR_VISIBLE_DEVICES": chosen}  # ROCm takes CUDA_VISIBLE_DEVICES for a list of numbers
+    return {"CUDA_VISIBLE_DEVICES": chosen}
