@@ -43,8 +43,11 @@ def write_model(path: Path, *, seed: int = 0, chat_template: bool = True, tokeni
     return path
 
 
-def write_adapter(path: Path, base: str) -> Path:
+def write_adapter(path: Path, base: str, *, tokenizer: bool = True) -> Path:
     path.mkdir(parents=True, exist_ok=True)
+    if tokenizer:
+        (path / "tokenizer.json").write_text("{}")
+        (path / "chat_template.jinja").write_text("{{ messages }}")
     (path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": base}))
     write_safetensors(
         path / "adapter_model.safetensors", {"layers.0.q_proj.lora_A.weight": (4, 8), "layers.0.q_proj.lora_B.weight": (8, 4)}

@@ -97,11 +97,12 @@ def import_dataset(
 def unchanged(prepared: Mapping[str, Any]) -> str | None:
     """Why the data a run was submitted with is not there any more; None when it is. For the job, at its start.
 
-    Same size and time stamp count as the same content; with another stamp the content's digest decides.
+    Same size and time stamp count as the same content; with another stamp the content's digest decides. A part without a
+    digest (a spec that went through no preflight) is not checked.
     """
     for part in ("dataset", "eval_dataset"):
         wanted = prepared.get(part)
-        if not wanted:
+        if not wanted or not wanted.get("sha256"):
             continue
         path = Path(wanted["path"])
         try:

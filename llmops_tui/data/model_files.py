@@ -91,7 +91,7 @@ def _recognise_directory(found: ModelFiles) -> None:
     names = {entry.name for entry in found.path.iterdir()}
     ggufs = sorted(name for name in names if name.lower().endswith(".gguf") and not _later_shard(name))
     if "adapter_config.json" in names:
-        _adapter(found)
+        _adapter(found, names)
     elif "config.json" in names and (not ggufs or any(name.endswith(".safetensors") for name in names)):
         _full(found, names)
     elif len(ggufs) == 1:
@@ -139,14 +139,15 @@ def _shards(found: ModelFiles, names: set[str]) -> list[str]:
     return sorted(name for name in names if name.endswith(".safetensors") and not name.startswith("adapter"))
 
 
-def _adapter(found: ModelFiles) -> None:
+def _adapter(found: ModelFiles, names: set[str]) -> None:
     found.format = "adapter"
     found.config = _json(found, "adapter_config.json")
     found.base = str(found.config.get("base_model_name_or_path") or "")
     found.architecture = (
         f"{found.config.get('peft_type', 'adapter')} r={found.config.get('r', '?')} alpha={found.config.get('lora_alpha', '?')}"
     )
-    found.tokenizer = any((found.path / name).is_file() for name in TOKENIZER_FILES)
+    found.tokenizer = any(name in names for name in TOKENIZER_FILES)
+    found.chat_template = _has_chat_template(found.path, names)
     found.licence = licence_of(found.path)
     _safetensors(found, ["adapter_model.safetensors"])
 

@@ -101,12 +101,11 @@ def _prepare_evaluate(spec: EvaluateSpec, home: Home, cwd: Path) -> dict[str, An
     info = models.resolve(home, spec.model, cwd)
     if info["format"] == "gguf":
         raise _field_error("model", f"{spec.model!r} is {_described(info)}, which this version cannot score", _train_from(info))
-    model = _model(home, spec.model, info, recognise(Path(info["path"])))
-    base = info
+    files = recognise(Path(info["path"]))
+    model = _model(home, spec.model, info, files)
     if info["format"] == "adapter":
-        base = _base_of(home, info, cwd)
-        model["base_path"] = base["path"]
-    files = recognise(Path(base["path"]))
+        # The adapter's own tokenizer is the one it was trained with.
+        model["base_path"] = _base_of(home, info, cwd)["path"]
     dataset, found = _dataset(home, "dataset.path", spec.dataset.path, spec.dataset.format, cwd)
     eval_dataset, eval_found = _eval_dataset(home, spec.dataset, cwd)
     learnt, held_out = _split(spec.dataset, found, eval_found, spec.seed)
@@ -167,9 +166,7 @@ def _matrices(files: ModelFiles) -> dict[str, tuple[int, int]]:
 
 def _check_model_for_rows(ref: str, files: ModelFiles, row_format: str) -> None:
     if not files.tokenizer:
-        raise _field_error(
-            "model", f"{ref!r} has no tokenizer: {files.path}", "copy tokenizer.json and tokenizer_config.json beside the weights"
-        )
+        raise _field_error("model", f"{ref!r} has no tokenizer: {files.path}", "copy its base's tokenizer files beside the weights")
     if row_format != "text" and not files.chat_template:
         raise _field_error(
             "model",

@@ -213,6 +213,13 @@ def test_an_adapter_is_evaluated_on_its_base(home: Home, tmp_path: Path) -> None
     assert "the adapter's base is missing" in refused(home, wish("evaluate", model="./adapter")).message
 
 
+def test_an_adapter_without_its_tokenizer_is_refused_with_the_way_out(home: Home, tmp_path: Path) -> None:
+    write_adapter(tmp_path / "bare", str(tmp_path / "model"), tokenizer=False)
+    error = refused(home, wish("evaluate", model="./bare"))
+    assert "has no tokenizer" in error.message
+    assert "its base's tokenizer" in error.next_step
+
+
 def test_an_evaluation_of_nothing_is_refused(home: Home) -> None:
     assert refused(home, wish("evaluate", {"eval_fraction": 0})).fields[0]["field"] == "dataset.eval_fraction"
     assert check(home, wish("evaluate", {"eval_fraction": 0}, split="all"))["dataset"]["rows"] == 40

@@ -8,11 +8,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
+from llmops_tui.data.datasets import unchanged
 from llmops_tui.data.formats import Conversation, TextRow, detect, to_messages
 from llmops_tui.data.rows import read_rows
 from llmops_tui.data.split import held_out_file_rows, row_key, split_rows
 from llmops_tui.engine.jobs.labels import EncodedRow, RowEncoder
-from llmops_tui.errors import UsageError
+from llmops_tui.errors import ConflictError, UsageError
 from llmops_tui.specs.train import DatasetChoice
 
 Row = Conversation | TextRow
@@ -45,7 +46,12 @@ class Tokens:
 def read_split(
     choice: DatasetChoice, dataset: PreparedFile, eval_dataset: PreparedFile | None, seed: int
 ) -> tuple[list[Row], list[Row], list[Row]]:
-    """Rows `(learnt, held out, all)`; the same split for the same seed in every job. Raises RowError for a bad row."""
+    """Rows `(learnt, held out, all)`; the same split for the same seed in every job.
+
+    Raises RowError for a bad row, ConflictError where a file is not what was submitted: a run may wait for days.
+    """
+    if reason := unchanged({"dataset": dataset, "eval_dataset": eval_dataset}):
+        raise ConflictError(reason, "submit the run again with the rows as they are now")
     rows = _read(dataset)
     learnt, held_out = split_rows(len(rows), choice, seed, [row_key(row) for row in rows])
     if eval_dataset is not None:
