@@ -139,8 +139,8 @@ def _print_result(client: Client, detail: RunDetail) -> None:
         print("  llmops-tui                                      # the console")
         print(f"  llmops-tui runs metrics {run_id} train/loss")
         print(
-            f"  llmops-tui run evaluate --set model={OUTPUT_NAME} --set dataset.path={DATASET_NAME} --set dataset.eval_limit={HELD_OUT_ROWS}"
-            f" --set max_length={MAX_LENGTH} --follow"
+            f"  llmops-tui run evaluate --set model={OUTPUT_NAME} --set dataset.path={DATASET_NAME}"
+            f" --set dataset.eval_limit={HELD_OUT_ROWS} --set max_length={MAX_LENGTH} --follow"
         )
     else:
         print(f"  llmops-tui runs logs {run_id} --tail 40")
