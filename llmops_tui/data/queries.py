@@ -105,8 +105,9 @@ def engine_events(con: duckdb.DuckDBPyConnection, after: int, limit: int) -> lis
 
 def last_engine_event(con: duckdb.DuckDBPyConnection) -> int:
     """The highest number given so far, 0 for none."""
-    row = con.execute("SELECT coalesce(max(seq), 0) FROM engine_events").fetchone()
-    return int(row[0]) if row else 0
+    # All rows, not one: an appender is refused on a connection whose last result was not read to its end.
+    rows = con.execute("SELECT coalesce(max(seq), 0) FROM engine_events").fetchall()
+    return int(rows[0][0])
 
 
 def append_engine_events(con: duckdb.DuckDBPyConnection, events: Iterable[EngineEvent]) -> None:
