@@ -75,7 +75,7 @@ def test_the_demo_s_evaluation_can_be_repeated_by_the_command_it_names(shell: Sh
     after = next(event for event in told if event["type"] == "end")["summary"]["eval_loss_after"]
     done = shell.full(
         "run", "evaluate", "--set", "model=smollm2-fiqa", "--set", "dataset.path=fiqa", "--set", "dataset.eval_limit=32",
-        "--set", "max_length=512", "--follow", "--json", seconds=300,
+        "--set", "max_length=256", "--follow", "--json", seconds=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     events = [json.loads(line) for line in done.stdout.splitlines()]
