@@ -127,7 +127,7 @@ async def _run(parts: Parts, listener: socket.socket, home: Home, report: _Repor
             # What was imported and built so far stays for ever: the collector need not look at it again.
             gc.collect()
             gc.freeze()
-            await parts.stopping.wait()
+            await parts.serve_until_stopped()
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:

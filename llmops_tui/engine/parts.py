@@ -38,7 +38,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Parts:
-    """What the routes work with. All attributes belong to the event loop's thread unless their class says otherwise."""
+    """What the routes work with. All attributes belong to the event loop's thread unless their class says otherwise.
+
+    `stopping` asks the engine to end; `hanging_up` ends the streams, once they could tell of it.
+    """
 
     home: Home
     settings: Settings
@@ -50,6 +53,7 @@ class Parts:
     samples: Samples
     scheduler: Scheduler
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    hanging_up: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)
     host_sample: HostSample | None = None
     _failures: dict[str, str] = field(default_factory=dict)
@@ -89,10 +93,16 @@ class Parts:
         for name, part in (("ingest", self.ingest.run), ("scheduler", self.scheduler.run), ("sampling", self._keep_sampling)):
             self._tasks.append(asyncio.create_task(self._keep_running(name, part), name=name))
 
+    async def serve_until_stopped(self) -> None:
+        """Wait for `stopping`, tell the streams' readers, and end the streams."""
+        await self.stopping.wait()
+        await self.hub.publish("engine.stopping", None, {"pid": os.getpid()})
+        self.hanging_up.set()
+
     async def stop(self) -> None:
         """End what runs here; jobs go on. Everything the jobs told so far is committed."""
         self.stopping.set()
-        await self.hub.publish("engine.stopping", None, {"pid": os.getpid()})
+        self.hanging_up.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.samples.flush()
 

@@ -89,7 +89,7 @@ async def follow_events(
     start = newest if after is None else max(0, min(after, newest))
     if epoch and epoch != parts.store.epoch:
         start = 0
-    return event_stream(engine_stream(parts.hub, parts.store.epoch, start, parts.stopping))
+    return event_stream(engine_stream(parts.hub, parts.store.epoch, start, parts.hanging_up))
 
 
 @router.get("/events/list", response_model=EngineEvents)

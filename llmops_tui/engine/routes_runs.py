@@ -200,7 +200,7 @@ async def follow_run(
 
     with contextlib.suppress(ValueError):
         offset = min(_BIGGEST, int(request.headers["last-event-id"])) if "last-event-id" in request.headers else offset
-    stream: AsyncIterator[bytes] = run_stream(run, offset, final_state, parts.stopping)
+    stream: AsyncIterator[bytes] = run_stream(run, offset, final_state, parts.hanging_up)
     return event_stream(stream)
 
 

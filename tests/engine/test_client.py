@@ -90,7 +90,7 @@ print(sorted(heavy & set(sys.modules)))
 
 
 def test_without_an_engine_the_next_step_is_told(home: Home) -> None:
-    with pytest.raises(EngineUnavailableError, match="no engine runs for .*; start it with `llmops-tui engine start`"):
+    with pytest.raises(EngineUnavailableError, match=r"no engine runs for .*; start it with `llmops-tui engine start`"):
         Client(home).status()
 
 
