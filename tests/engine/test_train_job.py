@@ -18,6 +18,7 @@ from llmops_tui.data.rundir import RunDir, append_line
 from llmops_tui.engine.jobs.evaluate import OUT_OF_MEMORY_ADVICE as EVALUATE_ADVICE
 from llmops_tui.engine.jobs.evaluate import evaluate
 from llmops_tui.engine.jobs.outcome import run_job
+from llmops_tui.engine.jobs.reporting import Reporter
 from llmops_tui.engine.jobs.train import OUT_OF_MEMORY_ADVICE, train
 from llmops_tui.specs.evaluate import EvaluateSpec
 from llmops_tui.specs.train import TrainSpec
@@ -97,6 +98,18 @@ def on_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object
     monkeypatch.setattr(RunCallback, "on_step_end", acting)
 
 
+def on_phase(monkeypatch: pytest.MonkeyPatch, name: str, act: Callable[[], object]) -> None:
+    """Do something when a phase begins."""
+    original = Reporter.phase
+
+    def acting(self: Reporter, phase: str, **others: Any) -> None:
+        original(self, phase, **others)
+        if phase == name:
+            act()
+
+    monkeypatch.setattr(Reporter, "phase", acting)
+
+
 def test_a_run_tells_every_step_and_leaves_an_adapter_that_scores_as_it_said(
     monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, tmp_path: Path, model: Path
 ) -> None:
@@ -174,6 +187,35 @@ def test_an_interrupted_and_resumed_run_has_the_losses_of_one_never_interrupted(
         assert series(parted, name) == pytest.approx(series(whole, name), rel=1e-6), name
     assert end_of(parted)["summary"]["eval_loss_after"] == pytest.approx(end_of(whole)["summary"]["eval_loss_after"], rel=1e-6)
     assert end_of(parted)["summary"]["eval_loss_before"] == end_of(whole)["summary"]["eval_loss_before"]
+
+
+@pytest.mark.parametrize("steps", [10, 7])
+def test_a_run_that_dies_after_its_last_step_is_taken_up_without_a_further_step(
+    monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, steps: int
+) -> None:
+    """At the end of a pass, and in the middle of one."""
+    run = make_run("late", max_steps=steps)
+
+    with monkeypatch.context() as patch:
+        on_phase(patch, "evaluating after", lambda: append_line(run / "control.jsonl", {"t": time.time(), "command": "stop", "by": 0}))
+        assert run_train(monkeypatch, run) == 0
+    assert end_of(run)["status"] == "stopped"
+
+    monkeypatch.setattr("llmops_tui.engine.jobs.control.born", time.time)
+    assert run_train(monkeypatch, run, attempt=2, resume=newest_complete(RunDir(run))) == 0
+    assert end_of(run)["status"] == "succeeded"
+    assert series(run, "train/loss", attempt=2) == {}
+    summary = end_of(run)["summary"]
+    assert summary["steps"] == steps
+    assert summary["eval_loss_after"] < summary["eval_loss_before"]
+
+
+def test_a_stop_in_the_middle_of_an_evaluation_keeps_the_steps_before_it(monkeypatch: pytest.MonkeyPatch, make_run: MakeRun) -> None:
+    run = make_run("between", evaluate_every=3)
+    on_phase(monkeypatch, "evaluating", lambda: append_line(run / "control.jsonl", {"t": time.time(), "command": "stop", "by": 0}))
+    assert run_train(monkeypatch, run) == 0
+    assert end_of(run)["status"] == "stopped"
+    assert [checkpoint["step"] for checkpoint in complete_checkpoints(RunDir(run))] == [3]
 
 
 def test_a_checkpoint_asked_for_is_written_whole_and_the_run_goes_on(monkeypatch: pytest.MonkeyPatch, make_run: MakeRun) -> None:

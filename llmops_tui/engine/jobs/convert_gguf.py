@@ -88,7 +88,11 @@ def _write(source: Path, directory: Path, say: Say) -> None:
     say("writing the tokenizer")
     from transformers import AutoTokenizer
 
-    AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name).save_pretrained(directory)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise UsageError(f"the tokenizer of {source.name} cannot be read: {error}", "use a model in the safetensors format") from error
+    tokenizer.save_pretrained(directory)
 
 
 def _write_llama(reader: GGUFReader, directory: Path, say: Say) -> None:

@@ -16,6 +16,7 @@ from typing import Any, TypedDict
 import psutil
 import torch
 from torch.utils.data import Sampler
+from transformers import TrainerState
 from trl import SFTTrainer
 
 from llmops_tui.data.checkpoints import mark_complete, prune
@@ -29,11 +30,15 @@ _GPU_METRIC = "gpu/0/memory_bytes"
 
 
 class Carried(TypedDict):
-    """What every checkpoint carries besides the trainer's state: real tokens and seconds so far, the scores before."""
+    """What every checkpoint carries besides the trainer's state: real tokens and seconds so far, the scores before.
+
+    `finished` says that no step is left: only the scoring and saving that come after.
+    """
 
     tokens: int
     seconds: float
     before: dict[str, Any] | None
+    finished: bool
 
 
 class RunTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
@@ -130,10 +135,20 @@ class RunTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         self._evaluate_model(self.state.global_step)
         return {}
 
+    def stop_with_checkpoint(self) -> None:
+        """From within `evaluate`: the loop saves right after it, and ends."""
+        self.control.should_save = self.control.should_training_stop = True
+
+    def take_up_finished(self, checkpoint: Path) -> None:
+        """Load a checkpoint of the last step. `train` would resume it with one step more than the schedule has."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
         step = self.state.global_step
         directory = self._run.checkpoints / f"checkpoint-{step}"
+        self.carried["finished"] = step >= self.state.max_steps
         (directory / PROGRESS).write_text(json.dumps(self.carried))
         checkpoint = mark_complete(directory, step)
         prune(self._run, self._keep_checkpoints)

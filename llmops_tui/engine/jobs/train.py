@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.jobs.control import StoppedError
 from llmops_tui.engine.jobs.outcome import Summary, peak_rss_bytes, run_job
 from llmops_tui.engine.jobs.reporting import Reporter
 from llmops_tui.errors import UsageError
@@ -112,14 +113,17 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     def look_in_between(step: int) -> None:
         """Evaluation and samples in the middle of training, then back to training."""
-        if spec.evaluate_every and step % spec.evaluate_every == 0:
-            score(step, "evaluating")
-        if spec.sample_every and step % spec.sample_every == 0:
-            sample(step)
+        try:
+            if spec.evaluate_every and step % spec.evaluate_every == 0:
+                score(step, "evaluating")
+            if spec.sample_every and step % spec.sample_every == 0:
+                sample(step)
+        except StoppedError:
+            trainer.stop_with_checkpoint()  # there is something to save now
         reporter.phase("training", done=step, total=trainer.state.max_steps)
 
     # Wrap.
-    carried = read_progress(resume_from) if resume_from else Carried(tokens=0, seconds=0.0, before=None)
+    carried = read_progress(resume_from) if resume_from else Carried(tokens=0, seconds=0.0, before=None, finished=False)
     trainer = RunTrainer(
         run=run,
         reporter=reporter,
@@ -159,7 +163,10 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     # Train.
     reporter.phase("training", total=trainer.args.max_steps if trainer.args.max_steps > 0 else None)
     cpu_started = time.process_time()
-    trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
+    if resume_from and carried["finished"]:
+        trainer.take_up_finished(resume_from)  # the last attempt died after its last step
+    else:
+        trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
     cpu_seconds = time.process_time() - cpu_started  # of all threads; of this attempt, with its checkpoints and evaluations
     if reporter.control.stop and trainer.state.global_step < trainer.state.max_steps:
         return {"steps": trainer.state.global_step, "tokens": carried["tokens"], "seconds": round(carried["seconds"], 3)}, True
