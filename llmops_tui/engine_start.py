@@ -14,6 +14,7 @@ from llmops_tui.paths import Home
 
 _LOG_LIMIT_BYTES = 8 << 20
 _LOG_KEEP_BYTES = 1 << 20
+_RETRY_SECONDS = 2.0
 
 
 def start_engine(home: Home, wait_seconds: float, answers: Callable[[], bool]) -> None:
@@ -22,18 +23,28 @@ def start_engine(home: Home, wait_seconds: float, answers: Callable[[], bool]) -
     Raises the daemon's own error when it refuses to start, EngineUnavailableError when it does not answer in time.
     """
     deadline = time.monotonic() + wait_seconds
-    report = _spawn(home, deadline)
-    if report is not None and "error" in report:
-        raise from_json(report)
-    # Ready, or another engine won the lock and may still be starting.
-    pause = 0.01
-    while not answers():
+    while True:
+        report = _spawn(home, deadline)
+        if report is not None and "error" in report:
+            raise from_json(report)
+        # Another engine that holds the lock may be one that starts, or one that is just stopping: then ours must start after all.
+        elsewhere = report is not None and "elsewhere" in report
+        if _wait(answers, min(deadline, time.monotonic() + _RETRY_SECONDS) if elsewhere else deadline):
+            return
         if time.monotonic() >= deadline:
             raise EngineUnavailableError(
                 f"the engine of {home.root} was started and does not answer after {wait_seconds:g} s", f"see {home.engine_log}"
             )
+
+
+def _wait(condition: Callable[[], bool], deadline: float) -> bool:
+    pause = 0.01
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(pause)
         pause = min(2 * pause, 0.2)
+    return True
 
 
 def _spawn(home: Home, deadline: float) -> dict[str, object] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import duckdb
@@ -91,6 +93,31 @@ def test_a_stop_leaves_neither_socket_nor_note_and_the_next_start_begins_anew(tm
         assert not client.home.socket.exists()
         assert client.ensure_engine()["pid"] != first
         assert not client.home.database.with_name("llmops.duckdb.wal").exists() or client.answers()
+
+
+def test_a_client_that_comes_while_the_engine_stops_gets_the_next_one(tmp_path: Path) -> None:
+    with running_engine(tmp_path) as client:
+        first = engine_pid(client.home)
+        held = os.open(client.home.engine_lock, os.O_RDWR)
+        try:
+            client.stop_engine()
+            wait_for(lambda: not client.home.engine_json.exists())
+            # The lock of an engine on its way out, taken over here until the client has run into it.
+            wait_for(lambda: _try_lock(held))
+            release = threading.Timer(1.0, fcntl.flock, [held, fcntl.LOCK_UN])
+            release.start()
+            assert client.ensure_engine()["pid"] != first
+            release.join()
+        finally:
+            os.close(held)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
