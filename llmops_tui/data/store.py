@@ -21,7 +21,8 @@ from llmops_tui.errors import ConflictError, LlmopsError
 from llmops_tui.specs.settings import EngineSettings
 
 T = TypeVar("T")
-Job = tuple[Callable[[duckdb.DuckDBPyConnection], object], "Future[object]"]
+# What to run, whose future, and whether inside a transaction.
+Job = tuple[Callable[[duckdb.DuckDBPyConnection], object], "Future[object]", bool]
 
 _REBUILD = "make it anew from the run directories with `llmops-tui doctor --rebuild`"
 
@@ -60,12 +61,15 @@ class Store:
 
     def write(self, fn: Callable[[duckdb.DuckDBPyConnection], T]) -> Future[T]:
         """Run `fn` in the writer thread inside one transaction; the future is done when it is committed or rolled back."""
-        future: Future[T] = Future()
-        with self._lock:
-            if self._closed:
-                raise LlmopsError("the database is closed", "the engine is stopping; try again when it is back")
-            self._jobs.put((fn, future))  # type: ignore[arg-type]
-        return future
+        return self._ask(fn, transaction=True)
+
+    def checkpoint(self) -> Future[None]:
+        """Write the log into the file, after the writes asked for before, and free what was deleted."""
+
+        def checkpoint(con: duckdb.DuckDBPyConnection) -> None:
+            con.execute("CHECKPOINT")
+
+        return self._ask(checkpoint, transaction=False)
 
     def read(self, fn: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Run `fn` on a cursor of its own in the calling thread. It sees the last commit and blocks nobody."""
@@ -78,10 +82,6 @@ class Store:
         finally:
             cursor.close()
 
-    def checkpoint(self) -> None:
-        """Write the log into the file. Raises duckdb.Error, e.g. when the disk is full."""
-        self.read(lambda con: con.execute("CHECKPOINT"))
-
     def close(self) -> None:
         """Finish what was asked, write everything into the file and let it go. A second call does nothing."""
         with self._lock:
@@ -92,10 +92,18 @@ class Store:
         self._thread.join()
         self._root.close()
 
+    def _ask(self, fn: Callable[[duckdb.DuckDBPyConnection], T], *, transaction: bool) -> Future[T]:
+        future: Future[T] = Future()
+        with self._lock:
+            if self._closed:
+                raise LlmopsError("the database is closed", "the engine is stopping; try again when it is back")
+            self._jobs.put((fn, future, transaction))  # type: ignore[arg-type]
+        return future
+
     def _work(self) -> None:
         con: duckdb.DuckDBPyConnection | None = self._root.cursor()
         while (job := self._jobs.get()) is not None:
-            fn, future = job
+            fn, future, transaction = job
             if not future.set_running_or_notify_cancel():
                 continue
             con = con or self._reopen()
@@ -103,9 +111,11 @@ class Store:
                 future.set_exception(LlmopsError(self.failure, "make room on its disk; the engine tries again by itself"))
                 continue
             try:
-                con.execute("BEGIN")
+                if transaction:
+                    con.execute("BEGIN")
                 value = fn(con)
-                con.execute("COMMIT")
+                if transaction:
+                    con.execute("COMMIT")
             except BaseException as error:  # noqa: BLE001 - handed to the one who waits for it
                 with contextlib.suppress(duckdb.Error):  # a COMMIT that failed has no transaction left
                     con.execute("ROLLBACK")

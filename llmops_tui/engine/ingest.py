@@ -110,10 +110,10 @@ class Ingest:
         """Follow the tracked files until `stop` is set; what stands in them by then is still committed."""
         while not stop.is_set():
             more = await self._pass(list(self._tails.values()))
-            if more:
-                continue
             if self.state == "ok":
                 await self._settle_some()
+            if more:
+                continue
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._pause_seconds())
         while await self._pass(list(self._tails.values()), ignore_back_off=True):
@@ -139,7 +139,7 @@ class Ingest:
             if not due or (now < self._retry_at and not ignore_back_off):
                 return False
             news, more = await asyncio.to_thread(self._read_and_commit, due, ended)
-            if self.state != self._told:
+            if (self.state == "ok") != (self._told == "ok"):  # the free bytes in the text change at every look
                 self._told = self.state
                 _log.warning("ingest: %s", self.state)
                 if self._on_state:
@@ -229,6 +229,9 @@ class Ingest:
         async with self._turn:
             try:
                 moved = await asyncio.wrap_future(self._store.write(lambda con: settle(con, key)))
+                if moved >= _SETTLE_POINTS:
+                    # Only a checkpoint gives back the room the moved points took; without it the file grows twice as large.
+                    await asyncio.wrap_future(self._store.checkpoint())
             except (duckdb.Error, LlmopsError) as error:
                 _log.warning("points could not be moved, they stay readable where they are: %s", first_line(error))
                 self._settle_whole.discard(key)

@@ -31,7 +31,8 @@ def host(t: float, cpu: float = 0.5) -> HostSample:
 def gpu(index: int, utilisation: float | None) -> GpuSample:
     return GpuSample(
         index=index, uuid=f"GPU-{index}", name="T", health="ok", reason="", utilisation=utilisation, memory_used_bytes=7,
-        memory_total_bytes=9,        power_watts=None, power_limit_watts=None, temperature_celsius=50.0, sm_clock_mhz=1, memory_clock_mhz=1, throttle_reasons=[],
+        memory_total_bytes=9,        power_watts=None, power_limit_watts=None, temperature_celsius=50.0,
+        sm_clock_mhz=1, memory_clock_mhz=1, throttle_reasons=[],
         pcie_rx_bytes_per_second=None, pcie_tx_bytes_per_second=None, pcie_generation=None, pcie_width=None, ecc_uncorrected=None,
         energy_joules=None, xid=[], processes=[], held_by=[],
     )  # fmt: skip

@@ -122,7 +122,7 @@ for number in range(5):
     except Exception as error:
         failed += 1
 try:
-    store.checkpoint()  # this one is fatal to DuckDB: it refuses everything until it is opened again
+    store.checkpoint().result()  # this one is fatal to DuckDB: it refuses everything until it is opened again
     sys.exit("the checkpoint fitted")
 except duckdb.FatalException:
     pass

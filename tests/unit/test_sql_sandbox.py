@@ -24,7 +24,7 @@ ENDLESS = "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELEC
 def store(tmp_path: Path) -> Iterator[Store]:
     store = Store.open(tmp_path / "llmops.duckdb", EngineSettings())
     store.write(lambda con: con.execute("INSERT INTO metrics SELECT range, 'm' || range FROM range(50)")).result()
-    store.checkpoint()
+    store.checkpoint().result()
     yield store
     store.close()
 

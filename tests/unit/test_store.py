@@ -204,7 +204,7 @@ def test_a_second_process_is_refused_and_so_is_a_second_store_there(store: Store
 
 def test_a_backup_opens_like_any_database_and_the_lock_still_holds(store: Store, path: Path, tmp_path: Path) -> None:
     store.write(lambda con: con.execute("INSERT INTO metrics VALUES (1, 'train/loss')")).result()
-    store.checkpoint()  # without a log in place a dropped lock would let the second writer in
+    store.checkpoint().result()  # without a log in place a dropped lock would let the second writer in
     target = tmp_path / "it's a copy.duckdb"
     size = backup(store, target)
     assert size == target.stat().st_size > 0
