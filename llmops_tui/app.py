@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 from textual.app import App
 from textual.screen import Screen
@@ -27,7 +29,7 @@ class LlmopsApp(App[None]):
     CSS_PATH = "screens/console.tcss"
     ENABLE_COMMAND_PALETTE = False
     TITLE = "llmops-tui"
-    MODES = {"pulse": PulseScreen}
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {"pulse": PulseScreen}
     DEFAULT_MODE = "pulse"
     BINDINGS = bindings("everywhere")
 
@@ -44,6 +46,7 @@ class LlmopsApp(App[None]):
         """The frame first; the engine is asked once it is painted."""
         self.register_theme(theme())
         self.theme = "llmops"
+        self.set_class(self.ascii_only, "-ascii")
         self.call_after_refresh(self._begin)
 
     def _begin(self) -> None:
@@ -109,6 +112,8 @@ class LlmopsApp(App[None]):
     def on_history_arrived(self, message: HistoryArrived) -> None:
         """The strips begin in the past."""
         self.state.take_history(message.history)
+        for board in self._boards():
+            board.redraw()
 
     def on_engine_lost(self, message: EngineLost) -> None:
         """Keep what is shown, say that it is old."""
@@ -130,8 +135,8 @@ class LlmopsApp(App[None]):
 
     def _boards(self) -> list[Board]:
         """The page on top, or the one under a dialog."""
-        pages: list[Screen[object]] = [screen for screen in self.screen_stack if isinstance(screen, Board)]
-        return [page for page in pages[-1:] if isinstance(page, Board) and page.is_mounted]
+        pages = [screen for screen in self.screen_stack if isinstance(screen, Board)]
+        return [page for page in pages[-1:] if page.ready]
 
 
 def farewell(running: list[RunSummary], waiting: int) -> str:

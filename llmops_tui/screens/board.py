@@ -25,8 +25,17 @@ WIDE_COLUMNS = 120
 class Board(Screen[None]):
     """A page that draws the app's state: subclasses say which run is meant and how they draw."""
 
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE_COLUMNS, "-wide")]
+    HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (WIDE_COLUMNS, "-wide")]  # noqa: RUF012  # as the base class has it
     PLACES: tuple[str, ...] = ()
+    ready = False
+
+    def on_mount(self) -> None:
+        """The parts are there: drawing may begin. Between being pushed and this, answers may already come."""
+        self.ready = True
+
+    def on_unmount(self) -> None:
+        """And may not any more."""
+        self.ready = False
 
     @property
     def llmops(self) -> LlmopsApp:
@@ -56,13 +65,13 @@ class Board(Screen[None]):
 
     def draw_frame(self) -> None:
         """Header and foot."""
-        if not self.is_mounted:
+        if not self.ready:
             return
         head, bottom = self.query_one("#header", LineWidget), self.query_one("#foot", LineWidget)
         head.show_lines([header(self.state, head.size.width, time.time())])
         notice, role = self.state.notice, self.state.notice_role
         if not notice and not self.state.live and self.state.reason:
-            notice, role = f"{self.state.reason} · r starts one", "warn"
+            notice, role = f"r starts an engine · {self.state.reason}", "warn"
         bottom.show_lines([foot(hints(*self.PLACES, "everywhere"), notice, role, bottom.size.width)])
 
     def on_resize(self) -> None:
@@ -75,7 +84,7 @@ class Board(Screen[None]):
 
     def redraw(self) -> None:
         """Frame and content."""
-        if self.is_mounted:
+        if self.ready:
             self.draw_frame()
             self.draw()
 

@@ -57,7 +57,7 @@ class Feed:
                     threading.Thread(target=self._follow_events, name="llmops-tui-events", daemon=True).start()
                 pause, wait = _FIRST_PAUSE_SECONDS, self._seconds
             except LlmopsError as error:
-                self._tell(EngineLost(str(error)))
+                self._tell(EngineLost(error.message))
                 wait = pause
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             self._wake.wait(wait)
@@ -71,7 +71,7 @@ class Feed:
                     return
                 self._tell(EngineEventArrived(event))
         except LlmopsError as error:
-            self._tell(EngineLost(str(error)))
+            self._tell(EngineLost(error.message))
 
     def _tell(self, message: Message) -> None:
         if not self._stopping:

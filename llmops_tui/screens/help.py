@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
-from llmops_tui.keys import KEYS, PLACES, name_of
+from llmops_tui.keys import KEYS, PLACES, bindings, name_of
 from llmops_tui.screens.widgets.lines import LineWidget, Run
 
 
@@ -25,15 +24,9 @@ def help_lines() -> list[list[Run]]:
 
 
 class HelpScreen(ModalScreen[None]):
-    """Any of Esc, q, ? closes it; arrows, j and k scroll."""
+    """Over any page."""
 
-    BINDINGS = [
-        Binding("escape,q,question_mark,f1,enter", "dismiss", show=False),
-        Binding("j,down", "scroll(1)", show=False),
-        Binding("k,up", "scroll(-1)", show=False),
-        Binding("pagedown,space", "scroll(10)", show=False),
-        Binding("pageup", "scroll(-10)", show=False),
-    ]
+    BINDINGS = bindings("help")
 
     def compose(self) -> ComposeResult:
         """A box that scrolls."""

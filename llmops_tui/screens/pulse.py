@@ -169,7 +169,7 @@ class PulseScreen(Board):
             chart.show([], empty="")
             return
         metrics = self._metrics(run)
-        chart.border_title = f"{run['id']} · {' '.join(metrics)}" if metrics else run["id"]
+        chart.border_title = f"{run['id']}: {' '.join(metrics)}" if metrics else run["id"]
         chart.show(self._curves.get((run["id"], metrics), []), empty=_why_empty(run))
 
     def _want_curves(self, run: RunSummary) -> None:
@@ -189,7 +189,7 @@ class PulseScreen(Board):
             self._fetched = ()  # the header says that the engine is gone; the next status asks again
         finally:
             self._fetching = False
-        if self.is_mounted:
+        if self.ready:
             self._draw_chart()
             run = self.state.run(self.state.selected)
             if run is not None and self._fetched[:2] not in ((), (run["id"], self._metrics(run))):

@@ -31,7 +31,7 @@ PANES = ("chart", "metrics", "log", "facts")
 _TITLES = {"chart": "curves", "metrics": "metrics", "log": "log", "facts": "spec"}
 _SIDES = {"chart": "left", "log": "left", "metrics": "right", "facts": "right"}
 _METRIC_COLUMNS = (Column("metric", 0), Column("last", 10, right=True), Column("min", 10, right=True), Column("max", 10, right=True))
-_FACT_COLUMNS = (Column("what", 14), Column("value", 0))
+_FACT_COLUMNS = (Column("what", 20), Column("value", 0))
 
 
 class RunScreen(Board):
@@ -209,7 +209,7 @@ class RunScreen(Board):
                 self.llmops.tell(str(error), "bad")
         finally:
             self._busy = False
-        if self.is_mounted:
+        if self.ready:
             self.draw()
             if self._seen and self._seen[-1] != self._metrics():
                 self.status_arrived()  # other curves were chosen meanwhile
@@ -227,10 +227,10 @@ class RunScreen(Board):
         try:
             part = await call(self.client.log, self._run_id, offset=offset, limit=limit)
         except LlmopsError as error:
-            if self.is_mounted:
+            if self.ready:
                 pane.fail(max(0, offset), str(error))
         else:
-            if self.is_mounted:
+            if self.ready:
                 pane.feed(part.offset, part.data, part.size, part.first_kept)
         finally:
             if tail:

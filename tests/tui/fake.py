@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from llmops_tui.errors import EngineUnavailableError, NotFoundError
 from llmops_tui.specs.answers import EngineEvent, EngineInfo, GpuSample, HostHistory, RunDetail, RunSummary, Series, Status
 
-NOW = 1_764_000_000.0
+NOW = time.time()
 
 
 class Part(NamedTuple):
@@ -76,10 +76,11 @@ class FakeEngine:
                 summary(
                     "train-fiqa-0003", "running",
                     progress={"phase": "train", "done": 412.0, "total": 960.0, "unit": "step", "eta_seconds": 754.0},
-                    latest={"train/loss": 1.8342, "eval/loss": 1.9121, "train/learning_rate": 1.7e-4, "perf/tokens_per_second": 51.3,
+                    latest={"train/loss": 1.4887, "eval/loss": 1.6927, "train/learning_rate": 1.7e-4, "perf/tokens_per_second": 51.3,
                             "train/grad_norm": 0.83},
                 ),
-                summary("command-prepare-0007", "running", progress={"phase": "rows", "done": 120344.0, "total": None, "unit": "rows", "eta_seconds": None}),
+                summary("command-prepare-0007", "running",
+                        progress={"phase": "rows", "done": 120344.0, "total": None, "unit": "rows", "eta_seconds": None}),
             ]  # fmt: skip
             self.waiting = [
                 summary("evaluate-fiqa-0004", "blocked", reason="waits for train-fiqa-0003"),
@@ -166,7 +167,7 @@ class FakeEngine:
     @staticmethod
     def _made_up(begin: int, end: int) -> bytes:
         """A file too large to exist: line n lies at byte 32 n and says so."""
-        lines = b"".join(b"line %010d ----------------\n" % n for n in range(begin // 32, end // 32 + 1))
+        lines = b"".join(b"line %010d ---------------\n" % n for n in range(begin // 32, end // 32 + 1))
         return lines[begin % 32 : begin % 32 + end - begin]
 
     def host_history(self, seconds: float, /) -> HostHistory:

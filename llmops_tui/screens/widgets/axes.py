@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from math import ceil, floor, isfinite, log10
 
 
@@ -15,8 +16,9 @@ class Scale:
 
     def dot(self, value: float) -> int:
         """The dot of a value."""
-        at = int((value - self.low) * self._factor + 0.5)
-        return 0 if at < 0 else self.dots - 1 if at >= self.dots else at
+        if value <= self.low:
+            return 0
+        return self.dots - 1 if value >= self.high else int((value - self.low) * self._factor + 0.5)
 
     def edge(self, dot: int) -> float:
         """The smallest value of a dot."""
@@ -44,7 +46,7 @@ def nice_ticks(low: float, high: float, most: int, log_scale: bool) -> list[floa
 def label(value: float, ticks: Sequence[float]) -> str:
     """A tick's text: thousands as k and M, and as many digits as tell the ticks apart."""
     size = abs(value)
-    step = min((abs(b - a) for a, b in zip(ticks, ticks[1:], strict=False)), default=0.0)
+    step = min((abs(b - a) for a, b in pairwise(ticks)), default=0.0)
     if size >= 1e6:
         return _short(value / 1e6, step / 1e6) + "M"
     if size >= 1e4 or (size >= 1e3 and step >= 100):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _BADGES = {"LIVE": "badge-good", "CONNECTING": "badge-warn", "RECONNECTING": "badge-bad", "SILENT": "badge-bad"}
 _WARM, _HOT = 0.7, 0.9
+_FULL = 0.97  # a GPU is there to be filled: only the last percents are worth a colour
 
 
 def header(state: ViewState, width: int, now: float) -> list[Run]:
@@ -75,17 +76,17 @@ def _gpu_row(state: ViewState, gpu: GpuSample, width: int, ascii_only: bool) -> 
     load = gpu["utilisation"]
     power, limit = gpu["power_watts"], gpu["power_limit_watts"]
     heat = gpu["temperature_celsius"]
-    strip = history_strip(list(state.history.get(f"gpu/{gpu['index']}/utilisation", ())), max(6, min(40, width - 74)), ascii_only)
+    strip = history_strip(list(state.history.get(f"gpu/{gpu['index']}/utilisation", ())), max(6, min(40, width - 66)), ascii_only)
     percent = "   -" if load is None else f"{load:4.0%}"
     watts = f"{'-' if power is None else f'{power:.0f}'}/{'-' if limit is None else f'{limit:.0f}'} W"
     healthy = gpu["health"] == "ok" and not gpu["throttle_reasons"]
     health = gpu["health"] if gpu["health"] != "ok" else "throttled" if gpu["throttle_reasons"] else "ok"
-    memory_text = f"{bytes_text(used)}/{bytes_text(total)}"
+    memory_text = f"{'-' if used is None else f'{used / 2**30:.0f}'}/{'-' if total is None else f'{total / 2**30:.0f}'} GiB"
     line: list[Run] = [
         (f" {gpu['index']:<2}", "bright"),
-        (strip, level_role(load)),
-        (f"{percent} ", level_role(load)),
-        (fit(memory_text, 19, right=True) + " ", level_role(memory)),
+        (strip, "accent"),
+        (f"{percent} ", "accent"),
+        (fit(memory_text, 11, right=True) + " ", "warn" if memory is not None and memory > _FULL else "text"),
         (fit(watts, 10, right=True) + " ", "text"),
         (f"{'-' if heat is None else f'{heat:.0f}'}°C ".rjust(6), "text" if heat is None or heat < 80 else "warn" if heat < 88 else "bad"),
         (fit(health, 9) + " ", "good" if healthy else "bad" if gpu["health"] != "ok" else "warn"),

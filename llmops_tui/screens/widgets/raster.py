@@ -20,6 +20,7 @@ _LEFT = [sum(bit for row, bit in enumerate((0x01, 0x02, 0x04, 0x40)) if nibble >
 _RIGHT = [sum(bit for row, bit in enumerate((0x08, 0x10, 0x20, 0x80)) if nibble >> row & 1) for nibble in range(16)]
 _BRAILLE = [chr(0x2800 + dots) for dots in range(256)]
 _DOTTED = int("10" * 256, 2)
+_LARGEST = 4e307  # the span of the axis must be a finite number too
 _GLYPHS = "*+o#"
 
 
@@ -114,14 +115,13 @@ def draw(curves: Sequence[Curve], look: Look) -> list[list[Run]]:
         return rows
     x_low, x_high, y_low, y_high = extent
     plot_rows = height - 3
-    ticks = nice_ticks(y_low, y_high, max(2, plot_rows // 3), look.log_y)
+    ticks = nice_ticks(y_low, y_high, plot_rows // 3 + 1, look.log_y)
     texts = [label(tick, ticks) for tick in ticks]
     gutter = max(map(len, texts)) + 1
     plot_columns = width - gutter - 1
     across, down = (1, 1) if look.ascii_only else (2, 4)
-    canvas = _Canvas(
-        plot_columns * across, plot_rows * down, look.log_y, Scale(x_low, x_high, plot_columns * across), Scale(y_low, y_high, plot_rows * down)
-    )
+    columns, dot_rows = plot_columns * across, plot_rows * down
+    canvas = _Canvas(columns, dot_rows, look.log_y, Scale(x_low, x_high, columns), Scale(y_low, y_high, dot_rows))
     canvas.masks = [_trace(curve, canvas) for curve in curves]
     cells = _ascii_cells(canvas, look) if look.ascii_only else _braille_cells(canvas, look)
     tick_rows = {plot_rows - 1 - canvas.y_scale.dot(log10(t) if look.log_y else t) // down: s for t, s in zip(ticks, texts, strict=True)}
@@ -149,7 +149,7 @@ def _extent(curves: Sequence[Curve], look: Look) -> tuple[float, float, float, f
             highs.append(max(curve.high))
     if not lows:
         return None
-    y_low, y_high = min(lows), max(highs)
+    y_low, y_high = max(min(lows), -_LARGEST), min(max(highs), _LARGEST)
     room = (y_high - y_low) * 0.04 or abs(y_high) * 0.1 or 1.0
     x_low, x_high = min(c.x[0] for c in drawn), max(c.x[-1] for c in drawn)
     if x_low == x_high:
@@ -230,7 +230,7 @@ def _overlays(canvas: _Canvas, look: Look) -> tuple[list[int], list[int]]:
 
 def _braille_cells(canvas: _Canvas, look: Look) -> list[list[Run]]:
     marks, cross = _overlays(canvas, look)
-    layers = [*((mask, f"series-{number % 4}") for number, mask in enumerate(canvas.masks))]
+    layers = [(mask, f"series-{number % 4}") for number, mask in enumerate(canvas.masks)]
     rows = canvas.rows // 4
     texts = [[" "] * (canvas.columns // 2) for _ in range(rows)]
     roles = [["text"] * (canvas.columns // 2) for _ in range(rows)]
@@ -243,11 +243,11 @@ def _braille_cells(canvas: _Canvas, look: Look) -> list[list[Run]]:
         for row in range(rows):
             shift = 4 * row
             dots, owner = 0, ""
-            for left, right, role in pairs:  # a cell has one colour: the first curve's that passes through it
+            for left, right, role in pairs:  # a cell has one colour: the last curve's that passes through it
                 here = _LEFT[left >> shift & 15] | _RIGHT[right >> shift & 15]
                 if here:
                     dots |= here
-                    owner = owner or role
+                    owner = role
             if not dots:
                 for left, right, role in under:
                     here = _LEFT[left >> shift & 15] | _RIGHT[right >> shift & 15]
@@ -263,7 +263,7 @@ def _braille_cells(canvas: _Canvas, look: Look) -> list[list[Run]]:
 def _ascii_cells(canvas: _Canvas, look: Look) -> list[list[Run]]:
     marks, cross = _overlays(canvas, look)
     layers = [(cross, "|", "cross"), (marks, ":", "mark")]
-    layers += [(mask, _GLYPHS[n % 4], f"series-{n % 4}") for n, mask in reversed(list(enumerate(canvas.masks)))]
+    layers += [(mask, _GLYPHS[n % 4], f"series-{n % 4}") for n, mask in enumerate(canvas.masks)]
     texts = [[" "] * canvas.columns for _ in range(canvas.rows)]
     roles = [["text"] * canvas.columns for _ in range(canvas.rows)]
     for mask, glyph, role in layers:
@@ -291,17 +291,17 @@ def _runs(texts: list[str], roles: list[str]) -> list[Run]:
 
 
 def _legend(curves: Sequence[Curve], look: Look) -> list[Run]:
-    runs: list[Run] = []
-    room = look.width
+    runs: list[Run] = [(" ", "text")]
+    room = look.width - 1
     for number, curve in enumerate(curves):
         sample = _GLYPHS[number % 4] if look.ascii_only else "━"
         value = curve.final if look.crosshair is None else curve.near(look.crosshair)
         shown = value_text(value) if value is not None else ("-" if not curve.x else "nan")
-        text = f"{sample} {curve.name} {shown}  "
-        if len(text) > room:
+        name, value_part = f"{sample} {curve.name} ", f"{shown}  "
+        if len(name) + len(value_part) > room:
             break
-        runs += [(text[: len(sample) + 1 + len(curve.name) + 1], f"series-{number % 4}"), (text[len(sample) + len(curve.name) + 2 :], "text")]
-        room -= len(text)
+        runs += [(name, f"series-{number % 4}"), (value_part, "text")]
+        room -= len(name) + len(value_part)
     hidden = sum(curve.not_positive for curve in curves) if look.log_y else 0
     notes = ["log y"] if look.log_y else []
     notes += [f"{hidden} with values ≤ 0 cut" if not look.ascii_only else f"{hidden} with values <= 0 cut"] if hidden else []
@@ -357,4 +357,3 @@ def bar(fraction: float, width: int, ascii_only: bool = False) -> str:
     eighths = int(fraction * width * 8)
     full, part = divmod(eighths, 8)
     return "█" * full + ("" if full == width else "·▏▎▍▌▋▊▉"[part] + "·" * (width - full - 1))
-
