@@ -146,7 +146,7 @@ class Client:
         return self._run_request(run_id, "priority", {"priority": priority})
 
     def move(self, run_id: str, position: int) -> RunSummary:
-        """Put a waiting run at a place in the queue, 0 being the front."""
+        """Put a waiting run at a place in the queue, 1 being the front."""
         return self._run_request(run_id, "move", {"position": position})
 
     def remove(self, run_id: str) -> Done:

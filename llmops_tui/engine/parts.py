@@ -21,9 +21,8 @@ from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ingest import Ingest
 from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
-from llmops_tui.errors import NotFoundError
 from llmops_tui.paths import Home
-from llmops_tui.specs.answers import EngineInfo, GpuSample, HostSample, RunSummary, Status
+from llmops_tui.specs.answers import EngineInfo, GpuSample, HostSample, Status
 from llmops_tui.specs.settings import Settings
 from llmops_tui.specs.states import ACTIVE, ENDED, WAITING
 
@@ -116,13 +115,6 @@ class Parts:
         """Run what may take minutes in threads of its own, so that quick requests never queue behind it."""
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._slow, lambda: work(*args, **options))
-
-    def summary(self, run_id: str) -> RunSummary:
-        """One run's row. Raises NotFoundError."""
-        for summary in self.scheduler.summaries():
-            if summary["id"] == run_id:
-                return summary
-        raise NotFoundError(f"no run {run_id!r}", "see `llmops-tui runs list`")
 
     def info(self) -> EngineInfo:
         """The daemon itself, with what is wrong in `warnings`."""

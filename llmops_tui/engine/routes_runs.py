@@ -47,7 +47,7 @@ class PriorityRequest(StrictModel):
 
 
 class MoveRequest(StrictModel):
-    position: int = Field(ge=0, le=10**6)
+    position: int = Field(ge=1, le=10**6, description="1 is first")
 
 
 @router.get("/runs", response_model=RunPage)
@@ -138,7 +138,7 @@ async def run_series(
     step_last: Annotated[int | None, Query(ge=-_BIGGEST, le=_BIGGEST)] = None,
 ) -> Response:
     """Curves of the named metrics, each in at most `points` buckets."""
-    parts.summary(run_id)
+    parts.scheduler.summary(run_id)
 
     def read() -> list[Series]:
         return parts.store.read(lambda con: [queries.series(con, run_id, name, points, step_first, step_last) for name in metric])
@@ -155,7 +155,7 @@ async def run_events(
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> Response:
     """What the job told besides metrics, oldest first. Each carries `offset`; pass the last one as `after` to go on."""
-    parts.summary(run_id)
+    parts.scheduler.summary(run_id)
     kinds = type or [""]
 
     def read() -> list[dict[str, Any]]:
@@ -193,7 +193,7 @@ async def follow_run(
 
     def final_state() -> str | None:
         try:
-            state = parts.summary(run_id)["state"]
+            state = parts.scheduler.summary(run_id)["state"]
         except NotFoundError:
             return "removed"
         return state if state in ENDED else None
@@ -205,7 +205,7 @@ async def follow_run(
 
 
 def _directory(parts: EngineParts, run_id: str) -> RunDir:
-    return RunDir(parts.home.runs / parts.summary(run_id)["id"])
+    return RunDir(parts.home.runs / parts.scheduler.summary(run_id)["id"])
 
 
 def _choice(field: str, text: str, allowed: tuple[str, ...]) -> frozenset[str]:
