@@ -1,0 +1,137 @@
+"""What the files of one attempt say about it. Reads only, except `claim_for_engine`; every call may block on the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llmops_tui.data.durable import read_json, sync_directory
+from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.proc_tree import tree_of
+from llmops_tui.engine.shim import boot_id, start_ticks
+
+_END_TAIL_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Look:
+    """One look at an attempt. `claimed` without `shim_alive` and without `exit_record` means that its shim died."""
+
+    claimed: bool
+    shim_alive: bool
+    exit_record: dict[str, Any] | None
+    launch_ready: bool
+    rebooted: bool
+
+
+def look(run: RunDir, attempt: int) -> Look:
+    """The order matters: a shim holds its lock from before the claim until after exit.json."""
+    directory = run.attempt(attempt)
+    claimed = (directory / "claim").exists()
+    alive = run.shim_alive()
+    claim = read_record(directory / "claim")
+    owner_boot = claim.get("boot_id") if claim else None
+    return Look(
+        claimed=claimed,
+        shim_alive=alive,
+        exit_record=read_record(directory / "exit.json"),
+        launch_ready=(directory / "launch.json").exists(),
+        rebooted=owner_boot is not None and owner_boot != boot_id(),
+    )
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """A JSON object, or None where there is none (yet)."""
+    try:
+        value = read_json(path)
+    except (ValueError, OSError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def shim_pidfd(run: RunDir, attempt: int) -> int | None:
+    """A descriptor of the shim that owns the attempt; None when it cannot be had. Close it.
+
+    The pid is believed only if the process began when the claim says, and the lock is still held after it was opened.
+    """
+    claim = read_record(run.attempt(attempt) / "claim") or {}
+    pid, ticks = claim.get("shim_pid"), claim.get("shim_start_ticks")
+    if not isinstance(pid, int) or claim.get("boot_id") != boot_id():
+        return None
+    try:
+        descriptor = os.pidfd_open(pid)
+    except OSError:
+        return None
+    if start_ticks(pid) != ticks or not run.shim_alive():
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def tree_left(run: RunDir) -> bool:
+    """Whether any process of the job is left, seen by the inherited lock or, where a child closed it, by the environment."""
+    return run.tree_alive() or bool(tree_of(run))
+
+
+def claim_for_engine(run: RunDir, attempt: int) -> bool:
+    """Own the attempt so that no shim on its way can begin it; False when a shim was first. Raises OSError (full disk)."""
+    directory = run.attempt(attempt)
+    directory.mkdir(exist_ok=True)
+    try:
+        descriptor = os.open(directory / "claim", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return False
+    try:
+        os.write(descriptor, json.dumps({"by": "engine", "boot_id": boot_id()}).encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    sync_directory(directory)
+    return True
+
+
+def owned_by_engine(run: RunDir, attempt: int) -> bool:
+    """Whether the engine claimed the attempt so that it never begins."""
+    return (read_record(run.attempt(attempt) / "claim") or {}).get("by") == "engine"
+
+
+def end_event(run: RunDir, attempt: int) -> dict[str, Any] | None:
+    """The newest `end` event this attempt told, from the end of the file."""
+    try:
+        with open(run.events, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - _END_TAIL_BYTES))
+            tail = file.read()
+    except OSError:
+        return None
+    for line in reversed(tail.split(b"\n")):
+        if b'"end"' not in line:
+            continue
+        try:
+            event = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict) and event.get("type") == "end" and event.get("attempt", attempt) == attempt:
+            return event
+    return None
+
+
+def artifact_events(run: RunDir, attempt: int) -> list[dict[str, Any]]:
+    """Every `artifact` event of the attempt, in order."""
+    found = []
+    try:
+        with open(run.events, "rb") as file:
+            for line in file:
+                if b'"artifact"' in line:
+                    try:
+                        event = json.loads(line)
+                    except ValueError:
+                        continue
+                    if isinstance(event, dict) and event.get("type") == "artifact" and event.get("attempt", attempt) == attempt:
+                        found.append(event)
+    except OSError:
+        return found
+    return found

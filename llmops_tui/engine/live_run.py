@@ -1,0 +1,88 @@
+"""A run as the engine holds it in memory: what its directory says, folded into one value."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.ledger import Holding
+from llmops_tui.specs.answers import Progress, RunSummary
+from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.states import ACTIVE
+
+# Why the engine ends a run: the user said so (at once, or by itself after a checkpoint), or it was silent for too long.
+StopMode = Literal["", "checkpoint", "now", "hang"]
+
+
+@dataclass(eq=False)
+class LiveRun:
+    """Belongs to the event loop's thread. `attempt` is the current attempt, or the next one while the run waits."""
+
+    dir: RunDir
+    record: dict[str, Any]
+    spec: RunSpec | None
+    priority: int = 0
+    order: float = 0.0
+    state: str = "queued"
+    reason: str = ""
+    attempt: int = 1
+    started_at: float | None = None
+    ended_at: float | None = None
+    exit_code: int | None = None
+    gpu_uuids: list[str] = field(default_factory=list)
+    cpu_slots: int = 0
+    memory_bytes: int | None = None
+    stop: StopMode = ""
+    stop_told: bool = False
+    retries_used: int = 0
+    requeues: int = 0
+    pid: int | None = None
+    latest: dict[str, float] = field(default_factory=dict)
+    progress: Progress | None = None
+    # Serialises what is journaled about this run: its own life and the user's wishes.
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    # Set when the one who watches this run should look again.
+    nudge: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def id(self) -> str:
+        return self.dir.id
+
+    @property
+    def spec_values(self) -> dict[str, Any]:
+        value = self.record.get("spec")
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def submitted_at(self) -> float:
+        return float(self.record.get("submitted_at") or 0.0)
+
+    def holding(self) -> Holding | None:
+        """What the run holds of the box; nothing unless it is active."""
+        if self.state not in ACTIVE:
+            return None
+        return Holding(self.id, list(self.gpu_uuids), self.memory_bytes, self.cpu_slots)
+
+    def summary(self, queue_position: int | None) -> RunSummary:
+        spec = self.spec_values
+        return RunSummary(
+            id=self.id,
+            kind=str(spec.get("kind", "")),
+            name=str(spec.get("name") or ""),
+            state=self.state,
+            reason=self.reason,
+            attempt=self.attempt,
+            priority=self.priority,
+            queue_position=queue_position,
+            owner=str(self.record.get("owner") or ""),
+            tags=[str(tag) for tag in spec.get("tags") or []],
+            submitted_at=self.submitted_at,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+            exit_code=self.exit_code,
+            gpus=list(self.gpu_uuids) if self.state in ACTIVE else [],
+            progress=self.progress,
+            latest=dict(self.latest),
+        )

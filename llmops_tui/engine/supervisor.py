@@ -1,0 +1,296 @@
+"""The life of one attempt, from its shim's start to its verdict.
+
+`Supervisor.live` can begin at any point: before the shim was started, while it runs, after it ended, after it died. It
+looks at the attempt's files and does what is missing, so an engine that comes back after a kill -9 runs the same code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Protocol
+
+from llmops_tui.data.durable import write_json
+from llmops_tui.data.rundir import RunDir, append_line
+from llmops_tui.engine.attempt_files import Look, claim_for_engine, end_event, look, owned_by_engine, read_record, shim_pidfd, tree_left
+from llmops_tui.engine.backends.local import spawn_shim
+from llmops_tui.engine.capsule import write_capsule
+from llmops_tui.engine.live_run import LiveRun
+from llmops_tui.engine.log_rotation import rotate
+from llmops_tui.engine.proc_tree import signal_tree
+from llmops_tui.engine.verdict import Verdict, judge
+from llmops_tui.specs.answers import GpuSample
+
+_SPAWN_TRIES = 5
+_START_POLL_SECONDS = 0.02
+_LOCK_POLL_SECONDS = 0.25
+_TREE_POLL_SECONDS = 0.5
+_SLOW_TICK_SECONDS = 10.0
+_NEVER_QUIET_SECONDS = 86_400.0
+log = logging.getLogger(__name__)
+
+
+class GpuView(Protocol):
+    """What is asked of the GPU monitor."""
+
+    @property
+    def driver(self) -> dict[str, str]: ...
+
+    def snapshot(self) -> Sequence[GpuSample]: ...
+
+
+class Supervisor:
+    """Watches attempts. `on_running(run)` is called once the job's process exists; all on the event loop."""
+
+    def __init__(self, gpus: GpuView, log_keep_bytes: int, on_running: Callable[[LiveRun], Coroutine[None, None, None]]) -> None:
+        self._gpus = gpus
+        self._log_keep_bytes = log_keep_bytes
+        self._on_running = on_running
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._capsules: set[asyncio.Task[None]] = set()
+
+    async def live(self, run: LiveRun) -> Verdict:
+        """See the attempt to its end; its process tree is gone when this returns. launch.json must stand unless it began."""
+        tries = 0
+        seen: Look
+        while True:
+            seen = await asyncio.to_thread(look, run.dir, run.attempt)
+            if seen.exit_record is not None:
+                break
+            if seen.shim_alive:
+                await self._watch_shim(run)
+                continue
+            if seen.claimed:
+                if await asyncio.to_thread(owned_by_engine, run.dir, run.attempt):
+                    return _never_began(run)
+                if seen.rebooted:
+                    break
+                if not await asyncio.to_thread(tree_left, run.dir):
+                    # It may have been about to end while we looked.
+                    seen = await asyncio.to_thread(look, run.dir, run.attempt)
+                    break
+                await self._watch_orphans(run)
+                continue
+            if run.stop or tries >= _SPAWN_TRIES:
+                if await asyncio.to_thread(claim_for_engine, run.dir, run.attempt):
+                    return _never_began(run)
+                continue
+            tries += 1
+            await self._spawn(run, tries)
+        self._reap(run)
+        end = await asyncio.to_thread(end_event, run.dir, run.attempt)
+        started = await asyncio.to_thread(read_record, run.dir.attempt(run.attempt) / "started.json")
+        if started and run.started_at is None:
+            run.started_at = float(started.get("t") or time.time())
+        return judge(seen.exit_record, end, run.stop, rebooted=seen.rebooted, quiet_seconds=_hang_seconds(run) or 0.0)
+
+    async def request_stop(self, run: LiveRun, by: int) -> None:
+        """Make the wish durable for the shim or the job; whoever watches the run then acts on it."""
+        if run.stop == "checkpoint":
+            line = {"t": time.time(), "command": "stop", "by": by}
+            await asyncio.to_thread(append_line, run.dir.control, line, durable=True)
+        else:
+            grace = run.spec.limits.grace_seconds if run.spec else 0.0
+            await asyncio.to_thread(_write_stop, run.dir, run.attempt, grace, by)
+        run.nudge.set()
+
+    async def _spawn(self, run: LiveRun, tries: int) -> None:
+        """Start the shim and wait until it has claimed the attempt, or has given up."""
+        if tries > 1:
+            await asyncio.sleep(min(5.0, 0.2 * 2**tries))
+        try:
+            child = await asyncio.to_thread(spawn_shim, run.dir, run.attempt)
+        except OSError as error:
+            log.warning("%s: its shim could not be started: %s", run.id, error)
+            return
+        self._children[run.id] = child
+        claim = run.dir.attempt(run.attempt) / "claim"
+        while child.poll() is None and not claim.exists():  # noqa: ASYNC110 - some 50 ms, then a file is there
+            await asyncio.sleep(_START_POLL_SECONDS)
+        if child.returncode not in (None, 0):
+            log.warning("%s: the shim of attempt %d left with exit code %d", run.id, run.attempt, child.returncode)
+
+    async def _watch_shim(self, run: LiveRun) -> None:
+        """Until the shim is gone: see the start, carry out a stop, notice silence, keep the log small."""
+        loop = asyncio.get_running_loop()
+        shim = await asyncio.to_thread(shim_pidfd, run.dir, run.attempt)
+        gone = False
+
+        def on_gone() -> None:
+            nonlocal gone
+            gone = True
+            if shim is not None:
+                loop.remove_reader(shim)
+            run.nudge.set()
+
+        if shim is not None:
+            loop.add_reader(shim, on_gone)
+        self._write_capsule_once(run)
+        quiet = _Silence(run)
+        rotated_at = time.monotonic()
+        try:
+            while not gone:
+                run.nudge.clear()
+                if run.pid is None:
+                    await self._notice_start(run)
+                if shim is not None and run.stop in ("now", "hang") and not run.stop_told:
+                    with contextlib.suppress(ProcessLookupError):
+                        signal.pidfd_send_signal(shim, signal.SIGTERM)
+                    run.stop_told = True
+                if run.stop != "hang" and quiet.too_long():
+                    await self._on_hang(run)
+                    continue
+                if time.monotonic() - rotated_at >= _SLOW_TICK_SECONDS:
+                    rotated_at = time.monotonic()
+                    await asyncio.to_thread(rotate, run.dir.log, self._log_keep_bytes)
+                pause = _START_POLL_SECONDS if run.pid is None else min(_SLOW_TICK_SECONDS, quiet.pause_seconds)
+                if shim is None:
+                    if not await asyncio.to_thread(run.dir.shim_alive):
+                        return
+                    shim = await asyncio.to_thread(shim_pidfd, run.dir, run.attempt)
+                    if shim is not None:
+                        loop.add_reader(shim, on_gone)
+                        continue
+                    pause = min(pause, _LOCK_POLL_SECONDS)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(run.nudge.wait(), pause)
+        finally:
+            if shim is not None:
+                loop.remove_reader(shim)
+                os.close(shim)
+        self._reap(run)
+        # The process is gone before the kernel has let go of its lock only for a moment.
+        while await asyncio.to_thread(run.dir.shim_alive) and await asyncio.to_thread(shim_pidfd, run.dir, run.attempt) is None:
+            if (await asyncio.to_thread(look, run.dir, run.attempt)).exit_record is not None:
+                return
+            await asyncio.sleep(_START_POLL_SECONDS)
+
+    async def _watch_orphans(self, run: LiveRun) -> None:
+        """The shim was killed and its job lives on: the engine keeps its limits, until the last process is gone."""
+        self._reap(run)
+        if run.pid is None:
+            await self._notice_start(run)
+        run.reason = "its shim was killed; the job goes on, watched by the engine"
+        log.warning("%s: %s", run.id, run.reason)
+        quiet = _Silence(run)
+        timeout = run.spec.limits.timeout_seconds if run.spec else None
+        timeout_at = time.monotonic() + max(0.0, timeout - (time.time() - (run.started_at or time.time()))) if timeout else None
+        kill_at: float | None = None
+        while await asyncio.to_thread(tree_left, run.dir):
+            run.nudge.clear()
+            now = time.monotonic()
+            if kill_at is not None and now >= kill_at:
+                await asyncio.to_thread(signal_tree, run.dir, signal.SIGKILL)
+            elif kill_at is None and (run.stop in ("now", "hang") or (timeout_at is not None and now >= timeout_at)):
+                kill_at = now + (run.spec.limits.grace_seconds if run.spec else 0.0)
+                await asyncio.to_thread(signal_tree, run.dir, signal.SIGTERM)
+                await asyncio.to_thread(signal_tree, run.dir, signal.SIGCONT)
+            elif kill_at is None and quiet.too_long():
+                await self._on_hang(run)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(run.nudge.wait(), _TREE_POLL_SECONDS)
+
+    async def _notice_start(self, run: LiveRun) -> None:
+        started = await asyncio.to_thread(read_record, run.dir.attempt(run.attempt) / "started.json")
+        if started is None:
+            return
+        run.pid = int(started.get("pid") or 0)
+        run.started_at = float(started.get("t") or time.time())
+        await self._on_running(run)
+
+    async def _on_hang(self, run: LiveRun) -> None:
+        """Journal the decision, then stop the attempt as a user would."""
+        async with run.lock:
+            seconds = _hang_seconds(run) or 0.0
+            reason = f"neither an event nor a line of output for {seconds:g} s"
+            await asyncio.to_thread(
+                run.dir.append_journal,
+                {
+                    "t": time.time(), "entry": "state", "state": "stopping", "attempt": run.attempt, "reason": reason,
+                    "data": {"mode": "hang"},
+                },
+            )  # fmt: skip
+            run.stop, run.stop_told, run.state, run.reason = "hang", False, "stopping", reason
+        await self.request_stop(run, os.getuid())
+
+    def _write_capsule_once(self, run: LiveRun) -> None:
+        if (run.dir.attempt(run.attempt) / "capsule.json").exists():
+            return
+        gpus = [gpu for gpu in self._gpus.snapshot() if gpu["uuid"] in run.gpu_uuids]
+        task = asyncio.create_task(self._write_capsule(run.dir, run.attempt, run, gpus))
+        self._capsules.add(task)
+        task.add_done_callback(self._capsules.discard)
+
+    async def _write_capsule(self, directory: RunDir, attempt: int, run: LiveRun, gpus: list[GpuSample]) -> None:
+        try:
+            await asyncio.to_thread(write_capsule, directory, attempt, run.record, gpus, self._gpus.driver)
+        except Exception:
+            log.exception("%s: the capsule of attempt %d was not written", run.id, attempt)
+
+    def _reap(self, run: LiveRun) -> None:
+        """No zombie stays: collect the shim if it was this engine's child."""
+        child = self._children.get(run.id)
+        if child is not None and child.poll() is not None:
+            del self._children[run.id]
+
+    def reap_all(self) -> None:
+        """Collect shims whose runs are over already (one that lost the race for its attempt, one that ended last)."""
+        for run_id, child in list(self._children.items()):
+            if child.poll() is not None:
+                del self._children[run_id]
+
+
+class _Silence:
+    """How long the run told nothing: neither events nor output grew. Judged by size; rotation changes the times.
+
+    Only time that this process was awake for counts, in steps of at most twice the pause: a suspended box is no hang.
+    """
+
+    def __init__(self, run: LiveRun) -> None:
+        self._run = run
+        self._limit = _hang_seconds(run)
+        self._sizes = (-1, -1)
+        self._quiet = 0.0
+        self._looked = time.monotonic()
+        self.pause_seconds = min(_SLOW_TICK_SECONDS, max(0.1, self._limit / 4)) if self._limit else _NEVER_QUIET_SECONDS
+
+    def too_long(self) -> bool:
+        if self._limit is None:
+            return False
+        now = time.monotonic()
+        sizes = (_size(self._run.dir.events), _size(self._run.dir.log))
+        if sizes != self._sizes:
+            self._sizes, self._quiet = sizes, 0.0
+        else:
+            self._quiet += min(now - self._looked, 2 * self.pause_seconds)
+        self._looked = now
+        return self._quiet >= self._limit
+
+
+def _never_began(run: LiveRun) -> Verdict:
+    if run.stop:
+        return Verdict("cancelled", "stopped before it was started")
+    return Verdict("failed", "its shim could not be started: see its log and engine.log", again=False)
+
+
+def _size(path: os.PathLike[str]) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _hang_seconds(run: LiveRun) -> float | None:
+    return run.spec.limits.hang_seconds if run.spec else None
+
+
+def _write_stop(run: RunDir, attempt: int, grace: float, by: int) -> None:
+    directory = run.attempt(attempt)
+    directory.mkdir(exist_ok=True)
+    write_json(directory / "stop.json", {"grace_seconds": grace, "by": by, "t": time.time()})

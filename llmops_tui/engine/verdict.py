@@ -1,0 +1,86 @@
+"""How an attempt ended: from exit.json, the job's own `end` event and what was asked of it. Pure."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from llmops_tui.engine.live_run import StopMode
+
+_FROM_END = {"succeeded": "succeeded", "failed": "failed", "stopped": "cancelled", "out_of_memory": "out_of_memory"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The state an attempt ends in. `again` says whether another attempt could end better."""
+
+    state: str
+    reason: str
+    exit_code: int | None = None
+    again: bool = True
+
+
+def judge(
+    exit_record: Mapping[str, Any] | None,
+    end: Mapping[str, Any] | None,
+    stop: StopMode,
+    *,
+    rebooted: bool = False,
+    quiet_seconds: float = 0,
+) -> Verdict:
+    """`exit_record` is exit.json (None: the shim died with its job unwatched), `end` the attempt's `end` event if it told one."""
+    status = str(end.get("status")) if end else ""
+    error = str(end.get("error") or "") if end else ""
+    if exit_record is None:
+        return _without_exit(status, error, stop, rebooted, quiet_seconds)
+    code, number, how = exit_record.get("code"), exit_record.get("signal"), exit_record.get("reason")
+    detail = str(exit_record.get("detail") or "")
+    exit_code = code if isinstance(code, int) else (128 + number if isinstance(number, int) else None)
+    if how == "exec_failed":
+        return Verdict("failed", f"could not be started: {detail}", exit_code, again=False)
+    if stop == "hang" and how == "stopped":
+        return Verdict("hung", _quiet(quiet_seconds), exit_code)
+    if status == "out_of_memory":
+        return Verdict("out_of_memory", error or "out of memory", exit_code)
+    if how == "timeout":
+        return Verdict("failed", "ended by its timeout", exit_code)
+    if how == "stopped":
+        if stop in ("now", "checkpoint"):
+            return Verdict("cancelled", "stopped by the user", exit_code)
+        if status == "succeeded" and code == 0:
+            return Verdict("succeeded", "", exit_code)
+        return Verdict("lost", "ended from outside: its shim was terminated (a shutdown?)", exit_code)
+    if code == 0:
+        if status == "stopped":
+            return Verdict("cancelled", "stopped by the user" if stop else "stopped from outside", exit_code)
+        return Verdict("succeeded", "", exit_code)
+    return Verdict("failed", error or _how_it_died(code, number), exit_code)
+
+
+def _without_exit(status: str, error: str, stop: StopMode, rebooted: bool, quiet_seconds: float) -> Verdict:
+    if status in _FROM_END:
+        return Verdict(_FROM_END[status], error)
+    if stop == "hang":
+        return Verdict("hung", _quiet(quiet_seconds))
+    if stop:
+        return Verdict("cancelled", "stopped by the user")
+    if rebooted:
+        return Verdict("lost", "the machine was restarted")
+    return Verdict("lost", "its shim was killed, so nobody saw how it ended")
+
+
+def _quiet(seconds: float) -> str:
+    return f"neither an event nor a line of output for {seconds:g} s"
+
+
+def _how_it_died(code: object, number: object) -> str:
+    if isinstance(number, int):
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        hint = " (the kernel kills so when memory runs out: see dmesg)" if number == signal.SIGKILL else ""
+        return f"killed by {name}{hint}"
+    return f"exit code {code}"
