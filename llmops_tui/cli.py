@@ -12,6 +12,7 @@ from llmops_tui.commands.grammar import build_parser
 from llmops_tui.errors import LlmopsError, UsageError
 
 INTERRUPTED = 130
+_MOST_FIELDS = 6
 
 
 def run_cli(argv: Sequence[str]) -> int:
@@ -58,8 +59,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def report(error: LlmopsError) -> int:
-    """Say it on stderr in one line; the exit code."""
-    text = " ".join(str(error).split())
+    """Say it on stderr in one line, with every wrong field of a spec; the exit code."""
+    message = error.message
+    if len(error.fields) > 1:
+        named = [f"{field['field']}: {field['message']}" for field in error.fields[:_MOST_FIELDS]]
+        message = ", ".join([*named, f"and {len(error.fields) - _MOST_FIELDS} more"] if len(error.fields) > _MOST_FIELDS else named)
+    text = " ".join(f"{message}; {error.next_step}".removesuffix("; ").split())
     print(f"llmops-tui: {text}", file=sys.stderr)
     return error.exit_code
 

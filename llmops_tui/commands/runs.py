@@ -100,8 +100,7 @@ def priority(args: argparse.Namespace) -> int:
 
 
 def move(args: argparse.Namespace) -> int:
-    # People count places from 1, the engine from 0.
-    return _answer(args, connect(args).move(args.run, args.position - 1))
+    return _answer(args, connect(args).move(args.run, args.position))
 
 
 def remove(args: argparse.Namespace) -> int:
