@@ -24,6 +24,7 @@ T = TypeVar("T")
 # What to run, whose future, and whether inside a transaction.
 Job = tuple[Callable[[duckdb.DuckDBPyConnection], object], "Future[object]", bool]
 
+_LEAST_MEMORY = "16MB"
 _REBUILD = "make it anew from the run directories with `llmops-tui doctor --rebuild`"
 
 
@@ -35,6 +36,7 @@ class Store:
         self.failure = ""
         self._settings = settings
         self._lock = threading.Lock()
+        self._readers = 0
         self._root = connect(path, settings)
         try:
             migrate(self._root, migrations)
@@ -71,16 +73,23 @@ class Store:
 
         return self._ask(checkpoint, transaction=False)
 
+    def release_memory(self) -> Future[bool]:
+        """Give cached blocks back to the system; DuckDB itself keeps them up to its limit for ever. False when readers are at work."""
+        return self._ask(self._release, transaction=False)
+
     def read(self, fn: Callable[[duckdb.DuckDBPyConnection], T]) -> T:
         """Run `fn` on a cursor of its own in the calling thread. It sees the last commit and blocks nobody."""
         with self._lock:
             if self._closed or self.failure:
                 raise LlmopsError(self.failure or "the database is closed", "see `llmops-tui engine status`")
             cursor = self._root.cursor()
+            self._readers += 1
         try:
             return fn(cursor)
         finally:
             cursor.close()
+            with self._lock:
+                self._readers -= 1
 
     def close(self) -> None:
         """Finish what was asked, write everything into the file and let it go. A second call does nothing."""
@@ -99,6 +108,17 @@ class Store:
                 raise LlmopsError("the database is closed", "the engine is stopping; try again when it is back")
             self._jobs.put((fn, future, transaction))  # type: ignore[arg-type]
         return future
+
+    def _release(self, con: duckdb.DuckDBPyConnection) -> bool:
+        with self._lock:  # a query that began under the low limit would fail
+            if self._readers:
+                return False
+            try:
+                with contextlib.suppress(duckdb.OutOfMemoryException):  # more than that is in use: what is not has been let go
+                    con.execute(f"SET memory_limit = '{_LEAST_MEMORY}'")
+            finally:
+                con.execute(f"SET memory_limit = '{self._settings.database_memory}'")
+        return True
 
     def _work(self) -> None:
         con: duckdb.DuckDBPyConnection | None = self._root.cursor()
@@ -180,6 +200,7 @@ def _lock_down(con: duckdb.DuckDBPyConnection, path: Path) -> None:
     """Shut every way from SQL to files and settings. It holds for the whole open database, our own statements included."""
     staging = str(staging_directory(path.absolute())).replace("'", "''")
     con.execute(f"SET allowed_directories = ['{staging}/']")
+    con.execute("SET allowed_configs = ['memory_limit']")  # for release_memory; a user's statement is a SELECT and sets nothing
     con.execute("SET enable_external_access = false")
     con.execute("SET python_enable_replacements = false")
     con.execute("SET lock_configuration = true")

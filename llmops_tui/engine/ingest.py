@@ -31,6 +31,7 @@ OnEvents = Callable[[str, list[dict[str, Any]], dict[str, float]], None]
 _TICK_SECONDS = 0.25
 _TRANSACTION_BYTES = 8 << 20
 _RETRY_SECONDS = 1.0
+_RELEASE_SECONDS = 60.0
 _SETTLE_POINTS = 500_000
 _REMEMBERED_RUNS = 512
 
@@ -108,12 +109,17 @@ class Ingest:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Follow the tracked files until `stop` is set; what stands in them by then is still committed."""
+        release_at = time.monotonic() + _RELEASE_SECONDS
         while not stop.is_set():
             more = await self._pass(list(self._tails.values()))
             if self.state == "ok":
                 await self._settle_some()
             if more:
                 continue
+            if time.monotonic() >= release_at:
+                release_at = time.monotonic() + _RELEASE_SECONDS
+                with contextlib.suppress(LlmopsError, duckdb.Error):  # only a courtesy to the rest of the box
+                    await asyncio.wrap_future(self._store.release_memory())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), self._pause_seconds())
         while await self._pass(list(self._tails.values()), ignore_back_off=True):

@@ -104,6 +104,21 @@ def test_extensions_threads_and_memory_are_set(path: Path) -> None:
     store.close()
 
 
+def test_cached_blocks_are_given_back_and_the_limit_stands_again(store: Store) -> None:
+    store.write(lambda con: con.execute("INSERT INTO points_live SELECT 1, 1, 1, range, range, random() FROM range(4000000)")).result()
+    store.checkpoint().result()
+    cached = "SELECT sum(memory_usage_bytes) FROM duckdb_memory()"
+    store.read(lambda con: con.execute("SELECT sum(value) FROM points_live").fetchall())
+    before = store.read(lambda con: con.execute(cached).fetchone())
+    assert store.read(lambda con: store.release_memory().result()) is False, "a reader at work is not disturbed"
+    assert store.release_memory().result()
+    after = store.read(lambda con: con.execute(cached).fetchone())
+    assert before is not None
+    assert after is not None
+    assert after[0] <= 16_000_000 < before[0]
+    assert store.read(lambda con: con.execute("SELECT current_setting('memory_limit')").fetchone()) == ("488.2 MiB",)
+
+
 def test_the_program_brings_its_migrations_and_big_tables_have_no_index(store: Store) -> None:
     assert list_scripts(MIGRATIONS)
     query = (
