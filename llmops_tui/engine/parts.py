@@ -7,7 +7,6 @@ import logging
 import os
 import shutil
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,12 +18,12 @@ from llmops_tui.engine.gpus import GpuMonitor
 from llmops_tui.engine.host import HostMonitor
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ingest import Ingest
+from llmops_tui.engine.run_views import overview
 from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import EngineInfo, GpuSample, HostSample, Status
 from llmops_tui.specs.settings import Settings
-from llmops_tui.specs.states import ACTIVE, ENDED, WAITING
 
 _RECENT_RUNS = 20
 _SLOW_WORKERS = 4
@@ -141,19 +140,15 @@ class Parts:
 
     def status(self) -> Status:
         """Everything the first screen needs, from memory."""
-        summaries = self.scheduler.summaries()
-        waiting = [summary for summary in summaries if summary["state"] in WAITING]
-        waiting.sort(key=lambda summary: (summary["queue_position"] is None, summary["queue_position"] or 0, summary["submitted_at"]))
-        ended = [summary for summary in summaries if summary["state"] in ENDED]
-        ended.sort(key=lambda summary: summary["ended_at"] or 0.0, reverse=True)
+        seen = overview(self.scheduler.runs(), _RECENT_RUNS)
         return Status(
             engine=self.info(),
             host=self.host_sample or self._sample_host(),
             gpus=self.gpu_samples(),
-            running=[summary for summary in summaries if summary["state"] in ACTIVE],
-            waiting=waiting,
-            recent=ended[:_RECENT_RUNS],
-            counts=dict(Counter(summary["state"] for summary in summaries)),
+            running=seen.running,
+            waiting=seen.waiting,
+            recent=seen.recent,
+            counts=seen.counts,
         )
 
     async def _keep_running(self, name: str, part: Callable[[asyncio.Event], Awaitable[None]]) -> None:

@@ -18,6 +18,7 @@ from llmops_tui.engine.answering import EngineParts, answer, caller_directory, e
 from llmops_tui.engine.log_reading import read_log
 from llmops_tui.engine.peers import owner_of
 from llmops_tui.engine.preflight import prepare
+from llmops_tui.engine.run_views import page
 from llmops_tui.engine.stream import run_stream
 from llmops_tui.errors import NotFoundError, UsageError
 from llmops_tui.specs.answers import Done, RunDetail, RunEvents, RunPage, RunSummary, Series, SeriesAnswer, Submission
@@ -60,13 +61,7 @@ async def list_runs(
 ) -> Response:
     """Runs, newest first. `state` and `kind` may name several, separated by commas."""
     states, kinds = _choice("state", state, STATES), _choice("kind", kind, JOB_KINDS)
-    found = [
-        summary
-        for summary in parts.scheduler.summaries()
-        if (not states or summary["state"] in states) and (not kinds or summary["kind"] in kinds)
-    ]
-    found.sort(key=lambda summary: (summary["submitted_at"], summary["id"]), reverse=True)
-    return answer(RunPage(runs=found[offset : offset + limit], total=len(found)))
+    return answer(page(parts.scheduler.runs(), states, kinds, limit, offset))
 
 
 @router.post("/runs", response_model=Submission, status_code=201)

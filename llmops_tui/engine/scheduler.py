@@ -13,7 +13,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -289,6 +289,10 @@ class Scheduler:
         """Every run, oldest first; from memory."""
         places = {run.id: number for number, run in enumerate(self._waiting(), 1)}
         return [run.summary(places.get(run.id)) for run in self._runs.values()]
+
+    def runs(self) -> Collection[LiveRun]:
+        """Every run, oldest first. To look at, on the event loop."""
+        return self._runs.values()
 
     def summary(self, run_id: str) -> RunSummary:
         """One run; from memory. Raises NotFoundError."""
