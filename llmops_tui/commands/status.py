@@ -82,6 +82,8 @@ def progress_text(progress: Progress | None) -> str:
     if progress is None:
         return ""
     total = progress["total"]
+    if not total and not progress["done"]:
+        return progress["phase"]  # a phase that cannot be counted
     text = f"{progress['phase']} {number(progress['done'])}" + (f"/{number(total)}" if total else "")
     text += f" {progress['unit']}" if progress["unit"] else ""
     eta = progress["eta_seconds"]

@@ -65,7 +65,10 @@ def test_an_engine_that_dies_in_the_middle_is_started_again_and_the_run_followed
 
 
 def test_each_note_of_the_job_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    events = [{"offset": 7, "type": "checkpoint", "step": 12}, {"offset": 9, "type": "sample", "step": 12, "prompt": "p\x1b[2J", "text": "t"}]
+    events = [
+        {"offset": 7, "type": "checkpoint", "step": 12},
+        {"offset": 9, "type": "sample", "step": 12, "prompt": "p\x1b[2J", "text": "t"},
+    ]
     follow.follow(PlayedEngine("running", "running", "succeeded", events=events), "train-a-0001")  # type: ignore[arg-type]
     error = capsys.readouterr().err
     assert error.count("checkpoint at step 12") == 1
