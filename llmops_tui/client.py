@@ -68,7 +68,9 @@ class Client:
         """The running engine; one is started where there is none. Raises what kept it from starting."""
         try:
             return self.engine(timeout=wait_seconds)
-        except EngineUnavailableError:
+        except EngineUnavailableError as error:
+            if isinstance(error.__cause__, TimeoutError):
+                raise  # an engine is there, stopped or overloaded: a second one could not help
             from llmops_tui.engine_start import start_engine
 
             start_engine(self.home, wait_seconds, self.answers)

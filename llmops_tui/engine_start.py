@@ -32,8 +32,9 @@ def start_engine(home: Home, wait_seconds: float, answers: Callable[[], bool]) -
         if _wait(answers, min(deadline, time.monotonic() + _RETRY_SECONDS) if elsewhere else deadline):
             return
         if time.monotonic() >= deadline:
+            who = "another engine holds" if elsewhere else "the new engine holds"
             raise EngineUnavailableError(
-                f"the engine of {home.root} was started and does not answer after {wait_seconds:g} s", f"see {home.engine_log}"
+                f"{who} the lock of {home.root} and does not answer after {wait_seconds:g} s", f"see {home.engine_log}"
             )
 
 

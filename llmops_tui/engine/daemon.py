@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -182,9 +183,12 @@ def _log_to(home: Home, foreground: bool) -> None:
 
 
 class _EngineLog(logging.handlers.RotatingFileHandler):
-    """A detached engine's stdout and stderr follow the file when it is rotated."""
+    """Readable for its user alone. A detached engine's stdout and stderr follow the file when it is rotated."""
 
     _has_outputs = False
+
+    def _open(self) -> TextIOWrapper:
+        return open(self.baseFilename, "a", encoding="utf-8", opener=lambda path, flags: os.open(path, flags, 0o600))
 
     def take_outputs(self) -> None:
         """Let everything that is written past the log (a crash in a library) land in the file too."""

@@ -36,8 +36,10 @@ def take_lock(home: Home) -> int:
         descriptor = os.open(home.engine_lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         # A file system that is mounted read-only, or full, may still open an old lock file.
         probe = home.root / f".writable.{os.getpid()}"
-        probe.write_bytes(b"1")
-        probe.unlink()
+        try:
+            probe.write_bytes(b"1")
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         raise unwritable(home, error) from None
     try:

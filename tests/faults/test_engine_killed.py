@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmops_tui.client import Client
+from llmops_tui.errors import EngineUnavailableError
 from tests.running_engine import engine_pid, kill_engine, running_engine
 from tests.waiting import wait_for
 
@@ -111,7 +112,8 @@ def test_an_engine_that_was_stopped_and_goes_on_has_lost_nothing(client: Client)
     pid = engine_pid(client.home)
     os.kill(pid, signal.SIGSTOP)
     try:
-        assert not client.answers()
+        with pytest.raises(EngineUnavailableError, match="did not answer within 1 s"):
+            client.ensure_engine(1.0)
         wait_for(lambda: (client.home.runs / run_id / "attempt-1" / "exit.json").exists(), 60)
     finally:
         os.kill(pid, signal.SIGCONT)
