@@ -44,6 +44,9 @@ def unit_text(home: Home, executable: str = sys.executable) -> str:
     """
     words = [executable, "-m", "llmops_tui.engine.daemon", "--home", str(home.root)]
     config = os.environ.get("LLMOPS_CONFIG")
+    if not config and not home.explicit:
+        # --home alone would mean the configuration inside that directory (paths.Home.config).
+        words += ["--config", str(home.config)]
     for word in (*words, config or ""):
         if "\n" in word or "\r" in word:
             raise UsageError(f"{word!r}: a unit file cannot hold a path with a line break", "choose another directory")
