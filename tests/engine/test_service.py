@@ -28,7 +28,7 @@ def value_of(text: str, key: str) -> str:
 
 
 def test_stopping_the_unit_ends_the_engine_and_not_its_jobs() -> None:
-    text = unit_text(Home(Path("/srv/state")), "/opt/venv/bin/python")
+    text = unit_text(Home(Path("/srv/state"), explicit=True), "/opt/venv/bin/python")
     assert value_of(text, "ExecStart") == "/opt/venv/bin/python -m llmops_tui.engine.daemon --home /srv/state"
     assert value_of(text, "KillMode") == "process"
     assert value_of(text, "OOMPolicy") == "continue"
@@ -36,7 +36,7 @@ def test_stopping_the_unit_ends_the_engine_and_not_its_jobs() -> None:
 
 
 def test_spaces_percent_signs_quotes_and_dollars_in_paths_survive() -> None:
-    text = unit_text(Home(Path('/data/my "runs" 100%/$x')), "/opt/my venv/50%/bin/python")
+    text = unit_text(Home(Path('/data/my "runs" 100%/$x'), explicit=True), "/opt/my venv/50%/bin/python")
     command = value_of(text, "ExecStart")
     assert command.startswith('"/opt/my venv/50%%/bin/python" -m llmops_tui.engine.daemon --home ')
     assert command.endswith(r'"/data/my \"runs\" 100%%/$$x"')
@@ -45,6 +45,11 @@ def test_spaces_percent_signs_quotes_and_dollars_in_paths_survive() -> None:
 def test_a_configuration_named_by_the_environment_goes_into_the_unit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_CONFIG", "/etc/my llm/config.toml")
     assert value_of(unit_text(Home(Path("/srv/state"))), "Environment") == '"LLMOPS_CONFIG=/etc/my llm/config.toml"'
+
+
+def test_the_user_s_own_configuration_is_read_where_no_directory_was_chosen(own_configuration: Path) -> None:
+    command = value_of(unit_text(Home(Path("/srv/state"))), "ExecStart")
+    assert command.endswith(f"--home /srv/state --config {own_configuration}/llmops-tui/config.toml")
 
 
 def test_a_path_that_no_unit_file_can_hold_is_refused() -> None:
