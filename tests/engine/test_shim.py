@@ -64,7 +64,10 @@ def test_of_many_shims_started_at_once_exactly_one_runs_the_job(run: RunDir) -> 
 
 def test_readers_that_test_the_lock_all_the_time_do_not_keep_a_shim_out(run: RunDir) -> None:
     make_attempt(run, ["true"])
-    probe = "import sys; from pathlib import Path; from llmops_tui.data.rundir import RunDir; r = RunDir(Path(sys.argv[1]))\nwhile True: r.shim_alive(); r.tree_alive()"
+    probe = (
+        "import sys; from pathlib import Path; from llmops_tui.data.rundir import RunDir; r = RunDir(Path(sys.argv[1]))\n"
+        "while True: r.shim_alive(); r.tree_alive()"
+    )
     run.shim_lock.touch()
     run.tree_lock.touch()
     reader = subprocess.Popen([sys.executable, "-c", probe, str(run.path)])
@@ -107,7 +110,10 @@ def test_the_timeout_needs_no_engine(run: RunDir) -> None:
 
 
 def test_what_a_job_leaves_behind_is_swept_even_in_a_session_of_its_own(run: RunDir) -> None:
-    script = "import os, subprocess\np = subprocess.Popen(['setsid', 'sh', '-c', 'sleep 300 & sleep 300'])\nprint(p.pid, flush=True)\nimport time; time.sleep(0.3)"
+    script = (
+        "import subprocess, time\np = subprocess.Popen(['setsid', 'sh', '-c', 'sleep 300 & sleep 300'])\n"
+        "print(p.pid, flush=True); time.sleep(0.3)"
+    )
     ended = finish(run, start(run, [sys.executable, "-c", script]))
     left = int(run.log.read_text())
     assert ended["code"] == 0
@@ -135,7 +141,8 @@ def test_a_job_sees_no_pipe_no_signal_mask_and_no_terminal(run: RunDir) -> None:
     script = (
         "import os, stat, signal\n"
         "modes = [os.fstat(n).st_mode for n in (0, 1, 2)]\n"
-        "print([stat.S_ISFIFO(m) or stat.S_ISSOCK(m) for m in modes], sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), os.getsid(0) == os.getpid())"
+        "print([stat.S_ISFIFO(m) or stat.S_ISSOCK(m) for m in modes], "
+        "sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])), os.getsid(0) == os.getpid())"
     )
     finish(run, start(run, [sys.executable, "-c", script]))
     assert run.log.read_text() == "[False, False, False] [] True\n"
