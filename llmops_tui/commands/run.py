@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from llmops_tui.commands.connect import connect
-from llmops_tui.commands.output import one_line, print_json, say, size
+from llmops_tui.commands.output import one_line, print_json, print_json_line, say, size
 from llmops_tui.commands.spec_file import build_spec
 from llmops_tui.errors import UsageError
 
@@ -38,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from llmops_tui.commands.follow import follow, follow_json
 
     if args.json:
+        print_json_line({"type": "submitted", "run": run_id})
         return follow_json(client, run_id)
     print(run_id, flush=True)
     return follow(client, run_id)

@@ -174,6 +174,10 @@ def test_watch_ends_with_the_runs_exit_code_and_follow_does_too(shell: Shell, en
     failing = shell.full("run", "command", "--follow", "--", sys.executable, "-c", "raise SystemExit(7)")
     assert failing.returncode == 1
     assert "failed" in failing.stdout
+    stream = shell("run", "command", "--follow", "--json", "--", sys.executable, "-V").splitlines()
+    submitted, *_, last = (json.loads(line) for line in stream)
+    assert submitted == {"type": "submitted", "run": last["run"]}
+    assert last["state"] == "succeeded"
 
 
 def test_watch_as_json_is_every_event_and_the_final_state(shell: Shell, ended: str) -> None:
