@@ -106,8 +106,7 @@ class LlmopsApp(App[None]):
         if returned:
             self.tell("the engine is back", "good")
         for board in self._boards():
-            board.redraw()
-            board.status_arrived()
+            board.perform(board.draw_frame, board.draw, board.status_arrived)
 
     def on_history_arrived(self, message: HistoryArrived) -> None:
         """The strips begin in the past."""
@@ -131,7 +130,7 @@ class LlmopsApp(App[None]):
 
     def _frame(self) -> None:
         for board in self._boards():
-            board.draw_frame()
+            board.perform(board.draw_frame)
 
     def _boards(self) -> list[Board]:
         """The page on top, or the one under a dialog."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
+from textual.css.query import NoMatches
 from textual.screen import Screen
 
 from llmops_tui.errors import LlmopsError
@@ -65,13 +67,13 @@ class Board(Screen[None]):
 
     def draw_frame(self) -> None:
         """Header and foot."""
-        if not self.ready:
-            return
         head, bottom = self.query_one("#header", LineWidget), self.query_one("#foot", LineWidget)
         head.show_lines([header(self.state, head.size.width, time.time())])
         notice, role = self.state.notice, self.state.notice_role
         if not notice and not self.state.live and self.state.reason:
             notice, role = f"r starts an engine · {self.state.reason}", "warn"
+        elif not notice and self.state.connection == "SILENT":
+            notice, role = "the engine holds its socket but does not answer; every run goes on", "warn"
         bottom.show_lines([foot(hints(*self.PLACES, "everywhere"), notice, role, bottom.size.width)])
 
     def on_resize(self) -> None:
@@ -84,9 +86,15 @@ class Board(Screen[None]):
 
     def redraw(self) -> None:
         """Frame and content."""
-        if self.ready:
-            self.draw_frame()
-            self.draw()
+        self.perform(self.draw_frame, self.draw)
+
+    def perform(self, *steps: Callable[[], None]) -> None:
+        """Do the steps if the page's parts are there. A page on its way out loses them before it is told."""
+        try:
+            for step in steps if self.ready else ():
+                step()
+        except NoMatches:
+            self.ready = False
 
     def action_stop_run(self) -> None:
         """Ask, then stop."""

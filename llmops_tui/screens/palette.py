@@ -62,7 +62,7 @@ STATE_SIGNS: dict[str, str] = {
     "lost": "✗",
 }
 
-_PLAIN = {ord(sign): text for sign, text in zip("…·━─│●✓✗○◌◔◑×≤▴°⋯█–→", "~-=-|*+!o.>>x<^ ~#->", strict=True)}
+_PLAIN = {ord(sign): text for sign, text in zip("…·━─│●✓✗○◌◔◑×≤▴▸°⋯█–→", "~-=-|*+!o.>>x<^> ~#->", strict=True)}
 
 
 def plain_text(text: str) -> str:

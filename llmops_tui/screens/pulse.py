@@ -190,10 +190,10 @@ class PulseScreen(Board):
         finally:
             self._fetching = False
         if self.ready:
-            self._draw_chart()
+            self.perform(self._draw_chart)
             run = self.state.run(self.state.selected)
             if run is not None and self._fetched[:2] not in ((), (run["id"], self._metrics(run))):
-                self._want_curves(run)  # the selection moved on meanwhile
+                self.perform(self.status_arrived)  # the selection moved on meanwhile
 
     def _draw_events(self) -> None:
         box = self.query_one("#events", LineWidget)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 PANES = ("chart", "metrics", "log", "facts")
 _TITLES = {"chart": "curves", "metrics": "metrics", "log": "log", "facts": "spec"}
 _SIDES = {"chart": "left", "log": "left", "metrics": "right", "facts": "right"}
+_ASK_SECONDS = 2.0
 _METRIC_COLUMNS = (Column("metric", 0), Column("last", 10, right=True), Column("min", 10, right=True), Column("max", 10, right=True))
 _FACT_COLUMNS = (Column("what", 20), Column("value", 0))
 
@@ -50,6 +51,7 @@ class RunScreen(Board):
         self._ranges: dict[str, Series] = {}
         self._busy = False
         self._seen: tuple[object, ...] = ()
+        self._asked_at = 0.0
         self._log_busy = False
 
     def compose(self) -> ComposeResult:
@@ -106,8 +108,10 @@ class RunScreen(Board):
         run = self.state.run(self._run_id)
         reached = ("old",) if run is None else (run["state"], run["attempt"], run["reason"], tuple(run["latest"].items()))
         wanted = (*reached, self._metrics())
-        if not self._busy and wanted != self._seen:
-            self._busy, self._seen = True, wanted
+        # Three questions a second for curves that grow by a point would be the engine's main work.
+        soon = time.monotonic() - self._asked_at < _ASK_SECONDS and self._seen[-1:] == wanted[-1:] and self._seen[:1] == wanted[:1]
+        if not self._busy and wanted != self._seen and not soon:
+            self._busy, self._seen, self._asked_at = True, wanted, time.monotonic()
             self.run_worker(self._fetch())
 
     def action_back(self) -> None:
@@ -210,12 +214,15 @@ class RunScreen(Board):
         finally:
             self._busy = False
         if self.ready:
-            self.draw()
+            self.redraw()
             if self._seen and self._seen[-1] != self._metrics():
                 self.status_arrived()  # other curves were chosen meanwhile
 
     def _follow_log(self) -> None:
         """What the run wrote since the last look; of an ended run once."""
+        self.perform(self._read_tail)
+
+    def _read_tail(self) -> None:
         pane = self.query_one(LogPane)
         run = self.summary()
         if not self._log_busy and (pane.end < 0 or run is None or run["state"] in ACTIVE):

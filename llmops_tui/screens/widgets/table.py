@@ -158,8 +158,9 @@ class RowTable(LineWidget, can_focus=True):
         lines: list[list[Run]] = [[(heading, "muted")]]
         if not self._rows:
             lines += [[("", "text")], [(f" {self._empty}", "muted")]]
-        for row in self._rows[self._top : self._top + visible]:
-            line: list[Run] = [(" ", "text")]
+        for at, row in enumerate(self._rows[self._top : self._top + visible], self._top):
+            # The sign says where the cursor is on terminals whose sixteen colours lose the background.
+            line: list[Run] = [("▸" if at == self._cursor else " ", "accent" if self.has_focus else "muted")]
             for (text, role), column, cells in zip(row.cells, self._columns, widths, strict=True):
                 if cells:
                     line.append((fit(text, cells, column.right) + " ", role))

@@ -1,0 +1,95 @@
+"""Leaving is always immediate, and nothing that is pressed in any order breaks the viewer."""
+
+from __future__ import annotations
+
+import os
+import pty
+import random
+import select
+import sys
+import textwrap
+import threading
+import time
+
+import pytest
+
+from llmops_tui.app import LlmopsApp
+from llmops_tui.keys import KEYS
+from llmops_tui.screens import state as state_module
+from llmops_tui.specs.answers import Status
+from tests.tui.driving import until, words
+from tests.tui.fake import FakeEngine
+
+
+class HangingEngine(FakeEngine):
+    """Like a stopped process behind an open socket: after the first answer, calls wait until it goes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.goes_on = threading.Event()
+        self.hangs = False
+
+    def status(self) -> Status:
+        if self.hangs:
+            self.goes_on.wait(60)
+        return super().status()
+
+
+async def test_an_engine_that_hangs_is_said_to_be_silent_and_comes_back_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_module, "SILENT_SECONDS", 0.5)
+    engine = HangingEngine()
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state.live)
+        engine.hangs = True
+        await until(pilot, lambda: "SILENT" in words(pilot, "#header") and "does not answer" in words(pilot, "#foot"))
+        engine.hangs = False
+        engine.goes_on.set()
+        await until(pilot, lambda: "LIVE" in words(pilot, "#header"))
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_random_keys_raise_nothing(engine: FakeEngine, seed: int) -> None:
+    dice = random.Random(seed)
+    names = [name for key in KEYS for name in key.keys if key.id not in ("quit", "help_close")] + ["escape", "a", "Z", "0", "ctrl+x", "é"]
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for number in range(120):
+            await pilot.press(dice.choice(names))
+            if number % 40 == 20:
+                engine.lost = not engine.lost
+                await pilot.resize_terminal(dice.randrange(10, 200), dice.randrange(4, 60))
+        assert app.is_running
+
+
+def test_q_leaves_at_once_though_a_call_hangs_and_says_what_keeps_running() -> None:
+    program = textwrap.dedent("""
+        import sys, threading
+        from tests.tui.fake import FakeEngine
+        from llmops_tui.app import run_app
+        engine = FakeEngine()
+        engine.series = lambda *args, **options: threading.Event().wait(300)
+        sys.exit(run_app(engine))
+    """)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(sys.executable, [sys.executable, "-c", program], {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"})
+    seen, deadline, pressed = b"", time.monotonic() + 30, False
+    while time.monotonic() < deadline:
+        if select.select([terminal], [], [], 0.1)[0]:
+            try:
+                data = os.read(terminal, 65536)
+            except OSError:
+                break
+            if not data:
+                break
+            seen += data
+        if b"LIVE" in seen and not pressed:
+            os.write(terminal, b"q")
+            pressed = True
+    else:
+        os.kill(pid, 9)
+    _, status = os.waitpid(pid, 0)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert "2 jobs keep running (train-fiqa-0003, command-prepare-0007), 2 wait in the queue" in seen.decode(errors="replace")
