@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from llmops_tui.client_streams import AsyncStream, ConnectionWatcher, EngineStream, RunEvent, RunStream
-from llmops_tui.client_transport import Query, Transport, segment
+from llmops_tui.client_transport import Query, Transport, is_alive, segment
 from llmops_tui.errors import EngineUnavailableError
 from llmops_tui.paths import Home
 
@@ -89,9 +90,16 @@ class Client:
         info: EngineInfo = self._json("GET", "/v1/engine", timeout=timeout)
         return info
 
-    def stop_engine(self) -> Done:
-        """Stop the engine; jobs go on and the next engine adopts them."""
-        return self._done("POST", "/v1/engine/stop")
+    def stop_engine(self, wait_seconds: float = 20.0) -> Done:
+        """Stop the engine and wait until it has let go of everything; jobs go on and the next engine adopts them."""
+        pid = self.engine()["pid"]
+        done = self._done("POST", "/v1/engine/stop")
+        deadline = time.monotonic() + wait_seconds
+        while is_alive(pid):
+            if time.monotonic() >= deadline:
+                raise EngineUnavailableError(f"the engine (pid {pid}) still works after {wait_seconds:g} s", f"see {self.home.engine_log}")
+            time.sleep(0.02)
+        return done
 
     def status(self) -> Status:
         """Everything the first screen needs."""
@@ -301,8 +309,8 @@ class AsyncClient:
     async def engine(self) -> EngineInfo:
         return await self.call(self.sync.engine)
 
-    async def stop_engine(self) -> Done:
-        return await self.call(self.sync.stop_engine)
+    async def stop_engine(self, wait_seconds: float = 20.0) -> Done:
+        return await self.call(self.sync.stop_engine, wait_seconds)
 
     async def status(self) -> Status:
         return await self.call(self.sync.status)

@@ -186,6 +186,14 @@ def error_of(answer: Answer) -> LlmopsError:
     return LlmopsError(f"the engine answered {answer.status}: {text or 'nothing more'}", "see engine.log in the state directory")
 
 
+def is_alive(pid: int) -> bool:
+    """Whether the process has not ended; a zombie has. (Asking for the engine's lock instead could keep a new engine from it.)"""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except OSError:
+        return False
+
+
 def segment(text: str) -> str:
     """A name as one part of a path; a reference may hold slashes and at signs."""
     return quote(text, safe="@")
