@@ -5,11 +5,9 @@ TRL's defaults (bf16 and gradient checkpointing on) make a CPU 40 times slower t
 
 from __future__ import annotations
 
-import ctypes
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,7 +18,6 @@ from llmops_tui.specs.train import TrainSpec
 # Activations kept for the backward pass, per token and layer, of a Llama under LoRA in units of the hidden size H, with
 # M/H ≈ 8/3 for the MLP: 4H+3Q+2K+4M ≈ 20 H elements.
 _ACTIVATIONS_PER_HIDDEN = 20
-_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # mallopt(3)
 
 
 @dataclass(frozen=True)
@@ -80,18 +77,6 @@ def apply(plan: Plan) -> None:
     torch.set_num_threads(plan.threads)
     if plan.device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
-    else:
-        _keep_freed_memory()
-
-
-def _keep_freed_memory() -> None:
-    """Let the C library reuse big blocks: it gives each back to the kernel otherwise, which zeroes it again at every use."""
-    try:
-        libc: Any = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return  # another C library: slower, not wrong
-    libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
-    libc.mallopt(_TRIM_THRESHOLD, 1 << 30)
 
 
 def _device(gpus: int | str) -> str:
