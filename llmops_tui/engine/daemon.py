@@ -174,6 +174,10 @@ def _log_to(home: Home, foreground: bool) -> None:
         handler.setFormatter(form)
     logging.basicConfig(level=logging.INFO, handlers=handlers, force=True)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    # A client that never reads is cut off when the engine stops: uvicorn says so in one line, the tracebacks say no more.
+    logging.getLogger("uvicorn.error").addFilter(
+        lambda record: not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
+    )
     faulthandler.enable()
     threading.excepthook = lambda failed: log.error(
         "thread %s failed",
