@@ -48,15 +48,15 @@ async def test_an_engine_that_hangs_is_said_to_be_silent_and_comes_back_by_itsel
         await until(pilot, lambda: "LIVE" in words(pilot, "#header"))
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_random_keys_raise_nothing(engine: FakeEngine, seed: int) -> None:
     dice = random.Random(seed)
     names = [name for key in KEYS for name in key.keys if key.id not in ("quit", "help_close")] + ["escape", "a", "Z", "0", "ctrl+x", "é"]
     app = LlmopsApp(engine, status_seconds=0.05)
     async with app.run_test(size=(80, 24)) as pilot:
-        for number in range(120):
+        for number in range(45):
             await pilot.press(dice.choice(names))
-            if number % 40 == 20:
+            if number % 15 == 7:
                 engine.lost = not engine.lost
                 await pilot.resize_terminal(dice.randrange(10, 200), dice.randrange(4, 60))
         assert app.is_running
