@@ -142,6 +142,8 @@ def _print_result(client: Client, detail: RunDetail) -> None:
             f"  llmops-tui run evaluate --set model={OUTPUT_NAME} --set dataset.path={DATASET_NAME}"
             f" --set dataset.eval_limit={HELD_OUT_ROWS} --set max_length={MAX_LENGTH} --follow"
         )
+    elif detail["state"] == "cancelled":
+        print(f"  llmops-tui runs retry {run_id}   # goes on from its newest checkpoint")
     else:
         print(f"  llmops-tui runs logs {run_id} --tail 40")
         print("  llmops-tui doctor")
