@@ -11,7 +11,8 @@ from llmops_tui.commands.status import print_frame
 
 def open_console(args: argparse.Namespace) -> int:
     """Open the TUI; where there is no terminal (or JSON was asked for), print what its first screen would show."""
-    if args.json or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    # Textual draws on stderr: a console with that redirected would be a blank screen.
+    if args.json or not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         return print_frame(connect(args), args.json)
     from llmops_tui.app import run_app
     from llmops_tui.client import Client
