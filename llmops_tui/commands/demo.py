@@ -51,7 +51,8 @@ def demo(args: argparse.Namespace) -> int:
         for warning in submission["warnings"]:
             tell(f"warning: {warning}")
         tell(f"submitted {run_id}: LoRA fine-tune, scored on held-out rows before and after")
-    if sys.stdin.isatty() and sys.stdout.isatty() and not args.no_tui and not args.json:
+    terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))  # Textual draws on stderr
+    if terminal and not args.no_tui and not args.json:
         return _show(client, run_id)
     return _follow(client, run_id, args.json)
 
