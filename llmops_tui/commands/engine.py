@@ -1,4 +1,4 @@
-"""`engine start|stop|status|service install`."""
+"""`engine start|stop|status|backup|service install`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from llmops_tui.client import Client
+from llmops_tui.commands.connect import connect
 from llmops_tui.commands.output import ago, one_line, print_fields, print_json, say
 from llmops_tui.errors import EngineUnavailableError
 from llmops_tui.paths import find_home
@@ -52,6 +53,16 @@ def stop(args: argparse.Namespace) -> int:
 def status(args: argparse.Namespace) -> int:
     """Say whether the daemon runs, without starting it. Raises EngineUnavailableError (exit code 1) when it does not."""
     _print_engine(Client(find_home(args.home)).engine(timeout=5.0), args.json)
+    return 0
+
+
+def backup(args: argparse.Namespace) -> int:
+    """Copy the database; nothing is overwritten."""
+    done = connect(args).backup(args.path)
+    if args.json:
+        print_json(done)
+    else:
+        print(done["done"])
     return 0
 
 

@@ -94,6 +94,11 @@ def _add_box_commands(nouns: Group, common: Parser) -> None:
     start.add_argument("--foreground", action="store_true", help="stay in this terminal; the engine's log goes to stderr")
     _command(engine, common, "stop", "engine:stop", "stop the engine; running jobs go on and are adopted at its next start")
     _command(engine, common, "status", "engine:status", "say whether the engine runs, without starting it (exit code 1: it does not)")
+    backup = _command(
+        engine, common, "backup", "engine:backup", "copy the database to a new file while work goes on",
+        ("llmops-tui engine backup ~/llmops-$(date +%F).duckdb", ""),
+    )  # fmt: skip
+    backup.add_argument("path", metavar="FILE", help="a name that is free; the copy opens like any DuckDB database")
     service = _noun(engine, common, "service", "keep the engine running by a systemd user unit")
     install = _command(service, common, "install", "engine:install_service", "write the systemd user unit and say what linger does")
     install.add_argument("--print", dest="print_only", action="store_true", help="print the unit and write nothing")

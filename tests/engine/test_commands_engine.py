@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from tests.engine.test_commands import FOREVER, REPORT, Shell
@@ -99,3 +100,14 @@ def test_a_wrong_setting_stops_the_start_with_its_name(shell: Shell) -> None:
     shell.home.mkdir()
     (shell.home / "config.toml").write_text("[engine]\ncpu_slotz = 1\n")
     assert "cpu_slotz" in shell.error("status", code=2)
+
+
+def test_a_backup_is_a_database_of_its_own_and_never_replaces_a_file(shell: Shell, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.duckdb"
+    shell("engine", "backup", str(copy))
+    with duckdb.connect(str(copy), read_only=True) as con:
+        assert con.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    before = copy.read_bytes()
+    assert "exists" in shell.error("engine", "backup", str(copy), code=1)
+    assert copy.read_bytes() == before
+    assert "no backup to" in shell.error("engine", "backup", str(tmp_path / "nowhere" / "copy.duckdb"), code=1)
