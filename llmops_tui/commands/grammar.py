@@ -96,7 +96,7 @@ def _add_box_commands(nouns: Group, common: Parser) -> None:
     _command(engine, common, "status", "engine:status", "say whether the engine runs, without starting it (exit code 1: it does not)")
     backup = _command(
         engine, common, "backup", "engine:backup", "copy the database to a new file while work goes on",
-        ("llmops-tui engine backup ~/llmops-$(date +%F).duckdb", ""),
+        ("llmops-tui engine backup /backups/llmops.duckdb", ""),
     )  # fmt: skip
     backup.add_argument("path", metavar="FILE", help="a name that is free; the copy opens like any DuckDB database")
     service = _noun(engine, common, "service", "keep the engine running by a systemd user unit")
