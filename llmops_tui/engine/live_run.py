@@ -38,6 +38,8 @@ class LiveRun:
     stop_told: bool = False
     retries_used: int = 0
     requeues: int = 0
+    # On the monotonic clock: it is not started before, because starting it failed a moment ago.
+    not_before: float = 0.0
     pid: int | None = None
     latest: dict[str, float] = field(default_factory=dict)
     progress: Progress | None = None

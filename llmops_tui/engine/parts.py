@@ -78,7 +78,7 @@ class Parts:
         )
         gpus = GpuMonitor(settings, lambda pid: scheduler.run_of_pid(pid), home=home.root)
         host = HostMonitor(home.root)
-        scheduler = Scheduler(home, settings, store, hub, ingest, gpus, host)
+        scheduler = Scheduler(home, settings, store, hub, ingest, gpus)
         return cls(home, settings, store, hub, ingest, gpus, host, Samples(store, settings.engine), scheduler)
 
     async def start(self) -> None:

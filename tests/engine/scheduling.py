@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from llmops_tui.data.store import Store
-from llmops_tui.engine.host import HostMonitor
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ingest import Ingest
 from llmops_tui.engine.scheduler import Scheduler
@@ -39,7 +38,7 @@ async def engine(home: Home, slots: int = 2) -> AsyncIterator[Scheduler]:
     hub = Hub(store)
     parts: list[Scheduler] = []
     ingest = Ingest(store, settings.engine, lambda *news: parts[0].on_events(*news), lambda: 1 << 40)
-    scheduler = Scheduler(home, settings, store, hub, ingest, NoGpus(), HostMonitor(home.root))
+    scheduler = Scheduler(home, settings, store, hub, ingest, NoGpus())
     parts.append(scheduler)
     await scheduler.recover()
     stop = asyncio.Event()

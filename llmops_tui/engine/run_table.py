@@ -1,0 +1,190 @@
+"""All runs of one state directory in memory. What changes here is first in the run's journal, then told to the world.
+
+Belongs to the event loop's thread. The run directories are the truth; the database row of a run only follows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import duckdb
+
+from llmops_tui.data import queries
+from llmops_tui.data.checkpoints import complete_checkpoints
+from llmops_tui.data.durable import read_json
+from llmops_tui.data.event_store import decode_latest
+from llmops_tui.data.store import Store
+from llmops_tui.engine.hub import Hub
+from llmops_tui.engine.ledger import Holding
+from llmops_tui.engine.live_run import LiveRun
+from llmops_tui.engine.queue_rules import obstacle, queue_key
+from llmops_tui.engine.verdict import Verdict
+from llmops_tui.errors import LlmopsError, NotFoundError
+from llmops_tui.specs.answers import Progress, RunDetail, RunSummary
+from llmops_tui.specs.states import ACTIVE, WAITING
+
+log = logging.getLogger(__name__)
+
+
+class RunTable:
+    """The runs by id, oldest first. `wake` is set whenever the queue should be looked through again."""
+
+    def __init__(self, store: Store, hub: Hub) -> None:
+        self.by_id: dict[str, LiveRun] = {}
+        self.wake = asyncio.Event()
+        self._store = store
+        self._hub = hub
+
+    def get(self, run_id: str) -> LiveRun:
+        """One run. Raises NotFoundError."""
+        try:
+            return self.by_id[run_id]
+        except KeyError:
+            raise NotFoundError(f"no run {run_id!r}", "see `llmops-tui runs list`") from None
+
+    def waiting(self) -> list[LiveRun]:
+        """The queue, first who is next."""
+        return sorted((run for run in self.by_id.values() if run.state in WAITING), key=queue_key)
+
+    def summary(self, run: LiveRun) -> RunSummary:
+        """One run as it is told; from memory."""
+        place_in_queue = None
+        if run.state in WAITING:
+            place_in_queue = 1 + sum(other.state in WAITING and queue_key(other) < queue_key(run) for other in list(self.by_id.values()))
+        return run.summary(place_in_queue)
+
+    def summaries(self) -> list[RunSummary]:
+        """Every run, oldest first; from memory."""
+        places = {run.id: number for number, run in enumerate(self.waiting(), 1)}
+        return [run.summary(places.get(run.id)) for run in self.by_id.values()]
+
+    def detail(self, run_id: str) -> RunDetail:
+        """One run with what its directory holds. Reads the disk: call it in a thread. Raises NotFoundError."""
+        run = self.get(run_id)
+        capsule: Any = None
+        for attempt in (run.attempt, run.attempt - 1):  # a run that waits for its next attempt shows the last one's
+            with contextlib.suppress(OSError, ValueError):
+                capsule = capsule or read_json(run.dir.attempt(attempt) / "capsule.json")
+        return RunDetail(
+            **self.summary(run),
+            directory=str(run.dir.path),
+            spec=run.spec_values,
+            journal=[
+                {
+                    "t": float(entry.get("t") or 0.0),
+                    "entry": str(entry.get("entry") or ""),
+                    "state": entry.get("state"),
+                    "attempt": int(entry.get("attempt") or 0),
+                    "reason": str(entry.get("reason") or ""),
+                    "data": entry.get("data") or {},
+                }
+                for entry in run.dir.read_journal()
+            ],
+            checkpoints=complete_checkpoints(run.dir),
+            capsule=capsule,
+            metrics=sorted(run.latest),
+        )
+
+    def holdings(self) -> list[Holding]:
+        """What active runs hold of GPUs and CPU slots."""
+        return [holding for run in self.by_id.values() if (holding := run.holding()) is not None]
+
+    def add(self, run: LiveRun) -> None:
+        """A run that was just submitted."""
+        self.by_id[run.id] = run
+        blocked = obstacle(run, self.by_id)
+        if isinstance(blocked, str) and blocked:
+            run.state, run.reason = "blocked", blocked
+        spec = run.spec_values
+        self._hub.publish_soon("run.submitted", run.id, {"state": run.state, "kind": spec.get("kind"), "name": spec.get("name")})
+        self.store_soon(run)
+        self.wake.set()
+
+    async def forget(self, run: LiveRun) -> None:
+        """Its directory is gone: nobody hears of it again."""
+        with contextlib.suppress(LlmopsError, duckdb.Error):  # `doctor --rebuild` forgets it too
+            await asyncio.wrap_future(self._store.write(lambda con: queries.forget_run(con, run.id)))
+        self._hub.publish_soon("run.state", run.id, {"state": "removed", "reason": "", "attempt": run.attempt})
+
+    async def journal(self, run: LiveRun, state: str, reason: str, data: dict[str, Any]) -> None:
+        """Append a change of state, durably. Raises OSError (full disk): then nothing has changed."""
+        await self.journal_entry(run, "state", state, reason, data)
+
+    async def journal_entry(
+        self, run: LiveRun, entry: str, state: str | None, reason: str, data: dict[str, Any], attempt: int | None = None
+    ) -> None:
+        """Append one entry, durably. Raises OSError."""
+        line = {"t": time.time(), "entry": entry, "state": state, "attempt": attempt or run.attempt, "reason": reason, "data": data}
+        await asyncio.to_thread(run.dir.append_journal, line)
+
+    def tell_state(self, run: LiveRun) -> None:
+        """Its state changed: events, database and queue."""
+        data = {
+            "state": run.state, "reason": run.reason, "attempt": run.attempt, "exit_code": run.exit_code, "gpus": list(run.gpu_uuids),
+            "priority": run.priority,
+        }  # fmt: skip
+        self._hub.publish_soon("run.state", run.id, data)
+        self.store_soon(run)
+        self.wake.set()
+
+    async def end(self, run: LiveRun, verdict: Verdict) -> None:
+        """The run's lock is held. A final state follows from the attempt's files, so a full disk does not hold it up."""
+        was_active = run.state in ACTIVE
+        try:
+            await self.journal(run, verdict.state, verdict.reason, {"exit": verdict.exit_code})
+        except OSError as error:
+            if not was_active:
+                raise LlmopsError(f"{run.id} was not cancelled: {error}", "make room in the state directory") from error
+            log.warning("%s: its end is not in the journal: %s", run.id, error)
+        run.state, run.reason, run.exit_code, run.ended_at = verdict.state, verdict.reason, verdict.exit_code, time.time()
+        run.gpu_uuids, run.cpu_slots, run.not_before = [], 0, 0.0
+        self.tell_state(run)
+        self.wake.set()
+
+    async def queue_again(self, run: LiveRun, reason: str, *, retries_used: int, requeues: int) -> None:
+        """The run's lock is held. One entry says both that the attempt is over and that another follows."""
+        attempt = run.attempt + 1 if await asyncio.to_thread(run.dir.attempt(run.attempt).exists) else run.attempt
+        data = {"retries_used": retries_used, "requeues": requeues, "after": run.state}
+        await self.journal_entry(run, "state", "queued", reason, data, attempt=attempt)
+        run.attempt, run.state, run.reason = attempt, "queued", reason
+        run.retries_used, run.requeues, run.stop = retries_used, requeues, ""
+        run.gpu_uuids, run.cpu_slots, run.ended_at, run.exit_code, run.pid = [], 0, None, None, None
+        self.tell_state(run)
+        self.wake.set()
+
+    def store_soon(self, run: LiveRun) -> None:
+        """The row SQL users see; the directory is the truth, so nobody waits for it."""
+        summary, spec = self.summary(run), run.spec_values
+        with contextlib.suppress(LlmopsError):  # the store closes before the last run's news
+            self._store.write(lambda con: queries.upsert_run(con, summary, spec)).add_done_callback(_log_failure)
+
+    async def store_all(self, runs: Sequence[LiveRun]) -> None:
+        """Bring the rows of these runs up to date after a start; most are."""
+        rows = [(self.summary(run), run.spec_values) for run in runs]
+
+        def write(con: duckdb.DuckDBPyConnection) -> None:
+            stored = {row[0]: row[1:] for row in con.execute("SELECT id, state, attempt, reason FROM runs").fetchall()}
+            for summary, spec in rows:
+                if stored.get(summary["id"]) != (summary["state"], summary["attempt"], summary["reason"]):
+                    queries.upsert_run(con, summary, spec)
+
+        with contextlib.suppress(LlmopsError):
+            self._store.write(write).add_done_callback(_log_failure)
+
+    def stored_progress(self) -> dict[str, tuple[dict[str, float], Progress | None]]:
+        """The newest values and progress that were stored, by run. Reads the database: call it in a thread."""
+        rows = self._store.read(
+            lambda con: con.execute("SELECT id, latest, progress FROM ingest_offsets JOIN runs USING (run_key)").fetchall()
+        )
+        return {str(row[0]): (decode_latest(row[1]), json.loads(row[2]) if row[2] else None) for row in rows}
+
+
+def _log_failure(future: Any) -> None:
+    if not future.cancelled() and (error := future.exception()):
+        log.warning("a run's row in the database is behind: %s", error)

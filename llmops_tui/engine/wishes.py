@@ -1,0 +1,226 @@
+"""What users wish of the queue: submit, stop, retry, priority, move, checkpoint, remove. Durable when a wish was answered.
+
+Belongs to the event loop's thread. A wish only says what shall be; scheduler.py makes it so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from llmops_tui.data.durable import sync_directory
+from llmops_tui.data.models import list_models
+from llmops_tui.data.rundir import append_line, create_run, number_of
+from llmops_tui.engine.ledger import Never, place
+from llmops_tui.engine.live_run import LiveRun, StopMode
+from llmops_tui.engine.queue_rules import Doomed, dependents, obstacle, place_between
+from llmops_tui.engine.run_table import RunTable
+from llmops_tui.engine.supervisor import Supervisor
+from llmops_tui.engine.verdict import Verdict
+from llmops_tui.errors import ConflictError, InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
+from llmops_tui.paths import Home
+from llmops_tui.specs.answers import GpuSample, RunSummary
+from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.states import ENDED, WAITING
+
+
+class Gpus(Protocol):
+    """What is asked of the GPU monitor."""
+
+    @property
+    def ready(self) -> bool: ...
+
+    def snapshot(self) -> Sequence[GpuSample]: ...
+
+
+class Events(Protocol):
+    """What is asked of the ingest."""
+
+    def untrack(self, run_id: str) -> None: ...
+
+
+class Wishes:
+    """One at a time for each run: every wish holds that run's lock while it is journaled."""
+
+    def __init__(self, home: Home, table: RunTable, supervisor: Supervisor, ingest: Events, gpus: Gpus, cpu_slots: int) -> None:
+        self._home = home
+        self._table = table
+        self._supervisor = supervisor
+        self._ingest = ingest
+        self._gpus = gpus
+        self._cpu_slots = cpu_slots
+        self._allocation = asyncio.Lock()
+
+    async def submit(self, spec: RunSpec, *, owner: str, uid: int, cwd: str, prepared: dict[str, Any]) -> RunSummary:
+        """Queue a run. Once this returned it is never lost.
+
+        Raises NotFoundError (a dependency that does not exist), ConflictError (one that already failed),
+        InsufficientResourcesError (it could never start on this box), LlmopsError (the disk is full).
+        """
+        self._check_dependencies(spec)
+        if self._gpus.ready:
+            verdict = place(spec.resources, self._gpus.snapshot(), [], self._cpu_slots)
+            if isinstance(verdict, Never):
+                raise InsufficientResourcesError(verdict.reason, "ask for less, or run it on another box")
+        values = spec.model_dump(mode="json")
+        name = spec.name or spec.default_name()
+        record = {
+            "schema": 1,
+            "spec": {**values, "name": name},
+            "submitted_at": time.time(),
+            "owner": owner,
+            "uid": uid,
+            "host": os.uname().nodename,
+            "cwd": cwd,
+            "prepared": prepared,
+        }
+        try:
+            async with self._allocation:
+                directory = await asyncio.to_thread(create_run, self._home.runs, spec.kind, name, record)
+        except OSError as error:
+            raise LlmopsError(f"the run was not queued: {error}", "make room, or make the state directory writable") from error
+        run = LiveRun(directory, {"id": directory.id, **record}, spec, priority=spec.priority, order=float(number_of(directory.id)))
+        self._table.add(run)
+        return self._table.summary(run)
+
+    async def stop(self, run_id: str, mode: str) -> RunSummary:
+        """End a run: `now` (TERM, grace, KILL), or `checkpoint` (the job saves and ends by itself). A waiting run is cancelled.
+
+        Raises NotFoundError, ConflictError (it is over already), UsageError (no such mode).
+        """
+        run = self._table.get(run_id)
+        wish = _stop_mode(mode)
+        async with run.lock:
+            if run.state in ENDED:
+                raise ConflictError(f"{run.id} is over: {run.state}", "see `llmops-tui runs list`")
+            if run.state in WAITING:
+                await self._table.end(run, Verdict("cancelled", "cancelled while it waited"))
+                return self._table.summary(run)
+            if run.stop == "" or (run.stop == "checkpoint" and wish == "now"):
+                reason = "the user asked it to stop" if wish == "now" else "the user asked it to save a checkpoint and stop"
+                await self._table.journal(run, "stopping", reason, {"mode": wish})
+                run.stop, run.stop_told = wish, False
+                run.state, run.reason = "stopping", reason
+                self._table.tell_state(run)
+            run.stop_told = False  # asking again tells the shim again
+        await self._supervisor.request_stop(run, os.getuid())
+        return self._table.summary(run)
+
+    async def control(self, run_id: str, command: str) -> RunSummary:
+        """Ask the running job for something that does not end it: `checkpoint`. Raises ConflictError unless it runs."""
+        run = self._table.get(run_id)
+        if command != "checkpoint":
+            raise UsageError(f"unknown command {command!r}", "use checkpoint")
+        if run.state != "running":
+            raise ConflictError(f"{run.id} does not run: {run.state}", "only a running job can save a checkpoint")
+        line = {"t": time.time(), "command": command, "by": os.getuid()}
+        await asyncio.to_thread(append_line, run.dir.control, line, durable=True)
+        return self._table.summary(run)
+
+    async def retry(self, run_id: str) -> RunSummary:
+        """Queue an ended run again as a further attempt, from its newest whole checkpoint. Raises ConflictError."""
+        run = self._table.get(run_id)
+        async with run.lock:
+            if run.state not in ENDED:
+                raise ConflictError(f"{run.id} is not over: {run.state}", "stop it first")
+            if run.state == "succeeded":
+                raise ConflictError(f"{run.id} has succeeded", "submit it again as a new run")
+            if run.spec is None:
+                raise ConflictError(f"{run.id} has a spec this version does not understand", "submit it again as a new run")
+            blocked = obstacle(run, self._table.by_id)
+            if isinstance(blocked, Doomed):
+                raise ConflictError(f"{run.id} cannot start: {blocked.reason}", "retry that run first")
+            await self._table.queue_again(run, "the user asked for another attempt", retries_used=0, requeues=0)
+        return self._table.summary(run)
+
+    async def set_priority(self, run_id: str, priority: int) -> RunSummary:
+        """Change a waiting run's priority (-100 to 100). Raises ConflictError when it does not wait any more."""
+        run = self._table.get(run_id)
+        async with run.lock:
+            _must_wait(run)
+            await self._table.journal_entry(run, "priority", None, "", {"priority": priority})
+            run.priority = priority
+        self._table.tell_state(run)
+        return self._table.summary(run)
+
+    async def move(self, run_id: str, position: int) -> RunSummary:
+        """Put a waiting run at a place in the queue, 1 is first. Raises ConflictError when it does not wait any more."""
+        run = self._table.get(run_id)
+        async with run.lock:
+            _must_wait(run)
+            others = [other for other in self._table.waiting() if other is not run]
+            chosen = place_between(run, others, position)
+            if chosen is None:
+                for number, other in enumerate(others):
+                    await self._table.journal_entry(other, "move", None, "", {"order": float(number), "priority": other.priority})
+                    other.order = float(number)
+                chosen = place_between(run, others, position)
+            assert chosen is not None  # whole numbers always leave room between them
+            priority, order = chosen
+            await self._table.journal_entry(run, "move", None, "", {"order": order, "priority": priority})
+            run.priority, run.order = priority, order
+        self._table.tell_state(run)
+        return self._table.summary(run)
+
+    async def remove(self, run_id: str) -> None:
+        """Delete an ended run with all its files. Raises ConflictError while something needs it."""
+        run = self._table.get(run_id)
+        async with run.lock:
+            if run.state not in ENDED:
+                raise ConflictError(f"{run.id} is not over: {run.state}", "stop it first")
+            if needing := dependents(run.id, self._table.by_id.values()):
+                raise ConflictError(f"{', '.join(needing)} waits for {run.id}", "cancel that first")
+            models = await asyncio.to_thread(_models_of, self._home, run.id)
+            if models:
+                raise ConflictError(f"the files of {', '.join(models)} lie in {run.id}", "remove those models first")
+            # Renamed first: half a run directory must never look like a run.
+            grave = run.dir.path.with_name(f".removed-{run.id}")
+            try:
+                await asyncio.to_thread(_bury, run.dir.path, grave)
+            except OSError as error:
+                raise LlmopsError(f"{run.id} was not removed: {error}", "see the directory's permissions") from error
+            del self._table.by_id[run.id]
+        self._ingest.untrack(run.id)
+        await self._table.forget(run)
+        await asyncio.to_thread(shutil.rmtree, grave, True)
+
+    def _check_dependencies(self, spec: RunSpec) -> None:
+        for key, names in (("after_ok", spec.after_ok), ("after_any", spec.after_any)):
+            for name in names:
+                other = self._table.by_id.get(name)
+                if other is None:
+                    fields = [{"field": key, "message": f"no run {name!r}"}]
+                    raise NotFoundError(f"{key}: no run {name!r}", "see `llmops-tui runs list`", fields)
+                if key == "after_ok" and other.state in ENDED and other.state != "succeeded":
+                    raise ConflictError(f"after_ok: {name} ended as {other.state}, so this would never start", "retry that run first")
+
+
+def _must_wait(run: LiveRun) -> None:
+    if run.state not in WAITING:
+        raise ConflictError(f"{run.id} does not wait in the queue: {run.state}", "only waiting runs have a place in it")
+
+
+def _stop_mode(mode: str) -> StopMode:
+    if mode == "now":
+        return "now"
+    if mode == "checkpoint":
+        return "checkpoint"
+    raise UsageError(f"unknown way to stop {mode!r}", "use now or checkpoint")
+
+
+def _bury(path: Path, grave: Path) -> None:
+    if grave.exists():
+        shutil.rmtree(grave)
+    path.rename(grave)
+    sync_directory(path.parent)
+
+
+def _models_of(home: Home, run_id: str) -> list[str]:
+    return [
+        f"{model['name']}@v{model['version']}" for model in list_models(home) if model["run"] == run_id and model["version"] is not None
+    ]
