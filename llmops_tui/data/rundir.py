@@ -14,16 +14,21 @@ runs/train-fiqa-0007/
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from llmops_tui.data.durable import read_json, sync_directory, write_json
+from llmops_tui.data.durable import read_json, sync_directory, write_bytes, write_json
 
+# In `runs`: the highest number ever given, so that the number of a run that was removed is not given again.
+_LAST_NUMBER = ".last-number"
+_GRAVE, _STAGING = ".removed-", ".new-"
 _ID = re.compile(r"[a-z_]+-[a-z0-9][a-z0-9._-]*-(\d{4,})")
 
 
@@ -99,22 +104,23 @@ class RunDir:
 
 
 def create_run(runs: Path, kind: str, name: str, record: dict[str, Any]) -> RunDir:
-    """Allocate `kind-name-NNNN` with the next free number and write its spec.json durably.
+    """Allocate `kind-name-NNNN` with the next number and write its spec.json durably. No number is ever given twice.
 
     `record` gets the id. Raises OSError (full disk, read-only file system); nothing is left behind then.
     """
     runs.mkdir(parents=True, exist_ok=True)
-    number = max((number_of(entry) for entry in os.listdir(runs)), default=0) + 1
+    number = last_number(runs) + 1
     while True:
         run = RunDir(runs / f"{kind}-{name}-{number:04d}")
         # A dot directory is no run yet: a crash before the rename leaves no half-made queue entry.
-        staging = runs / f".new-{run.id}"
+        staging = runs / f"{_STAGING}{run.id}"
         if run.path.exists():
             number += 1
             continue
         try:
             staging.mkdir(exist_ok=True)
             write_json(staging / "spec.json", {"id": run.id, **record})
+            write_bytes(runs / _LAST_NUMBER, b"%d\n" % number)
             staging.rename(run.path)
         except OSError:
             (staging / "spec.json").unlink(missing_ok=True)
@@ -123,6 +129,32 @@ def create_run(runs: Path, kind: str, name: str, record: dict[str, Any]) -> RunD
             raise
         sync_directory(runs)
         return run
+
+
+def last_number(runs: Path) -> int:
+    """The highest number given so far, be its run still there or not; 0 before the first."""
+    return max([_noted_number(runs), *map(number_of, os.listdir(runs))])
+
+
+def remove_run(run: RunDir) -> Path:
+    """Take the run out of `runs`, durably; returns where its files lie now, to be deleted at leisure. Raises OSError."""
+    runs = run.path.parent
+    if number_of(run.id) > _noted_number(runs):  # runs that were copied here without the note
+        write_bytes(runs / _LAST_NUMBER, b"%d\n" % last_number(runs))
+    # Renamed first: half a run directory must never look like a run.
+    grave = run.path.with_name(f"{_GRAVE}{run.id}")
+    if grave.exists():
+        shutil.rmtree(grave)
+    run.path.rename(grave)
+    sync_directory(runs)
+    return grave
+
+
+def sweep_leftovers(runs: Path) -> None:
+    """Delete what an engine that was killed left between a submit and its answer, or in the middle of a removal."""
+    for name in os.listdir(runs) if runs.is_dir() else ():
+        if name.startswith((_GRAVE, _STAGING)):
+            shutil.rmtree(runs / name, ignore_errors=True)
 
 
 def number_of(run_id: str) -> int:
@@ -147,11 +179,18 @@ def read_spec(run: RunDir) -> dict[str, Any] | None:
 
 
 def append_line(path: Path, value: dict[str, Any], *, durable: bool = False) -> None:
-    """Append one JSON line with a single write to a file opened O_APPEND: two writers never interleave."""
+    """Append one JSON line with a single write to a file opened O_APPEND.
+
+    Raises OSError; the file is then as it was. A disk that fills up in the middle of the line leaves no half of it: that
+    would become part of the next line. For files that the engine alone writes.
+    """
     line = json.dumps(value, separators=(",", ":")).encode() + b"\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        os.write(descriptor, line)
+        written = os.write(descriptor, line)
+        if written < len(line):
+            os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if durable:
             os.fsync(descriptor)
     finally:
@@ -189,3 +228,10 @@ def is_locked(path: Path) -> bool:
     finally:
         os.close(descriptor)
     return False
+
+
+def _noted_number(runs: Path) -> int:
+    try:
+        return int((runs / _LAST_NUMBER).read_bytes())
+    except (FileNotFoundError, ValueError):  # ValueError: a damaged file; the runs that lie there still count
+        return 0

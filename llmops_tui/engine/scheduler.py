@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from llmops_tui.data.checkpoints import newest_complete
 from llmops_tui.data.durable import sync_directory, write_json
 from llmops_tui.data.models import register_artifact
-from llmops_tui.data.rundir import RunDir
+from llmops_tui.data.rundir import RunDir, sweep_leftovers
 from llmops_tui.data.store import Store
 from llmops_tui.engine.attempt_files import artifact_events
 from llmops_tui.engine.hub import Hub
@@ -42,6 +42,7 @@ _IDLE_TICK_SECONDS = 30.0
 _RETRY_START_SECONDS = 10.0
 _MOST_REQUEUES = 5
 _FAULT_PAUSE_SECONDS = 1.0
+_LONGEST_FAULT_PAUSE_SECONDS = 30.0
 _CORES_PER_SLOT = 4
 _PLAIN_EVENTS = {"checkpoint": "run.checkpoint", "artifact": "run.artifact", "sample": "run.sample"}
 log = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ class Scheduler:
 
     async def recover(self) -> None:
         """Read every run directory and take up what was under way. Call it once, before `run`."""
+        await asyncio.to_thread(sweep_leftovers, self._home.runs)
         runs = await asyncio.to_thread(load_runs, self._home)
         self._table.by_id = {run.id: run for run in runs}
         known = await asyncio.to_thread(self._table.stored_progress)
@@ -246,6 +248,7 @@ class Scheduler:
 
     async def _live(self, run: LiveRun) -> None:
         """See the attempt through. A fault of ours is logged and taken up again where the files say we are."""
+        pause = _FAULT_PAUSE_SECONDS
         while True:
             try:
                 verdict = await self._supervisor.live(run)
@@ -253,14 +256,18 @@ class Scheduler:
                 return
             except Exception:
                 log.exception("%s: its supervision failed and goes on", run.id)
-                await asyncio.sleep(_FAULT_PAUSE_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(_LONGEST_FAULT_PAUSE_SECONDS, pause * 2)
 
     async def _on_running(self, run: LiveRun) -> None:
         if run.pid:
             self._pids[run.pid] = run.id
         async with run.lock:
             if run.state == "starting":
-                await self._table.journal(run, "running", "", {"pid": run.pid, "started_at": run.started_at})
+                try:
+                    await self._table.journal(run, "running", "", {"pid": run.pid, "started_at": run.started_at})
+                except OSError as error:  # a full disk: started.json says the same to the next engine
+                    log.warning("%s: its start is not in the journal: %s", run.id, error)
                 run.state, run.reason = "running", ""
                 self._table.tell_state(run)
 

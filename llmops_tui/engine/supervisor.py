@@ -31,6 +31,7 @@ _SPAWN_TRIES = 5
 _START_POLL_SECONDS = 0.02
 _LOCK_POLL_SECONDS = 0.25
 _TREE_POLL_SECONDS = 0.5
+_LEAVING_SECONDS = 1.0
 _SLOW_TICK_SECONDS = 10.0
 _NEVER_QUIET_SECONDS = 86_400.0
 log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Supervisor:
                 continue
             tries += 1
             await self._spawn(run, tries)
-        self._reap(run)
+        await self._reap_soon(run)
         end = await asyncio.to_thread(end_event, run.dir, run.attempt)
         started = await asyncio.to_thread(read_record, run.dir.attempt(run.attempt) / "started.json")
         if started and run.started_at is None:
@@ -91,13 +92,19 @@ class Supervisor:
         return judge(seen.exit_record, end, run.stop, rebooted=seen.rebooted, quiet_seconds=_hang_seconds(run) or 0.0)
 
     async def request_stop(self, run: LiveRun, by: int) -> None:
-        """Make the wish durable for the shim or the job; whoever watches the run then acts on it."""
+        """Make the wish durable for the shim or the job; whoever watches the run then acts on it.
+
+        Raises OSError where a wish for a checkpoint cannot be written. To end a run needs no room on the disk.
+        """
         if run.stop == "checkpoint":
             line = {"t": time.time(), "command": "stop", "by": by}
             await asyncio.to_thread(append_line, run.dir.control, line, durable=True)
         else:
             grace = run.spec.limits.grace_seconds if run.spec else 0.0
-            await asyncio.to_thread(_write_stop, run.dir, run.attempt, grace, by)
+            try:
+                await asyncio.to_thread(_write_stop, run.dir, run.attempt, grace, by)
+            except OSError as error:
+                log.warning("%s: it is stopped with its usual grace: %s", run.id, error)
         run.nudge.set()
 
     async def _spawn(self, run: LiveRun, tries: int) -> None:
@@ -209,13 +216,14 @@ class Supervisor:
         async with run.lock:
             seconds = _hang_seconds(run) or 0.0
             reason = f"neither an event nor a line of output for {seconds:g} s"
-            await asyncio.to_thread(
-                run.dir.append_journal,
-                {
-                    "t": time.time(), "entry": "state", "state": "stopping", "attempt": run.attempt, "reason": reason,
-                    "data": {"mode": "hang"},
-                },
-            )  # fmt: skip
+            entry = {
+                "t": time.time(), "entry": "state", "state": "stopping", "attempt": run.attempt, "reason": reason,
+                "data": {"mode": "hang"},
+            }  # fmt: skip
+            try:
+                await asyncio.to_thread(run.dir.append_journal, entry)
+            except OSError as error:
+                log.warning("%s: %s; the journal does not take it: %s", run.id, reason, error)
             run.stop, run.stop_told, run.state, run.reason = "hang", False, "stopping", reason
         await self.request_stop(run, os.getuid())
 
@@ -238,6 +246,13 @@ class Supervisor:
         child = self._children.get(run.id)
         if child is not None and child.poll() is not None:
             del self._children[run.id]
+
+    async def _reap_soon(self, run: LiveRun) -> None:
+        """As `_reap`, for a shim that has written exit.json and is about to leave."""
+        if child := self._children.get(run.id):
+            with contextlib.suppress(subprocess.TimeoutExpired):  # its disk is slow: `reap_all` collects it
+                await asyncio.to_thread(child.wait, _LEAVING_SECONDS)
+        self._reap(run)
 
     def reap_all(self) -> None:
         """Collect shims whose runs are over already (one that lost the race for its attempt, one that ended last)."""

@@ -6,16 +6,16 @@ Belongs to the event loop's thread. A wish only says what shall be; scheduler.py
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import os
 import shutil
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
-from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.models import list_models
-from llmops_tui.data.rundir import append_line, create_run, number_of
+from llmops_tui.data.rundir import append_line, create_run, number_of, remove_run
 from llmops_tui.engine.ledger import Never, place
 from llmops_tui.engine.live_run import LiveRun, StopMode
 from llmops_tui.engine.queue_rules import Doomed, dependents, obstacle, place_between
@@ -27,6 +27,8 @@ from llmops_tui.paths import Home
 from llmops_tui.specs.answers import GpuSample, RunSummary
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.states import ENDED, WAITING
+
+log = logging.getLogger(__name__)
 
 
 class Gpus(Protocol):
@@ -60,7 +62,8 @@ class Wishes:
         """Queue a run. Once this returned it is never lost.
 
         Raises NotFoundError (a dependency that does not exist), ConflictError (one that already failed),
-        InsufficientResourcesError (it could never start on this box), LlmopsError (the disk is full).
+        InsufficientResourcesError (it could never start on this box, or the disk is full), LlmopsError (the state directory
+        cannot be written).
         """
         self._check_dependencies(spec)
         if self._gpus.ready:
@@ -83,7 +86,9 @@ class Wishes:
             async with self._allocation:
                 directory = await asyncio.to_thread(create_run, self._home.runs, spec.kind, name, record)
         except OSError as error:
-            raise LlmopsError(f"the run was not queued: {error}", "make room, or make the state directory writable") from error
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+            problem = InsufficientResourcesError if full else LlmopsError
+            raise problem(f"the run was not queued: {error.strerror}", f"look at {self._home.root}: its free space, its owner") from error
         run = LiveRun(directory, {"id": directory.id, **record}, spec, priority=spec.priority, order=float(number_of(directory.id)))
         self._table.add(run)
         return self._table.summary(run)
@@ -91,7 +96,8 @@ class Wishes:
     async def stop(self, run_id: str, mode: str) -> RunSummary:
         """End a run: `now` (TERM, grace, KILL), or `checkpoint` (the job saves and ends by itself). A waiting run is cancelled.
 
-        Raises NotFoundError, ConflictError (it is over already), UsageError (no such mode).
+        Raises NotFoundError, ConflictError (it is over already), UsageError (no such mode), LlmopsError (the disk is full and
+        the job cannot be told to save a checkpoint; `now` works even then).
         """
         run = self._table.get(run_id)
         wish = _stop_mode(mode)
@@ -103,12 +109,21 @@ class Wishes:
                 return self._table.summary(run)
             if run.stop == "" or (run.stop == "checkpoint" and wish == "now"):
                 reason = "the user asked it to stop" if wish == "now" else "the user asked it to save a checkpoint and stop"
-                await self._table.journal(run, "stopping", reason, {"mode": wish})
+                try:
+                    await self._table.journal(run, "stopping", reason, {"mode": wish})
+                except OSError as error:
+                    if wish == "checkpoint":
+                        raise LlmopsError(f"{run.id} was not asked: {error}", "make room, or stop it now") from error
+                    # Ending the job that fills the disk is how room is made.
+                    log.warning("%s: its stop is not in the journal: %s", run.id, error)
                 run.stop, run.stop_told = wish, False
                 run.state, run.reason = "stopping", reason
                 self._table.tell_state(run)
             run.stop_told = False  # asking again tells the shim again
-        await self._supervisor.request_stop(run, os.getuid())
+        try:
+            await self._supervisor.request_stop(run, os.getuid())
+        except OSError as error:
+            raise LlmopsError(f"{run.id} was not told: {error}", "make room and stop it again") from error
         return self._table.summary(run)
 
     async def control(self, run_id: str, command: str) -> RunSummary:
@@ -178,10 +193,8 @@ class Wishes:
             models = await asyncio.to_thread(_models_of, self._home, run.id)
             if models:
                 raise ConflictError(f"the files of {', '.join(models)} lie in {run.id}", "remove those models first")
-            # Renamed first: half a run directory must never look like a run.
-            grave = run.dir.path.with_name(f".removed-{run.id}")
             try:
-                await asyncio.to_thread(_bury, run.dir.path, grave)
+                grave = await asyncio.to_thread(remove_run, run.dir)
             except OSError as error:
                 raise LlmopsError(f"{run.id} was not removed: {error}", "see the directory's permissions") from error
             del self._table.by_id[run.id]
@@ -211,13 +224,6 @@ def _stop_mode(mode: str) -> StopMode:
     if mode == "checkpoint":
         return "checkpoint"
     raise UsageError(f"unknown way to stop {mode!r}", "use now or checkpoint")
-
-
-def _bury(path: Path, grave: Path) -> None:
-    if grave.exists():
-        shutil.rmtree(grave)
-    path.rename(grave)
-    sync_directory(path.parent)
 
 
 def _models_of(home: Home, run_id: str) -> list[str]:
