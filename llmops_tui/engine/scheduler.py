@@ -100,9 +100,6 @@ class Scheduler:
             run.latest, run.progress = known.get(run.id, ({}, None))
         for run in runs:
             if run.state in ACTIVE:
-                if run.stop == "checkpoint":
-                    # Journaled, but perhaps not yet told to the job; telling it twice does no harm.
-                    await self._supervisor.request_stop(run, os.getuid())
                 self._begin_life(run)
         await self._table.store_all(runs)
         self._table.wake.set()
@@ -226,6 +223,7 @@ class Scheduler:
             home=self._home.root,
             submitted_from=str(run.record.get("cwd") or "/"),
             gpu_uuids=run.gpu_uuids,
+            gpu_numbers={gpu["uuid"]: gpu["index"] for gpu in self._gpus.snapshot()},
             threads=max(1, int(self._cores * share)),
             resume_from=newest_complete(run.dir) if run.attempt > 1 else None,
         )

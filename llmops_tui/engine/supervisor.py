@@ -207,6 +207,9 @@ class Supervisor:
         started = await asyncio.to_thread(read_record, run.dir.attempt(run.attempt) / "started.json")
         if started is None:
             return
+        if run.stop == "checkpoint":
+            # A job takes no notice of what was asked before its process was born. Hearing it twice does no harm.
+            await self.request_stop(run, os.getuid())
         run.pid = int(started.get("pid") or 0)
         run.started_at = float(started.get("t") or time.time())
         await self._on_running(run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -43,7 +43,15 @@ def job_cwd(spec: RunSpec, run: RunDir, submitted_from: str) -> str:
 
 
 def job_env(
-    spec: RunSpec, run: RunDir, attempt: int, home: Path, gpu_uuids: Sequence[str], threads: int, resume_from: Path | None
+    spec: RunSpec,
+    run: RunDir,
+    attempt: int,
+    *,
+    home: Path,
+    gpu_uuids: Sequence[str],
+    gpu_numbers: Mapping[str, int],
+    threads: int,
+    resume_from: Path | None,
 ) -> dict[str, str]:
     """The engine's environment, then what is usual, then the user's own, then what supervision needs."""
     env = dict(os.environ)
@@ -60,7 +68,7 @@ def job_env(
         LLMOPS_ATTEMPT=str(attempt),
     )
     # The ledger's word, not the user's: a run that takes another run's GPU would break both.
-    env.update(_visible_gpus(gpu_uuids))
+    env.update(_visible_gpus(gpu_uuids, gpu_numbers))
     if resume_from is not None:
         env["LLMOPS_RESUME_FROM"] = str(resume_from.absolute())
     return env
@@ -74,13 +82,14 @@ def describe_launch(
     home: Path,
     submitted_from: str,
     gpu_uuids: Sequence[str],
+    gpu_numbers: Mapping[str, int],
     threads: int,
     resume_from: Path | None,
 ) -> Launch:
-    """Everything the shim needs for one attempt."""
+    """Everything the shim needs for one attempt. `gpu_numbers` gives every GPU's place on this box by its UUID."""
     return Launch(
         argv=job_argv(spec, run),
-        env=job_env(spec, run, attempt, home, gpu_uuids, threads, resume_from),
+        env=job_env(spec, run, attempt, home=home, gpu_uuids=gpu_uuids, gpu_numbers=gpu_numbers, threads=threads, resume_from=resume_from),
         cwd=job_cwd(spec, run, submitted_from),
         timeout_seconds=spec.limits.timeout_seconds,
         grace_seconds=spec.limits.grace_seconds,
@@ -88,8 +97,9 @@ def describe_launch(
     )
 
 
-def _visible_gpus(uuids: Sequence[str]) -> dict[str, str]:
-    chosen = ",".join(uuids)
+def _visible_gpus(uuids: Sequence[str], numbers: Mapping[str, int]) -> dict[str, str]:
     if uuids and _AMD_UUID.fullmatch(uuids[0]):
-        return {"ROCR_VISIBLE_DEVICES": chosen}  # ROCm takes CUDA_VISIBLE_DEVICES for a list of numbers
-    return {"CUDA_VISIBLE_DEVICES": chosen}
+        # ROCm takes CUDA_VISIBLE_DEVICES for a list of numbers, and knows a card without a unique id by its number alone.
+        chosen = [str(numbers.get(uuid, uuid)) if uuid.startswith("PCI-") else uuid for uuid in uuids]
+        return {"ROCR_VISIBLE_DEVICES": ",".join(chosen)}
+    return {"CUDA_VISIBLE_DEVICES": ",".join(uuids)}
