@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from typing import Any
 
 import yaml
 
 from llmops_tui.errors import UsageError
+
+
+class _SpecLoader(yaml.SafeLoader):
+    """YAML as a spec needs it: a date stays the text that was typed, and a key given twice is an error, not the last one's win."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":
+                if (key.tag, key.value) in seen:
+                    raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} is given twice", key.start_mark)
+                seen.add((key.tag, key.value))
+        return super().construct_mapping(node, deep)
+
+
+_SpecLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
+    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def build_spec(kind: str, file: str | None, settings: list[str], name: str | None, program: list[str] | None) -> dict[str, Any]:
@@ -25,6 +45,12 @@ def build_spec(kind: str, file: str | None, settings: list[str], name: str | Non
         if kind != "command":
             raise UsageError(f"a {kind} run takes no program after --", "use `llmops-tui run command -- PROGRAM ARG …`")
         spec["argv"] = program
+    try:
+        json.dumps(spec)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"{file or 'the spec'} cannot be sent: {error}", "use text, numbers, true, false, null, lists and mappings"
+        ) from None
     return spec
 
 
@@ -33,7 +59,7 @@ def read_mapping(file: str) -> dict[str, Any]:
     shown = "stdin" if file == "-" else file
     try:
         content = sys.stdin.buffer.read() if file == "-" else _read(file)
-        value = yaml.safe_load(content.decode())
+        value = yaml.load(content.decode(), _SpecLoader)
     except UnicodeDecodeError as error:
         raise UsageError(f"{shown}: not text (byte {error.start})", "a spec is YAML or JSON in UTF-8") from None
     except yaml.MarkedYAMLError as error:
@@ -41,6 +67,8 @@ def read_mapping(file: str) -> dict[str, Any]:
         raise UsageError(f"{shown}:{line} not valid YAML: {error.problem or error.context}", "correct the file") from None
     except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"{shown}: not valid YAML: {' '.join(str(error).split())}", "correct the file") from None
+    except RecursionError:
+        raise UsageError(f"{shown}: nested too deeply", "a spec has at most three levels") from None
     if value is None:
         raise UsageError(f"{shown}: line 1: the spec is empty", "write keys and values, as in docs/specs.md")
     if not isinstance(value, dict):
@@ -57,8 +85,8 @@ def apply_setting(spec: dict[str, Any], setting: str) -> None:
     if not equals or not all(keys):
         raise UsageError(f"--set {setting}: not KEY=VALUE", "write for example --set optim.learning_rate=1e-4")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        value = yaml.load(text, _SpecLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UsageError(
             f"--set {path}: {text!r} is not valid YAML", "put text with special characters in quotes twice: KEY='\"…\"'"
         ) from None

@@ -29,7 +29,7 @@ def test_settings_go_over_the_file_and_the_name_over_both(tmp_path: Path) -> Non
     [
         ("k=1", 1), ("k=1.5", 1.5), ("k=1e-4", 1e-4), ("k=-2E3", -2000.0), ("k=true", True), ("k=null", None), ("k=", None),
         ("k=a=b", "a=b"), ("k=[1, two]", [1, "two"]), ("k={a: 1}", {"a": 1}), ("k=one two", "one two"), ("k='1'", "1"),
-        ("k=fiqa@v3", "fiqa@v3"), ("k=/a/e.jsonl", "/a/e.jsonl"),
+        ("k=fiqa@v3", "fiqa@v3"), ("k=/a/e.jsonl", "/a/e.jsonl"), ("k=2026-01-01", "2026-01-01"),
     ],
 )  # fmt: skip
 def test_a_value_means_what_yaml_says(setting: str, value: object) -> None:
@@ -38,7 +38,7 @@ def test_a_value_means_what_yaml_says(setting: str, value: object) -> None:
     assert spec == {"k": value}
 
 
-@pytest.mark.parametrize("setting", ["nothing", "=1", "a..b=1", ".a=1", "a=[1", "a=: :"])
+@pytest.mark.parametrize("setting", ["nothing", "=1", "a..b=1", ".a=1", "a=[1", "a=: :", "a=" + "[" * 20_000])
 def test_a_setting_that_cannot_be_read_is_refused(setting: str) -> None:
     with pytest.raises(UsageError, match="--set"):
         apply_setting({}, setting)
@@ -58,6 +58,10 @@ def test_a_setting_below_a_plain_value_is_refused() -> None:
         (b"\xff\xfe\x00", "not text"),
         (b"1: 2\n", "the key 1 is no text"),
         (b"a: !!python/object:os.system x\n", "not valid YAML"),
+        (b"a: " + b"[" * 20_000, "nested too deeply"),
+        (b"epochs: 1\nmodel: m\nepochs: 3\n", "line 3: not valid YAML: the key 'epochs' is given twice"),
+        (b"tags: &a [*a]\n", "cannot be sent: Circular reference"),
+        (b"notes: !!binary aGVsbG8=\n", "cannot be sent"),
         (b"kind: evaluate\n", "a spec of kind 'evaluate', not 'train'"),
     ],
 )
