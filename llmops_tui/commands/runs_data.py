@@ -15,7 +15,7 @@ from typing import IO, Any
 from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.output import number, print_json, print_json_line, print_table, say
-from llmops_tui.errors import EngineUnavailableError, NotFoundError
+from llmops_tui.errors import EngineUnavailableError, LlmopsError, NotFoundError
 from llmops_tui.specs.states import ENDED
 
 _CHUNK_BYTES = 1 << 18
@@ -106,17 +106,27 @@ def export(args: argparse.Namespace) -> int:
     if not args.output:
         _write_points(sys.stdout, points, as_json)
         return 0
-    partial = f"{args.output}.part"
+    # A device or a pipe is written to as it stands; replacing it by a file would take it away from everybody.
+    in_place = os.path.exists(args.output) and not os.path.isfile(args.output)
+    partial = args.output if in_place else f"{args.output}.part"
     try:
         with open(partial, "w", newline="") as file:
             count = _write_points(file, points, as_json)
-        os.replace(partial, args.output)
+        if not in_place:
+            os.replace(partial, args.output)
+    except OSError as error:
+        _forget(partial, in_place)
+        raise LlmopsError(f"{args.output}: {error.strerror or error}", "name a file in a directory you can write to, with room") from error
     except BaseException:
-        if os.path.exists(partial):
-            os.unlink(partial)
+        _forget(partial, in_place)
         raise
     say(f"{count:,} points in {args.output}")
     return 0
+
+
+def _forget(partial: str, in_place: bool) -> None:
+    if not in_place and os.path.exists(partial):
+        os.unlink(partial)
 
 
 def _points(client: Client, run: str, names: list[str]) -> Iterator[list[Any]]:

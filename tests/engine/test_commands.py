@@ -304,3 +304,13 @@ def test_doctor_sees_the_engine(shell: Shell) -> None:
     checks = {check["name"]: check for check in json.loads(shell.full("doctor", "--json").stdout)}
     assert checks["engine"]["found"].startswith("runs")
     assert "stop it first" in shell.error("doctor", "--rebuild", code=1)
+
+
+def test_export_to_a_pipe_or_device_writes_into_it_and_leaves_it_there(shell: Shell, ended: str, tmp_path: Path) -> None:
+    link = tmp_path / "null"
+    link.symlink_to("/dev/null")
+    shell("runs", "export", ended, "-o", str(link))
+    assert link.is_symlink()
+    assert Path("/dev/null").is_char_device()
+    shell.error("runs", "export", ended, "-o", str(tmp_path), code=1)
+    assert tmp_path.is_dir()
