@@ -1,10 +1,11 @@
 """A user's SELECT over the engine's own tables: it can read them and nothing else, and it ends.
 
-Four fences, each for what the others let through (measured with DuckDB 2.0):
+Five fences, each for what the others let through (measured with DuckDB 2.0):
 - the open database has no access to files, extensions or settings (store.py) - but lets `read_blob` open *its own* file;
 - so the parsed statement may only name plain tables and the table functions below;
 - `WITH x AS (INSERT …) SELECT …` parses as a SELECT: the transaction is read-only, and rolled back;
-- a timer interrupts what does not end by itself.
+- a timer interrupts what does not end by itself;
+- an answer has a largest size: `repeat('x', 1e9)` is one row, and the engine would hold it several times over.
 """
 
 from __future__ import annotations
@@ -27,9 +28,13 @@ from llmops_tui.errors import LlmopsError, UsageError
 from llmops_tui.specs.answers import SqlAnswer
 
 MOST_ROWS = 100_000
+MOST_CELL_BYTES = 1 << 20
+MOST_ANSWER_BYTES = 32 << 20
+_CHUNK_CELLS = 64
 
 _TABLES_HINT = '`llmops-tui sql "SHOW TABLES"` lists what can be asked'
 _PLAIN_NAME = re.compile(r"\w+")
+_SMALL_TYPE = re.compile(r"U?(TINY|SMALL|BIG|HUGE)?INT|U?INTEGER|DOUBLE|FLOAT|BOOLEAN|DECIMAL\([\d,]+\)|DATE|TIME.*|INTERVAL|UUID")
 _TABLE_FUNCTIONS = frozenset(
     {"range", "generate_series", "unnest", "json_each", "json_tree", "duckdb_tables", "duckdb_views", "duckdb_columns", "duckdb_functions"}
 )
@@ -120,13 +125,37 @@ def _run(con: duckdb.DuckDBPyConnection, statement: str, limit: int) -> SqlAnswe
     described = con.execute(f"DESCRIBE {statement}\n").fetchall()
     columns, types = [str(row[0]) for row in described], [str(row[1]) for row in described]
     names = [f"c{number}" for number in range(len(columns))]
-    # Times with a zone would need pytz to become Python values: let DuckDB spell them.
-    chosen = [f"CAST({name} AS VARCHAR)" if "TIME ZONE" in kind else name for name, kind in zip(names, types, strict=True)]
+    chosen = [_column(name, kind) for name, kind in zip(names, types, strict=True)]
     wrapped = f"SELECT {', '.join(chosen)} FROM (\n{statement}\n) AS answer({', '.join(names)}) LIMIT {limit + 1}"
-    rows = con.execute(wrapped).fetchmany(limit + 1)
-    return SqlAnswer(
-        columns=columns, types=types, rows=[[_plain(value) for value in row] for row in rows[:limit]], truncated=len(rows) > limit
-    )
+    result = con.execute(wrapped)
+    rows: list[list[object]] = []
+    held, at_once = 0, max(1, _CHUNK_CELLS // len(columns))
+    while chunk := result.fetchmany(at_once):
+        rows.extend([_plain(value) for value in row] for row in chunk)
+        held += sum(_size(value) for row in chunk for value in row)
+        if held > MOST_ANSWER_BYTES:
+            raise LlmopsError(f"the answer is larger than {MOST_ANSWER_BYTES >> 20} MiB", "narrow it, or ask for fewer rows with --limit")
+    return SqlAnswer(columns=columns, types=types, rows=rows[:limit], truncated=len(rows) > limit)
+
+
+def _column(name: str, kind: str) -> str:
+    """How a column is asked for, so that no value of it is larger than MOST_CELL_BYTES."""
+    # Times with a zone would need pytz to become Python values: let DuckDB spell them.
+    value = f"CAST({name} AS VARCHAR)" if "TIME ZONE" in kind else name
+    if _SMALL_TYPE.fullmatch(kind):
+        return value
+    if kind == "BLOB":
+        length = f"octet_length({name})"
+    else:
+        length = f"strlen({name})" if kind in ("VARCHAR", "JSON") else f"strlen(CAST({name} AS VARCHAR))"
+    return f"CASE WHEN {length} > {MOST_CELL_BYTES} THEN error('a value is larger than {MOST_CELL_BYTES >> 20} MiB') ELSE {value} END"
+
+
+def _size(value: object) -> int:
+    """About the bytes a cell takes in the answer."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    return len(str(value)) if isinstance(value, list | dict | tuple) else 8
 
 
 def _plain(value: object) -> object:

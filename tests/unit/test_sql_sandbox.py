@@ -130,3 +130,17 @@ def test_a_query_does_not_see_the_variables_of_the_program() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "CatalogException"
+
+
+@pytest.mark.parametrize(
+    "query", ["SELECT repeat('x', 2000000)", "SELECT list(range) FROM range(1000000)", "SELECT repeat('x', 2000000)::BLOB"]
+)
+def test_a_value_that_fills_the_memory_is_refused(store: Store, value: str) -> None:
+    with pytest.raises(UsageError, match="a value is larger than 1 MiB"):
+        ask(store, f"SELECT {value} FROM range(1000000) GROUP BY ALL")
+
+
+def test_an_answer_that_fills_the_memory_is_refused(store: Store) -> None:
+    with pytest.raises(LlmopsError, match="the answer is larger than 32 MiB"):
+        ask(store, "SELECT repeat('x', 1000000) FROM range(100)")
+    assert len(ask(store, "SELECT range, now(), [range], {'a': range} FROM range(100000)", limit=100_000)["rows"]) == 100_000
