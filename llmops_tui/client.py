@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from llmops_tui.client_streams import AsyncStream, ConnectionWatcher, EngineStream, RunEvent, RunStream
 from llmops_tui.client_transport import Query, Transport, is_alive, segment
-from llmops_tui.errors import EngineUnavailableError
+from llmops_tui.errors import EngineUnavailableError, NotFoundError
 from llmops_tui.paths import Home
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Client:
 
     def run(self, run_id: str) -> RunDetail:
         """One run with its spec, journal, checkpoints and metric names."""
-        detail: RunDetail = self._json("GET", f"/v1/runs/{segment(run_id)}")
+        detail: RunDetail = self._json("GET", f"/v1/runs/{_run_segment(run_id)}")
         return detail
 
     def submit(self, spec: Mapping[str, Any], cwd: str | None = None, dry_run: bool = False) -> Submission:
@@ -161,7 +161,7 @@ class Client:
 
     def remove(self, run_id: str) -> Done:
         """Delete an ended run and everything it wrote into its directory."""
-        return self._done("DELETE", f"/v1/runs/{segment(run_id)}")
+        return self._done("DELETE", f"/v1/runs/{_run_segment(run_id)}")
 
     def series(
         self, run_id: str, metrics: Sequence[str], points: int = 1000, step_first: int | None = None, step_last: int | None = None
@@ -170,19 +170,19 @@ class Client:
         query: Query = [("metric", metric) for metric in metrics]
         query.append(("points", str(points)))
         query += [(name, str(step)) for name, step in (("step_first", step_first), ("step_last", step_last)) if step is not None]
-        series: list[Series] = self._json("GET", f"/v1/runs/{segment(run_id)}/series", query)["series"]
+        series: list[Series] = self._json("GET", f"/v1/runs/{_run_segment(run_id)}/series", query)["series"]
         return series
 
     def run_events(self, run_id: str, after: int = 0, types: Sequence[str] = (), limit: int = 1000) -> list[dict[str, Any]]:
         """What the job told besides metrics, oldest first, after sequence number `after`."""
         query = [("after", str(after)), ("limit", str(limit)), *(("type", name) for name in types)]
-        answer: RunEvents = self._json("GET", f"/v1/runs/{segment(run_id)}/events", query)
+        answer: RunEvents = self._json("GET", f"/v1/runs/{_run_segment(run_id)}/events", query)
         return answer["events"]
 
     def log(self, run_id: str, offset: int = 0, limit: int = 65536) -> LogChunk:
         """A part of the run's output; a negative offset counts from the end."""
         query = [("offset", str(offset)), ("limit", str(limit))]
-        answer = self._transport.call("GET", f"/v1/runs/{segment(run_id)}/log", query)
+        answer = self._transport.call("GET", f"/v1/runs/{_run_segment(run_id)}/log", query)
         start, following, size, kept = (int(answer.headers[name]) for name in ("x-offset", "x-next-offset", "x-size", "x-first-kept"))
         return LogChunk(answer.body, start, following, size, kept)
 
@@ -190,7 +190,7 @@ class Client:
         self, run_id: str, offset: int = 0, on_connection: ConnectionWatcher | None = None, give_up_seconds: float | None = None
     ) -> RunStream:
         """Iterate over everything the run told from `offset` on and what it will tell, over restarts of the engine."""
-        return RunStream(self._transport, f"/v1/runs/{segment(run_id)}/stream", offset, on_connection, give_up_seconds)
+        return RunStream(self._transport, f"/v1/runs/{_run_segment(run_id)}/stream", offset, on_connection, give_up_seconds)
 
     def stream_events(
         self, after: int | None = None, on_connection: ConnectionWatcher | None = None, give_up_seconds: float | None = None
@@ -248,7 +248,7 @@ class Client:
         return self._done("POST", "/v1/backup", {"path": os.path.abspath(path)}, timeout=_SLOW_SECONDS)
 
     def _run_request(self, run_id: str, verb: str, body: dict[str, Any] | None = None) -> RunSummary:
-        summary: RunSummary = self._json("POST", f"/v1/runs/{segment(run_id)}/{verb}", body=body)
+        summary: RunSummary = self._json("POST", f"/v1/runs/{_run_segment(run_id)}/{verb}", body=body)
         return summary
 
     def _done(self, method: str, path: str, body: dict[str, Any] | None = None, timeout: float = 60.0) -> Done:
@@ -257,6 +257,13 @@ class Client:
 
     def _json(self, method: str, path: str, query: Query | None = None, body: object = None, timeout: float = 30.0) -> Any:
         return json.loads(self._transport.call(method, path, query, body, timeout).body)
+
+
+def _run_segment(run_id: str) -> str:
+    """A run's id as one part of a path. What would change the path is no run, and is not asked for."""
+    if not run_id or "/" in run_id or run_id.strip(".") == "":
+        raise NotFoundError(f"no run {run_id!r}", "see `llmops-tui runs list`")
+    return segment(run_id)
 
 
 class AsyncClient:

@@ -202,3 +202,11 @@ async def test_leaving_an_asynchronous_stream_early_closes_it(home: Home, script
 async def test_an_asynchronous_call_that_fails_raises_where_it_is_awaited(home: Home) -> None:
     with pytest.raises(EngineUnavailableError):
         await AsyncClient(home).status()
+
+
+@pytest.mark.parametrize("run_id", ["", "..", ".", "../../etc", "a/b"])
+def test_what_cannot_be_a_run_is_not_asked_for(tmp_path: Path, run_id: str) -> None:
+    client = Client(Home(tmp_path))
+    for ask in (client.run, client.remove, client.stop_run, client.log, client.run_events):
+        with pytest.raises(NotFoundError, match="no run"):
+            ask(run_id)

@@ -132,12 +132,10 @@ def test_a_query_does_not_see_the_variables_of_the_program() -> None:
     assert done.stdout.strip() == "CatalogException"
 
 
-@pytest.mark.parametrize(
-    "query", ["SELECT repeat('x', 2000000)", "SELECT list(range) FROM range(1000000)", "SELECT repeat('x', 2000000)::BLOB"]
-)
-def test_a_value_that_fills_the_memory_is_refused(store: Store, value: str) -> None:
+@pytest.mark.parametrize(("value", "rows"), [("repeat('x', 2000000)", 1), ("repeat('x', 2000000)::BLOB", 1), ("list(range)", 1_000_000)])
+def test_a_value_that_fills_the_memory_is_refused(store: Store, value: str, rows: int) -> None:
     with pytest.raises(UsageError, match="a value is larger than 1 MiB"):
-        ask(store, f"SELECT {value} FROM range(1000000) GROUP BY ALL")
+        ask(store, f"SELECT {value} FROM range({rows})")
 
 
 def test_an_answer_that_fills_the_memory_is_refused(store: Store) -> None:
