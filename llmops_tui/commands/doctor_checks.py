@@ -50,6 +50,7 @@ def all_checks(client: Client) -> Iterator[Check]:
     yield from packages()
     yield from state_directory(client)
     yield engine(client)
+    yield from database(client)
     yield from logout()
     yield from environment()
     driver = nvidia_driver()
@@ -118,6 +119,23 @@ def engine(client: Client) -> Check:
     if info["warnings"] or info["ingest"] != "ok":
         return Check("engine", "warning", "; ".join([f"ingest {info['ingest']}", *info["warnings"]]), f"see {client.home.engine_log}")
     return Check("engine", "ok", f"runs, version {info['version']}, pid {info['pid']}")
+
+
+def database(client: Client) -> Iterator[Check]:
+    """Is the file DuckDB's at all? Only its mark is read: this process has no lock on it that closing the file could drop."""
+    path = client.home.database
+    try:
+        with open(path, "rb") as file:
+            mark = file.read(12)[8:]
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        yield Check("database", "failed", f"{path}: {error.strerror}", "repair its permissions, or choose another --home")
+        return
+    if mark == b"DUCK":
+        yield Check("database", "ok", f"{path}, {size(path.stat().st_size)}")
+    else:
+        yield Check("database", "failed", f"{path} is damaged", "`llmops-tui doctor --rebuild` makes it anew from the run directories")
 
 
 def logout(

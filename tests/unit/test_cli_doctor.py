@@ -86,3 +86,14 @@ def test_a_missing_training_package_is_a_warning_and_a_missing_core_one_a_failur
     monkeypatch.setattr(checks, "_version", lambda package: None if package in ("torch", "duckdb") else "1")
     states = {check.name: check.state for check in checks.packages()}
     assert states == {"packages": "failed", "training packages": "warning"}
+
+
+def test_a_damaged_database_is_a_failure_with_its_repair(tmp_path: Path) -> None:
+    client = Client(Home(tmp_path))
+    assert list(checks.database(client)) == []
+    client.home.database.write_bytes(b"not a database at all")
+    (check,) = checks.database(client)
+    assert check.state == "failed"
+    assert "doctor --rebuild" in check.fix
+    client.home.database.write_bytes(b"12345678DUCK and so on")
+    assert [check.state for check in checks.database(client)] == ["ok"]
