@@ -30,10 +30,13 @@ class Reporter:
         self.events.phase(name, done=done, total=total, unit=unit)
         print(f"[{name}]", flush=True)
 
-    def beat(self, done: float, total: float | None, *, may_stop: bool = True) -> None:
-        """Say how far the phase is, with the time left at the rate so far; raises StoppedError where asked to stop."""
+    def beat(self, done: float, total: float | None, *, may_stop: bool = True, at_once: bool = False) -> None:
+        """Say how far the phase is, with the time left at the rate so far; raises StoppedError where asked to stop.
+
+        `at_once` says it though a second has not passed: a step that is done is never shown as still to do.
+        """
         now = time.monotonic()
-        if now - self._beaten >= _BEAT_SECONDS:
+        if at_once or now - self._beaten >= _BEAT_SECONDS:
             self._beaten = now
             self.events.heartbeat(self._phase, done, total, self._unit, self._eta(done, total, now))
         if may_stop:

@@ -122,8 +122,8 @@ class RunTrainer(SFTTrainer):  # type: ignore[misc]  # trl is untyped
         }
         if self.args.device.type == "cuda":
             values[_GPU_METRIC] = torch.cuda.max_memory_allocated()
+        self._reporter.beat(step, self.state.max_steps, may_stop=False, at_once=True)
         self._reporter.events.metrics(step, values)
-        self._reporter.beat(step, self.state.max_steps, may_stop=False)
         print(
             f"step {step}/{self.state.max_steps}  loss {logs['loss']:.4f}  {values['perf/tokens_per_second']:.0f} tokens/s"
             f"  learning rate {logs['learning_rate']:.2e}  gradient {logs['grad_norm']:.2f}",
