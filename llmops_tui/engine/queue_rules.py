@@ -1,4 +1,4 @@
-"""Who waits for whom and who is next. Pure."""
+"""Who waits for whom, who is next, and who comes again. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from llmops_tui.data.rundir import number_of
 from llmops_tui.engine.live_run import LiveRun
+from llmops_tui.engine.verdict import Verdict
 from llmops_tui.specs.states import ENDED
+
+_MOST_REQUEUES = 5
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,15 @@ def place_between(moving: LiveRun, others: Sequence[LiveRun], position: int) -> 
 def dependents(run_id: str, runs: Iterable[LiveRun]) -> list[str]:
     """The runs that have not ended and name this one."""
     return [run.id for run in runs if run.state not in ENDED and run_id in dependencies(run)]
+
+
+def another_attempt(run: LiveRun, verdict: Verdict) -> tuple[bool, str]:
+    """Whether the spec asks for one more attempt after this end, and how to say so."""
+    spec = run.spec
+    if spec is None or not verdict.again:
+        return False, ""
+    if verdict.state == "lost" and spec.on_lost == "requeue" and run.requeues < _MOST_REQUEUES:
+        return True, f"queued again after it was lost: {verdict.reason}"
+    if verdict.state in ("failed", "hung") and run.retries_used < spec.retries:
+        return True, f"retry {run.retries_used + 1} of {spec.retries} after: {verdict.reason}"
+    return False, ""

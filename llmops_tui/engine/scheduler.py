@@ -24,7 +24,7 @@ from llmops_tui.engine.jobs.launch import describe_launch
 from llmops_tui.engine.ledger import Placement, Wait, place
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.progress_events import ProgressEvents
-from llmops_tui.engine.queue_rules import Doomed, obstacle
+from llmops_tui.engine.queue_rules import Doomed, another_attempt, obstacle
 from llmops_tui.engine.recovery import load_runs
 from llmops_tui.engine.run_table import RunTable
 from llmops_tui.engine.supervisor import GpuView, Supervisor
@@ -40,7 +40,6 @@ from llmops_tui.specs.states import ACTIVE, WAITING
 _WAITING_TICK_SECONDS = 2.0
 _IDLE_TICK_SECONDS = 30.0
 _RETRY_START_SECONDS = 10.0
-_MOST_REQUEUES = 5
 _FAULT_PAUSE_SECONDS = 1.0
 _LONGEST_FAULT_PAUSE_SECONDS = 30.0
 _CORES_PER_SLOT = 4
@@ -273,7 +272,7 @@ class Scheduler:
         """The tree is gone. Everything it told is stored before anybody hears that it is over."""
         if run.pid:
             self._pids.pop(run.pid, None)
-        again, why = self._another_attempt(run, verdict)
+        again, why = another_attempt(run, verdict)
         complete = await self._ingest.drain(run.dir, ended=not again)
         if verdict.state == "succeeded":
             verdict = await self._register_models(run, verdict)
@@ -292,17 +291,6 @@ class Scheduler:
             self._ingest.untrack(run.id)
         else:
             self._run_later(self._untrack_when_stored(run))
-
-    def _another_attempt(self, run: LiveRun, verdict: Verdict) -> tuple[bool, str]:
-        """Whether the spec asks for one more attempt after this end, and how to say so."""
-        spec = run.spec
-        if spec is None or not verdict.again:
-            return False, ""
-        if verdict.state == "lost" and spec.on_lost == "requeue" and run.requeues < _MOST_REQUEUES:
-            return True, f"queued again after it was lost: {verdict.reason}"
-        if verdict.state in ("failed", "hung") and run.retries_used < spec.retries:
-            return True, f"retry {run.retries_used + 1} of {spec.retries} after: {verdict.reason}"
-        return False, ""
 
     async def _register_models(self, run: LiveRun, verdict: Verdict) -> Verdict:
         """The models it says it made get their names before the run counts as succeeded. Repeating this changes nothing."""

@@ -46,7 +46,7 @@ def main(arguments: list[str]) -> int:
             return CLAIMED
         exit_file = reserve(attempt_dir)
     except OSError as error:
-        print(f"shim: the attempt could not be claimed: {error}", file=sys.stderr, flush=True)
+        complain(f"the attempt could not be claimed: {error}")
         return CANNOT_CLAIM
     keeper = Keeper(run_dir, attempt_dir, int(locks[1] or 0))
     try:
@@ -325,11 +325,17 @@ def tell(attempt_dir: str, descriptor: int | None, outcome: dict[str, object]) -
             sync_directory(attempt_dir)
             return 0
         except OSError as error:
-            print(f"shim: exit.json could not be written: {error}", file=sys.stderr, flush=True)
+            complain(f"exit.json could not be written: {error}")
             if error.errno in _HOPELESS or time.monotonic() > until:
                 return CANNOT_TELL
         time.sleep(pause)
         pause = min(10.0, pause * 2)
+
+
+def complain(text: str) -> None:
+    """A line in the run's log, which lies on the disk that may be full."""
+    with contextlib.suppress(OSError):
+        os.write(2, f"shim: {text}\n".encode())
 
 
 def sync_directory(path: str) -> None:

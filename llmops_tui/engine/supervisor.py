@@ -24,6 +24,7 @@ from llmops_tui.engine.capsule import write_capsule
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.log_rotation import rotate
 from llmops_tui.engine.proc_tree import signal_tree
+from llmops_tui.engine.silence import Silence, hang_seconds
 from llmops_tui.engine.verdict import Verdict, judge
 from llmops_tui.specs.answers import GpuSample
 
@@ -33,7 +34,6 @@ _LOCK_POLL_SECONDS = 0.25
 _TREE_POLL_SECONDS = 0.5
 _LEAVING_SECONDS = 1.0
 _SLOW_TICK_SECONDS = 10.0
-_NEVER_QUIET_SECONDS = 86_400.0
 log = logging.getLogger(__name__)
 
 
@@ -61,6 +61,8 @@ class Supervisor:
         tries = 0
         seen: Look
         while True:
+            if not await asyncio.to_thread(run.dir.path.is_dir):
+                return Verdict("lost", "its directory was deleted from outside", again=False)
             seen = await asyncio.to_thread(look, run.dir, run.attempt)
             if seen.exit_record is not None:
                 break
@@ -85,11 +87,12 @@ class Supervisor:
             tries += 1
             await self._spawn(run, tries)
         await self._reap_soon(run)
+        await self._keep_log_small(run)
         end = await asyncio.to_thread(end_event, run.dir, run.attempt)
         started = await asyncio.to_thread(read_record, run.dir.attempt(run.attempt) / "started.json")
         if started and run.started_at is None:
             run.started_at = float(started.get("t") or time.time())
-        return judge(seen.exit_record, end, run.stop, rebooted=seen.rebooted, quiet_seconds=_hang_seconds(run) or 0.0)
+        return judge(seen.exit_record, end, run.stop, rebooted=seen.rebooted, quiet_seconds=hang_seconds(run) or 0.0)
 
     async def request_stop(self, run: LiveRun, by: int) -> None:
         """Make the wish durable for the shim or the job; whoever watches the run then acts on it.
@@ -139,7 +142,7 @@ class Supervisor:
         if shim is not None:
             loop.add_reader(shim, on_gone)
         self._write_capsule_once(run)
-        quiet = _Silence(run)
+        quiet = Silence(run)
         rotated_at = time.monotonic()
         try:
             while not gone:
@@ -155,7 +158,7 @@ class Supervisor:
                     continue
                 if time.monotonic() - rotated_at >= _SLOW_TICK_SECONDS:
                     rotated_at = time.monotonic()
-                    await asyncio.to_thread(rotate, run.dir.log, self._log_keep_bytes)
+                    await self._keep_log_small(run)
                 pause = _START_POLL_SECONDS if run.pid is None else min(_SLOW_TICK_SECONDS, quiet.pause_seconds)
                 if shim is None:
                     if not await asyncio.to_thread(run.dir.shim_alive):
@@ -185,10 +188,11 @@ class Supervisor:
             await self._notice_start(run)
         run.reason = "its shim was killed; the job goes on, watched by the engine"
         log.warning("%s: %s", run.id, run.reason)
-        quiet = _Silence(run)
+        quiet = Silence(run)
         timeout = run.spec.limits.timeout_seconds if run.spec else None
         timeout_at = time.monotonic() + max(0.0, timeout - (time.time() - (run.started_at or time.time()))) if timeout else None
         kill_at: float | None = None
+        rotated_at = time.monotonic()
         while await asyncio.to_thread(tree_left, run.dir):
             run.nudge.clear()
             now = time.monotonic()
@@ -200,6 +204,9 @@ class Supervisor:
                 await asyncio.to_thread(signal_tree, run.dir, signal.SIGCONT)
             elif kill_at is None and quiet.too_long():
                 await self._on_hang(run)
+            if now - rotated_at >= _SLOW_TICK_SECONDS:
+                rotated_at = now
+                await self._keep_log_small(run)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(run.nudge.wait(), _TREE_POLL_SECONDS)
 
@@ -214,10 +221,16 @@ class Supervisor:
         run.started_at = float(started.get("t") or time.time())
         await self._on_running(run)
 
+    async def _keep_log_small(self, run: LiveRun) -> None:
+        try:
+            await asyncio.to_thread(rotate, run.dir.log, self._log_keep_bytes)
+        except OSError as error:
+            log.warning("%s: its log stays as long as it is: %s", run.id, error)
+
     async def _on_hang(self, run: LiveRun) -> None:
         """Journal the decision, then stop the attempt as a user would."""
         async with run.lock:
-            seconds = _hang_seconds(run) or 0.0
+            seconds = hang_seconds(run) or 0.0
             reason = f"neither an event nor a line of output for {seconds:g} s"
             entry = {
                 "t": time.time(), "entry": "state", "state": "stopping", "attempt": run.attempt, "reason": reason,
@@ -264,48 +277,10 @@ class Supervisor:
                 del self._children[run_id]
 
 
-class _Silence:
-    """How long the run told nothing: neither events nor output grew. Judged by size; rotation changes the times.
-
-    Only time that this process was awake for counts, in steps of at most twice the pause: a suspended box is no hang.
-    """
-
-    def __init__(self, run: LiveRun) -> None:
-        self._run = run
-        self._limit = _hang_seconds(run)
-        self._sizes = (-1, -1)
-        self._quiet = 0.0
-        self._looked = time.monotonic()
-        self.pause_seconds = min(_SLOW_TICK_SECONDS, max(0.1, self._limit / 4)) if self._limit else _NEVER_QUIET_SECONDS
-
-    def too_long(self) -> bool:
-        if self._limit is None:
-            return False
-        now = time.monotonic()
-        sizes = (_size(self._run.dir.events), _size(self._run.dir.log))
-        if sizes != self._sizes:
-            self._sizes, self._quiet = sizes, 0.0
-        else:
-            self._quiet += min(now - self._looked, 2 * self.pause_seconds)
-        self._looked = now
-        return self._quiet >= self._limit
-
-
 def _never_began(run: LiveRun) -> Verdict:
     if run.stop:
         return Verdict("cancelled", "stopped before it was started")
     return Verdict("failed", "its shim could not be started: see its log and engine.log", again=False)
-
-
-def _size(path: os.PathLike[str]) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return 0
-
-
-def _hang_seconds(run: LiveRun) -> float | None:
-    return run.spec.limits.hang_seconds if run.spec else None
 
 
 def _write_stop(run: RunDir, attempt: int, grace: float, by: int) -> None:

@@ -30,9 +30,9 @@ class NoGpus:
 
 
 @asynccontextmanager
-async def engine(home: Home, slots: int = 2) -> AsyncIterator[Scheduler]:
+async def engine(home: Home, slots: int = 2, **engine_settings: Any) -> AsyncIterator[Scheduler]:
     """Running parts; leaving them stops the engine, not its jobs."""
-    settings = Settings(engine=EngineSettings(cpu_slots=slots, pause_ingest_free_bytes=0))
+    settings = Settings(engine=EngineSettings(cpu_slots=slots, pause_ingest_free_bytes=0, **engine_settings))
     home.runs.mkdir(parents=True, exist_ok=True)
     store = Store.open(home.database, settings.engine)
     hub = Hub(store)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -10,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine import supervisor
+from llmops_tui.engine.log_rotation import HEAD_BYTES
 from llmops_tui.paths import Home
 from tests.engine.scheduling import engine, reaches, submit, summary, until
 
@@ -52,13 +56,23 @@ async def test_a_stopped_job_is_found_hung_and_taken_away(home: Home) -> None:
         await reaches(scheduler, run, "hung")
 
 
-async def test_a_job_that_writes_200_megabytes_to_stderr_is_not_slowed_or_stopped(home: Home) -> None:
-    async with engine(home) as scheduler:
-        code = "import os\nfor _ in range(200):\n    os.write(2, (b'x' * 1023 + b'\\n') * 1024)"
-        run = await submit(scheduler, code)
-        await reaches(scheduler, run, "succeeded", "failed")
-        assert summary(scheduler, run)["state"] == "succeeded"
-        assert (home.runs / run / "stdout.log").stat().st_size == 200 << 20
+async def test_a_job_that_writes_a_gigabyte_to_stderr_is_not_slowed_and_its_log_stays_small(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_SLOW_TICK_SECONDS", 0.1)
+    code = "import os, time\nline = (b'x' * 1023 + b'\\n') * 1024\nfor _ in range(1024):\n    os.write(2, line); time.sleep(0.002)"
+    async with engine(home, log_keep_bytes=8 << 20) as scheduler:
+        run = RunDir(home.runs / await submit(scheduler, code))
+        stored = 0
+        while summary(scheduler, run.id)["state"] not in ("succeeded", "failed"):
+            if run.log.exists():
+                stored = max(stored, run.log.stat().st_blocks * 512)
+            await asyncio.sleep(0.05)
+        assert summary(scheduler, run.id)["state"] == "succeeded"
+        assert run.log.stat().st_size == 1 << 30
+        assert stored < 1 << 30, "the middle was given back while the job wrote"
+        assert run.log.stat().st_blocks * 512 < (8 << 20) + HEAD_BYTES + (1 << 20)
+        run.log.unlink()
 
 
 async def test_no_zombie_is_left_by_a_dozen_runs(home: Home) -> None:

@@ -1,0 +1,175 @@
+"""A state directory on a disk that is full: nothing half-made, nothing lost, and the job that fills it can be ended."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from llmops_tui.data.rundir import RunDir, create_run
+from llmops_tui.engine.backends.local import spawn_shim
+from llmops_tui.errors import InsufficientResourcesError, LlmopsError
+from llmops_tui.paths import Home
+from tests.engine.attempts import finish, is_gone, make_attempt, record, start
+from tests.engine.scheduling import engine, reaches, submit, summary, until
+from tests.waiting import wait_for
+
+SLEEP = "import time; time.sleep(60)"
+SIZE_MIB = 24
+PAGE = os.sysconf("SC_PAGESIZE")
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(path)], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"needs the right to mount: {mounted.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+@pytest.fixture
+def home(disk: Path, tmp_path: Path) -> Home:
+    """Its run directories lie on the small disk, its database elsewhere."""
+    home = Home(tmp_path / "home", explicit=True)
+    home.root.mkdir()
+    (disk / "runs").mkdir()
+    home.runs.symlink_to(disk / "runs")
+    return home
+
+
+def fill(disk: Path, *files: Path) -> Path:
+    """Leave not a byte free, nor in the last page of `files` (they get blank lines); delete what is returned to make room."""
+    for file in files:
+        with open(file, "ab") as stream:
+            stream.write(b"\n" * (-stream.tell() % PAGE))
+    ballast = disk / "ballast"
+    descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    try:
+        for size in (1 << 20, 4096, 1):
+            try:
+                while os.write(descriptor, b"x" * size):
+                    pass
+            except OSError:
+                continue
+    finally:
+        os.close(descriptor)
+    return ballast
+
+
+def test_a_shim_keeps_room_for_its_last_word(disk: Path) -> None:
+    run = create_run(disk / "runs", "command", "x", {"spec": {}})
+    shim = start(run, ["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done; exit 7"])
+    record(run, "started.json")
+    fill(disk)
+    (run.path / "go").touch()
+    assert finish(run, shim)["code"] == 7
+
+
+def test_a_shim_that_found_no_room_tells_how_it_ended_once_there_is_some(disk: Path) -> None:
+    run = create_run(disk / "runs", "command", "x", {"spec": {}})
+    make_attempt(run, ["sh", "-c", "exit 7"])
+    for name in ("shim.lock", "tree.lock", "stdout.log"):
+        (run.path / name).touch()
+    ballast = fill(disk)
+    shim = spawn_shim(run, 1)
+    wait_for(lambda: (run.attempt(1) / "claim").exists(), what="the claim, which is a name alone")
+    wait_for(lambda: not run.tree_alive() and shim.poll() is None, what="the job to be over and the shim to wait")
+    assert not (run.attempt(1) / "exit.json").exists()
+    ballast.unlink()
+    assert finish(run, shim)["code"] == 7
+
+
+async def test_a_submit_is_refused_in_one_line_and_leaves_nothing(home: Home, disk: Path) -> None:
+    async with engine(home) as scheduler:
+        ballast = fill(disk)
+        with pytest.raises(InsufficientResourcesError) as refused:
+            await submit(scheduler, "pass")
+        assert "\n" not in str(refused.value)
+        assert "No space left" in str(refused.value)
+        assert os.listdir(home.runs) == []
+        assert scheduler.summaries() == []
+        ballast.unlink()
+        await reaches(scheduler, await submit(scheduler, "pass"), "succeeded")
+
+
+async def test_a_queued_run_waits_for_room_and_starts_then(home: Home, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmops_tui.engine.scheduler._RETRY_START_SECONDS", 0.2)
+    monkeypatch.setattr("llmops_tui.engine.scheduler._WAITING_TICK_SECONDS", 0.1)
+    async with engine(home, slots=1) as scheduler:
+        blocker = await submit(scheduler, SLEEP)
+        await reaches(scheduler, blocker, "running")
+        waiting = await submit(scheduler, "pass")
+        ballast = fill(disk)
+        await scheduler.stop(blocker, "now")
+        await until(lambda: "No space left" in summary(scheduler, waiting)["reason"])
+        assert summary(scheduler, waiting)["state"] == "queued"
+        fill(disk, RunDir(home.runs / waiting).journal)
+        with pytest.raises(LlmopsError, match="not cancelled"):
+            await scheduler.stop(waiting, "now")
+        ballast.unlink()
+        await reaches(scheduler, waiting, "succeeded")
+        assert (await reaches(scheduler, blocker, "cancelled"))["exit_code"] == 128 + signal.SIGTERM
+
+
+async def test_the_job_that_fills_the_disk_can_be_stopped_and_removed(home: Home, disk: Path) -> None:
+    code = """
+import os, time
+with open(os.environ["LLMOPS_RUN_DIR"] + "/artifacts/huge", "wb", 0) as file:
+    try:
+        while True:
+            file.write(b"x" * 4096)
+    except OSError:
+        pass
+time.sleep(60)
+"""
+    async with engine(home) as scheduler:
+        run = await submit(scheduler, code)
+        await until(lambda: os.statvfs(disk).f_bavail == 0)
+        with pytest.raises(LlmopsError, match="No space left"):
+            await scheduler.stop(run, "checkpoint")
+        await scheduler.stop(run, "now")
+        assert (await reaches(scheduler, run, "cancelled", "failed", "lost"))["state"] == "cancelled"
+        await scheduler.remove(run)
+        assert os.statvfs(disk).f_bavail > 0
+        await reaches(scheduler, await submit(scheduler, "pass"), "succeeded")
+
+
+async def test_a_silent_job_on_a_full_disk_is_still_ended(home: Home, disk: Path) -> None:
+    async with engine(home) as scheduler:
+        run = await submit(scheduler, SLEEP, limits={"hang_seconds": 1.0, "grace_seconds": 0.3})
+        await reaches(scheduler, run, "running")
+        pid = json.loads((home.runs / run / "attempt-1" / "started.json").read_text())["pid"]
+        fill(disk, RunDir(home.runs / run).journal)
+        await reaches(scheduler, run, "hung")
+        assert is_gone(pid)
+
+
+async def test_an_end_that_no_journal_took_is_found_again_by_the_next_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(run: RunDir, entry: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    home = Home(tmp_path, explicit=True)
+    code = "import os, time\nwhile not os.path.exists(os.environ['LLMOPS_RUN_DIR'] + '/go'): time.sleep(0.05)\nraise SystemExit(9)"
+    async with engine(home) as first:
+        run = RunDir(home.runs / await submit(first, code))
+        await reaches(first, run.id, "running")
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDir, "append_journal", refuse)
+            (run.path / "go").touch()
+            assert (await reaches(first, run.id, "failed"))["exit_code"] == 9
+    assert '"failed"' not in run.journal.read_text()
+    async with engine(home) as second:
+        assert (await reaches(second, run.id, "failed"))["exit_code"] == 9
+    assert '"failed"' in run.journal.read_text()
