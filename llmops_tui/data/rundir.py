@@ -14,6 +14,7 @@ runs/train-fiqa-0007/
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -145,7 +146,8 @@ def remove_run(run: RunDir) -> Path:
     grave = run.path.with_name(f"{_GRAVE}{run.id}")
     if grave.exists():
         shutil.rmtree(grave)
-    run.path.rename(grave)
+    with contextlib.suppress(FileNotFoundError):  # somebody deleted it already
+        run.path.rename(grave)
     sync_directory(runs)
     return grave
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.errors import ConflictError, InsufficientResourcesError, NotFoundError
 from llmops_tui.paths import Home
-from tests.engine.scheduling import engine, reaches, submit, summary
+from tests.engine.scheduling import engine, reaches, submit, summary, until
 
 SLEEP = "import time; time.sleep(60)"
 POINTS = """
@@ -118,3 +119,18 @@ async def test_every_state_is_in_the_journal_before_the_world_hears_it(home: Hom
         assert states[-1] == "succeeded"
         detail = await asyncio.to_thread(scheduler.detail, run)
         assert detail["state"] == "succeeded"
+
+
+async def test_a_run_whose_directory_is_deleted_from_outside_gives_its_slot_back_and_can_be_removed(home: Home) -> None:
+    async with engine(home, slots=1) as scheduler:
+        run = await submit(scheduler, "import time; time.sleep(60)")
+        await reaches(scheduler, run, "running")
+        await until(lambda: (home.runs / run / "attempt-1" / "capsule.json").exists())
+        shutil.rmtree(home.runs / run)
+        await scheduler.stop(run, "now")
+        ended = await reaches(scheduler, run, "lost")
+        assert "deleted" in ended["reason"]
+        after = await submit(scheduler, "pass")
+        await reaches(scheduler, after, "succeeded")
+        await scheduler.remove(run)
+        assert [left["id"] for left in scheduler.summaries()] == [after]
