@@ -75,10 +75,16 @@ async def test_a_job_that_writes_a_gigabyte_to_stderr_is_not_slowed_and_its_log_
         run.log.unlink()
 
 
+def zombies() -> set[int]:
+    """Ended children of this process that nobody collected."""
+    lines = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "pid=,stat="], capture_output=True, text=True).stdout.splitlines()
+    return {int(pid) for pid, state in map(str.split, lines) if state.startswith("Z")}
+
+
 async def test_no_zombie_is_left_by_a_dozen_runs(home: Home) -> None:
+    before = zombies()  # of engines that other tests left behind in this process
     async with engine(home, slots=4) as scheduler:
         runs = [await submit(scheduler, "pass") for _ in range(12)]
         for run in runs:
             await reaches(scheduler, run, "succeeded")
-        children = subprocess.run(["ps", "--ppid", str(os.getpid()), "-o", "stat="], capture_output=True, text=True).stdout.split()
-        assert [state for state in children if state.startswith("Z")] == []
+        assert zombies() <= before
