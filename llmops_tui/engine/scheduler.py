@@ -251,10 +251,12 @@ class Scheduler:
                 verdict = await self._supervisor.live(run)
                 await self._on_over(run, verdict)
                 return
+            except OSError as error:
+                log.warning("%s: its supervision waits for its disk: %s", run.id, error)
             except Exception:
                 log.exception("%s: its supervision failed and goes on", run.id)
-                await asyncio.sleep(pause)
-                pause = min(_LONGEST_FAULT_PAUSE_SECONDS, pause * 2)
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_FAULT_PAUSE_SECONDS, pause * 2)
 
     async def _on_running(self, run: LiveRun) -> None:
         if run.pid:

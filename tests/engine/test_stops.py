@@ -83,6 +83,16 @@ async def test_an_engine_that_comes_back_remembers_that_a_job_shall_save_and_sto
         await reaches(second, run, "cancelled")
 
 
+async def test_a_stop_that_was_journaled_before_the_engine_died_is_carried_out_by_the_next(home: Home) -> None:
+    async with engine(home) as first:
+        run = await submit(first, SLEEP)
+        await reaches(first, run, "running")
+    entry = {"t": 1.0, "entry": "state", "state": "stopping", "attempt": 1, "reason": "the user asked", "data": {"mode": "now"}}
+    RunDir(home.runs / run).append_journal(entry)
+    async with engine(home) as second:
+        assert (await reaches(second, run, "cancelled", "lost", "failed"))["state"] == "cancelled"
+
+
 async def test_a_job_that_does_not_obey_can_still_be_stopped_now(home: Home) -> None:
     async with engine(home) as scheduler:
         run = await submit(scheduler, DEAF, limits={"grace_seconds": 0.3})

@@ -68,6 +68,10 @@ def fill(disk: Path, *files: Path) -> Path:
     return ballast
 
 
+def _refuse(run: RunDir, entry: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def test_a_shim_keeps_room_for_its_last_word(disk: Path) -> None:
     run = create_run(disk / "runs", "command", "x", {"spec": {}})
     shim = start(run, ["sh", "-c", "while [ ! -e go ]; do sleep 0.05; done; exit 7"])
@@ -156,17 +160,29 @@ async def test_a_silent_job_on_a_full_disk_is_still_ended(home: Home, disk: Path
         assert is_gone(pid)
 
 
-async def test_an_end_that_no_journal_took_is_found_again_by_the_next_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(run: RunDir, entry: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+async def test_a_retry_that_no_journal_took_is_made_once_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with engine(Home(tmp_path, explicit=True)) as scheduler:
+        code = "import os, time; time.sleep(0.3); raise SystemExit(int(os.environ['LLMOPS_ATTEMPT']) < 2)"
+        run = await submit(scheduler, code, retries=1)
+        await reaches(scheduler, run, "running")
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDir, "append_journal", _refuse)
+            await until(lambda: "waits for its disk" in caplog.text)
+            assert summary(scheduler, run)["state"] == "running"
+        assert (await reaches(scheduler, run, "succeeded", "failed"))["attempt"] == 2
+        assert "Traceback" not in caplog.text
 
+
+async def test_an_end_that_no_journal_took_is_found_again_by_the_next_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path, explicit=True)
     code = "import os, time\nwhile not os.path.exists(os.environ['LLMOPS_RUN_DIR'] + '/go'): time.sleep(0.05)\nraise SystemExit(9)"
     async with engine(home) as first:
         run = RunDir(home.runs / await submit(first, code))
         await reaches(first, run.id, "running")
         with monkeypatch.context() as patch:
-            patch.setattr(RunDir, "append_journal", refuse)
+            patch.setattr(RunDir, "append_journal", _refuse)
             (run.path / "go").touch()
             assert (await reaches(first, run.id, "failed"))["exit_code"] == 9
     assert '"failed"' not in run.journal.read_text()
