@@ -12,6 +12,13 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 RunReference = Annotated[str, Field(min_length=1, max_length=120)]
 
 
+def name_or_nothing(value: str) -> str:
+    """A name that fits a path, or none. Raises ValueError."""
+    if value and not _NAME.fullmatch(value):
+        raise ValueError("use 1 to 40 of a-z 0-9 . _ - and begin with a letter or digit")
+    return value
+
+
 class StrictModel(BaseModel):
     """An unknown key is an error, never silently dropped; NaN and infinities are no settings."""
 
@@ -68,9 +75,7 @@ class RunSpec(StrictModel):
     @field_validator("name")
     @classmethod
     def _name_fits_a_path(cls, value: str) -> str:
-        if value and not _NAME.fullmatch(value):
-            raise ValueError("use 1 to 40 of a-z 0-9 . _ - and begin with a letter or digit")
-        return value
+        return name_or_nothing(value)
 
     def default_name(self) -> str:
         """The name used in the run id when the user gave none."""

@@ -23,7 +23,7 @@ class EvaluateSpec(RunSpec):
     batch: int = Field(8, ge=1, description="Rows a forward pass")
     assistant_only: bool = Field(True, description="Score the assistant's tokens alone; off scores every token")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the GPU has it, else float32")
-    threads: int | None = Field(None, ge=1, description="CPU threads of torch; unset uses the cores this run holds")
+    threads: int | None = Field(None, ge=1, le=4096, description="CPU threads of torch; unset uses the cores this run holds")
     seed: int = Field(0, ge=0, lt=2**32, description="The seed of the split: the training run's, to score the same rows")
     limits: Limits = Field(default_factory=lambda: Limits(hang_seconds=1800.0))
 

@@ -6,9 +6,9 @@ import re
 from pathlib import PurePath
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from llmops_tui.specs.common import Limits, RunSpec, StrictModel
+from llmops_tui.specs.common import Limits, RunSpec, StrictModel, name_or_nothing
 
 RowFormat = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "question_answer", "text"]
 
@@ -67,13 +67,18 @@ class TrainSpec(RunSpec):
     sample_every: int | None = Field(None, gt=0, description="Steps between sample generations; unset: before and after only")
     sample_prompts: list[str] = Field(default_factory=list, max_length=16, description="Fixed prompts; empty takes them from held-out rows")
     sample_tokens: int = Field(48, ge=1, le=2048, description="Tokens generated for each sample prompt")
-    threads: int | None = Field(None, ge=1, description="CPU threads of torch; unset uses the cores this run holds")
+    threads: int | None = Field(None, ge=1, le=4096, description="CPU threads of torch; unset uses the cores this run holds")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split, the order, the adapter and dropout")
     output: str = Field("", description="Registered name of the resulting model; empty takes the run's name")
     on_lost: Literal["stay", "requeue"] = Field(
         "requeue", description="After a reboot or a lost process: stay `lost`, or requeue from the last complete checkpoint"
     )
     limits: Limits = Field(default_factory=lambda: Limits(hang_seconds=1800.0))
+
+    @field_validator("output")
+    @classmethod
+    def _output_is_a_name(cls, value: str) -> str:
+        return name_or_nothing(value)
 
     @model_validator(mode="after")
     def _held_out_rows_exist_when_asked_for(self) -> TrainSpec:

@@ -206,7 +206,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     reporter.events.write(
         "artifact",
         artifact="model",
-        name=spec.output or record["id"],
+        name=spec.output or spec.name or record["id"],
         path=str(adapter.relative_to(run.path)),
         format="adapter",
         base=str(model_path),
