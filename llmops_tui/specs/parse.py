@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 
 from pydantic import ValidationError
@@ -26,6 +27,12 @@ def parse_spec(raw: object) -> RunSpec:
     spec_class = SPECS.get(kind) if isinstance(kind, str) else None
     if spec_class is None:
         raise UsageError(f"unknown job kind {kind!r}", f"use one of: {', '.join(SPECS)}")
+    try:
+        # A file name that is no UTF-8 arrives as Python's escape of its bytes and leaves as it came; other halves of a character cannot.
+        json.dumps(dict(raw), ensure_ascii=False, default=str).encode(errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.start + 1]
+        raise UsageError(f"the spec holds {half!r}, half of a character", "write it as UTF-8 text") from None
     try:
         return spec_class.model_validate(dict(raw))
     except ValidationError as error:
