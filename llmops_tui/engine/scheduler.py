@@ -158,9 +158,7 @@ class Scheduler:
         for run in self._table.waiting():
             blocked = obstacle(run, self._table.by_id)
             if isinstance(blocked, Doomed):
-                async with run.lock:
-                    if run.state in WAITING:
-                        await self._table.end(run, Verdict("cancelled", blocked.reason))
+                await self._give_up(run, blocked)
                 continue
             if blocked:
                 self._wait(run, "blocked", blocked)
@@ -186,6 +184,14 @@ class Scheduler:
                     gpu_queue_closed = run.id
                 else:
                     cpu_queue_closed = run.id
+
+    async def _give_up(self, run: LiveRun, doomed: Doomed) -> None:
+        async with run.lock:
+            if run.state in WAITING:
+                try:
+                    await self._table.end(run, Verdict("cancelled", doomed.reason))
+                except LlmopsError as error:  # a full disk: the next pass comes to the same end
+                    log.warning("%s", error)
 
     async def _start(self, run: LiveRun, placement: Placement) -> None:
         """Decide, durably; then let the attempt live. On a full disk nothing has happened, and it is tried again."""
@@ -281,14 +287,15 @@ class Scheduler:
         async with run.lock:
             self._progress.forget(run.id)
             run.latest, run.progress = self._ingest.latest(run.id), self._ingest.progress(run.id)
-            self._lives.pop(run.id, None)
             if again and run.stop not in ("now", "checkpoint"):
                 lost = verdict.state == "lost"
                 await self._table.queue_again(
                     run, why, retries_used=run.retries_used + (0 if lost else 1), requeues=run.requeues + (1 if lost else 0)
                 )
+                self._lives.pop(run.id, None)
                 return
             await self._table.end(run, verdict)
+            self._lives.pop(run.id, None)
         if complete:
             self._ingest.untrack(run.id)
         else:

@@ -175,6 +175,21 @@ async def test_a_retry_that_no_journal_took_is_made_once_there_is_room(
         assert "Traceback" not in caplog.text
 
 
+async def test_a_run_that_cannot_be_given_up_for_want_of_room_does_not_end_the_queue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("llmops_tui.engine.scheduler._WAITING_TICK_SECONDS", 0.1)
+    async with engine(Home(tmp_path, explicit=True)) as scheduler:
+        first = await submit(scheduler, "import time; time.sleep(0.3); raise SystemExit(1)")
+        doomed = await submit(scheduler, "pass", after_ok=[first])
+        await reaches(scheduler, first, "running")
+        with monkeypatch.context() as patch:
+            patch.setattr(RunDir, "append_journal", _refuse)
+            await until(lambda: "not cancelled" in caplog.text)
+        assert first in (await reaches(scheduler, doomed, "cancelled"))["reason"]
+        await reaches(scheduler, await submit(scheduler, "pass"), "succeeded")
+
+
 async def test_an_end_that_no_journal_took_is_found_again_by_the_next_engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path, explicit=True)
     code = "import os, time\nwhile not os.path.exists(os.environ['LLMOPS_RUN_DIR'] + '/go'): time.sleep(0.05)\nraise SystemExit(9)"
