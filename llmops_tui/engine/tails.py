@@ -39,8 +39,7 @@ def read_tail(tail: Tail, ended: bool, now: float) -> tuple[Batch | None, bool]:
     except FileNotFoundError:
         size = 0
     except OSError as error:
-        tail.problem, tail.due = f"events.jsonl cannot be read: {error.strerror}", now + _BACK_OFF[0][1]
-        return None, False
+        return _unreadable(tail, error, now)
     if size == tail.seen and not ended:
         quiet = now - tail.changed
         tail.due = now + next((every for after, every in _BACK_OFF if quiet >= after), 0.0)
@@ -48,7 +47,10 @@ def read_tail(tail: Tail, ended: bool, now: float) -> tuple[Batch | None, bool]:
     tail.seen, tail.changed, tail.due = size, now, now
     if size == position.offset:
         return None, False
-    data = _read_bytes(tail, position, size) if size > position.offset else None
+    try:
+        data = _read_bytes(tail, position, size) if size > position.offset else None
+    except OSError as error:  # this one alone: the other runs' events do not wait for it
+        return _unreadable(tail, error, now)
     if data is None:
         tail.problem = (
             f"events.jsonl was rewritten ({size} bytes, {position.offset} are stored); what is stored stays, the file is not read again"
@@ -70,6 +72,14 @@ def read_tail(tail: Tail, ended: bool, now: float) -> tuple[Batch | None, bool]:
         return batch, False
     tail.seen = -1  # there is more, however the size looks
     return batch, True
+
+
+def _unreadable(tail: Tail, error: OSError, now: float) -> tuple[None, bool]:
+    problem = f"events.jsonl cannot be read: {error.strerror}"
+    if tail.problem != problem:
+        _log.error("%s: %s", tail.run.id, problem)
+    tail.problem, tail.seen, tail.due = problem, -1, now + _BACK_OFF[0][1]
+    return None, False
 
 
 def _read_bytes(tail: Tail, position: Position, size: int) -> bytes | None:

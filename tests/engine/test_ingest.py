@@ -200,6 +200,27 @@ async def test_a_file_that_shrank_is_reported_and_not_read_again(store: Store, r
     assert [step for step, _ in stored(store)] == [1, 2]
 
 
+async def test_a_file_that_cannot_be_read_keeps_no_other_run_waiting(store: Store, run: RunDir, tmp_path: Path) -> None:
+    other = create_run(tmp_path / "runs", "command", "other", {"spec": {}})
+    run.events.mkdir()
+    append(other, metric(1))
+    ingest = ingest_of(store)
+    ingest.track(run)
+    ingest.track(other)
+    stop = asyncio.Event()
+    follows = asyncio.create_task(ingest.run(stop))
+    await asyncio.to_thread(wait_for, lambda: ingest.problem(run.id) != "")
+    stop.set()
+    await follows
+    assert (ingest.state, stored(store)) == ("ok", [(1, 1.5)])
+    assert "cannot be read" in ingest.problem(run.id)
+    run.events.rmdir()
+    append(run, metric(2))
+    assert await ingest.drain(run)
+    assert stored(store) == [(1, 1.5), (2, 1.5)]
+    assert ingest.problem(run.id) == ""
+
+
 async def test_a_line_of_twenty_megabytes_is_let_go(store: Store, run: RunDir) -> None:
     append(run, metric(1), '{"type":"log","message":"' + "x" * (20 << 20) + '"}', metric(2))
     ingest = ingest_of(store)
