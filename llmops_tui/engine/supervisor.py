@@ -21,7 +21,7 @@ from llmops_tui.data.rundir import RunDir, append_line
 from llmops_tui.engine.attempt_files import Look, claim_for_engine, end_event, look, owned_by_engine, read_record, shim_pidfd, tree_left
 from llmops_tui.engine.backends.local import spawn_shim
 from llmops_tui.engine.capsule import write_capsule
-from llmops_tui.engine.live_run import LiveRun
+from llmops_tui.engine.live_run import LiveRun, StopMode
 from llmops_tui.engine.log_rotation import rotate
 from llmops_tui.engine.proc_tree import signal_tree
 from llmops_tui.engine.silence import Silence, hang_seconds
@@ -59,6 +59,7 @@ class Supervisor:
     async def live(self, run: LiveRun) -> Verdict:
         """See the attempt to its end; its process tree is gone when this returns. launch.json must stand unless it began."""
         tries = 0
+        timed_out = False
         seen: Look
         while True:
             if not await asyncio.to_thread(run.dir.path.is_dir):
@@ -78,7 +79,7 @@ class Supervisor:
                     # It may have been about to end while we looked.
                     seen = await asyncio.to_thread(look, run.dir, run.attempt)
                     break
-                await self._watch_orphans(run)
+                timed_out = await self._watch_orphans(run)
                 continue
             if run.stop or tries >= _SPAWN_TRIES:
                 if await asyncio.to_thread(claim_for_engine, run.dir, run.attempt):
@@ -92,7 +93,8 @@ class Supervisor:
         started = await asyncio.to_thread(read_record, run.dir.attempt(run.attempt) / "started.json")
         if started and run.started_at is None:
             run.started_at = float(started.get("t") or time.time())
-        return judge(seen.exit_record, end, run.stop, rebooted=seen.rebooted, quiet_seconds=hang_seconds(run) or 0.0)
+        quiet = hang_seconds(run) or 0.0
+        return judge(seen.exit_record, end, run.stop, rebooted=seen.rebooted, timed_out=timed_out, quiet_seconds=quiet)
 
     async def request_stop(self, run: LiveRun, by: int) -> None:
         """Make the wish durable for the shim or the job; whoever watches the run then acts on it.
@@ -153,7 +155,7 @@ class Supervisor:
                     with contextlib.suppress(ProcessLookupError):
                         signal.pidfd_send_signal(shim, signal.SIGTERM)
                     run.stop_told = True
-                if run.stop != "hang" and quiet.too_long():
+                if run.stop in ("", "checkpoint") and quiet.too_long():
                     await self._on_hang(run)
                     continue
                 if time.monotonic() - rotated_at >= _SLOW_TICK_SECONDS:
@@ -181,8 +183,11 @@ class Supervisor:
                 return
             await asyncio.sleep(_START_POLL_SECONDS)
 
-    async def _watch_orphans(self, run: LiveRun) -> None:
-        """The shim was killed and its job lives on: the engine keeps its limits, until the last process is gone."""
+    async def _watch_orphans(self, run: LiveRun) -> bool:
+        """The shim was killed and its job lives on: the engine keeps its limits, until the last process is gone.
+
+        Returns whether the job ran out of time.
+        """
         self._reap(run)
         if run.pid is None:
             await self._notice_start(run)
@@ -192,6 +197,7 @@ class Supervisor:
         timeout = run.spec.limits.timeout_seconds if run.spec else None
         timeout_at = time.monotonic() + max(0.0, timeout - (time.time() - (run.started_at or time.time()))) if timeout else None
         kill_at: float | None = None
+        timed_out = False
         rotated_at = time.monotonic()
         while await asyncio.to_thread(tree_left, run.dir):
             run.nudge.clear()
@@ -199,6 +205,7 @@ class Supervisor:
             if kill_at is not None and now >= kill_at:
                 await asyncio.to_thread(signal_tree, run.dir, signal.SIGKILL)
             elif kill_at is None and (run.stop in ("now", "hang") or (timeout_at is not None and now >= timeout_at)):
+                timed_out = run.stop not in ("now", "hang")
                 kill_at = now + (run.spec.limits.grace_seconds if run.spec else 0.0)
                 await asyncio.to_thread(signal_tree, run.dir, signal.SIGTERM)
                 await asyncio.to_thread(signal_tree, run.dir, signal.SIGCONT)
@@ -209,6 +216,7 @@ class Supervisor:
                 await self._keep_log_small(run)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(run.nudge.wait(), _TREE_POLL_SECONDS)
+        return timed_out
 
     async def _notice_start(self, run: LiveRun) -> None:
         started = await asyncio.to_thread(read_record, run.dir.attempt(run.attempt) / "started.json")
@@ -228,19 +236,22 @@ class Supervisor:
             log.warning("%s: its log stays as long as it is: %s", run.id, error)
 
     async def _on_hang(self, run: LiveRun) -> None:
-        """Journal the decision, then stop the attempt as a user would."""
+        """Journal the decision, then stop the attempt as a user would. A job that should save and end is ended as its user wished."""
         async with run.lock:
+            if run.stop == "now":
+                return
+            mode: StopMode = "now" if run.stop == "checkpoint" else "hang"
             seconds = hang_seconds(run) or 0.0
             reason = f"neither an event nor a line of output for {seconds:g} s"
             entry = {
                 "t": time.time(), "entry": "state", "state": "stopping", "attempt": run.attempt, "reason": reason,
-                "data": {"mode": "hang"},
+                "data": {"mode": mode},
             }  # fmt: skip
             try:
                 await asyncio.to_thread(run.dir.append_journal, entry)
             except OSError as error:
                 log.warning("%s: %s; the journal does not take it: %s", run.id, reason, error)
-            run.stop, run.stop_told, run.state, run.reason = "hang", False, "stopping", reason
+            run.stop, run.stop_told, run.state, run.reason = mode, False, "stopping", reason
         await self.request_stop(run, os.getuid())
 
     def _write_capsule_once(self, run: LiveRun) -> None:

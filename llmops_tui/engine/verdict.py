@@ -28,13 +28,17 @@ def judge(
     stop: StopMode,
     *,
     rebooted: bool = False,
+    timed_out: bool = False,
     quiet_seconds: float = 0,
 ) -> Verdict:
-    """`exit_record` is exit.json (None: the shim died with its job unwatched), `end` the attempt's `end` event if it told one."""
+    """`exit_record` is exit.json (None: the shim died with its job unwatched), `end` the attempt's `end` event if it told one.
+
+    `timed_out` says that the engine ended it by its timeout because no shim was left to do so.
+    """
     status = str(end.get("status")) if end else ""
     error = str(end.get("error") or "") if end else ""
     if exit_record is None:
-        return _without_exit(status, error, stop, rebooted, quiet_seconds)
+        return _without_exit(status, error, stop, rebooted, timed_out, quiet_seconds)
     code, number, how = exit_record.get("code"), exit_record.get("signal"), exit_record.get("reason")
     detail = str(exit_record.get("detail") or "")
     exit_code = code if isinstance(code, int) else (128 + number if isinstance(number, int) else None)
@@ -59,13 +63,15 @@ def judge(
     return Verdict("failed", error or _how_it_died(code, number), exit_code)
 
 
-def _without_exit(status: str, error: str, stop: StopMode, rebooted: bool, quiet_seconds: float) -> Verdict:
+def _without_exit(status: str, error: str, stop: StopMode, rebooted: bool, timed_out: bool, quiet_seconds: float) -> Verdict:
     if status in _FROM_END:
         return Verdict(_FROM_END[status], error)
     if stop == "hang":
         return Verdict("hung", _quiet(quiet_seconds))
     if stop:
         return Verdict("cancelled", "stopped by the user")
+    if timed_out:
+        return Verdict("failed", "ended by its timeout")
     if rebooted:
         return Verdict("lost", "the machine was restarted")
     return Verdict("lost", "its shim was killed, so nobody saw how it ended")

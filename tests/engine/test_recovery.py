@@ -100,6 +100,15 @@ async def test_a_killed_shim_leaves_its_job_running_and_stoppable(home: Home) ->
         assert not RunDir(home.runs / run).tree_alive()
 
 
+async def test_a_job_without_its_shim_that_runs_out_of_time_has_failed_and_is_not_lost(home: Home) -> None:
+    async with engine(home) as scheduler:
+        run = await submit(scheduler, "import time; time.sleep(60)", on_lost="requeue", limits={"timeout_seconds": 3.0})
+        await reaches(scheduler, run, "running")
+        os.kill(pids(home, run)["shim_pid"], signal.SIGKILL)
+        ended = await reaches(scheduler, run, "failed", "lost", "queued")
+        assert (ended["state"], ended["reason"], ended["attempt"]) == ("failed", "ended by its timeout", 1)
+
+
 async def test_a_killed_shim_and_job_are_lost(home: Home) -> None:
     async with engine(home) as scheduler:
         run = await submit(scheduler, "import time; time.sleep(60)")

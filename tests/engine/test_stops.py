@@ -138,3 +138,21 @@ async def test_a_stopped_run_is_not_tried_again_by_itself(home: Home) -> None:
         await reaches(scheduler, run, "running")
         await scheduler.stop(run, "now")
         assert (await reaches(scheduler, run, "cancelled", "queued"))["attempt"] == 1
+
+
+async def test_a_stop_is_the_users_even_where_the_job_is_silent_for_too_long_while_it_ends(home: Home) -> None:
+    async with engine(home) as scheduler:
+        run = await submit(scheduler, DEAF, retries=3, limits={"hang_seconds": 1.0, "grace_seconds": 3.0})
+        await reaches(scheduler, run, "running")
+        await scheduler.stop(run, "now")
+        ended = await reaches(scheduler, run, "cancelled", "hung", "queued")
+        assert (ended["state"], ended["attempt"]) == ("cancelled", 1)
+
+
+async def test_a_job_that_hangs_instead_of_saving_is_ended_as_the_user_wished(home: Home) -> None:
+    async with engine(home) as scheduler:
+        run = await submit(scheduler, SLEEP, retries=3, limits={"hang_seconds": 1.0})
+        await reaches(scheduler, run, "running")
+        await scheduler.stop(run, "checkpoint")
+        ended = await reaches(scheduler, run, "cancelled", "hung", "queued")
+        assert (ended["state"], ended["attempt"]) == ("cancelled", 1)
