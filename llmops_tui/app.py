@@ -138,8 +138,13 @@ class LlmopsApp(App[None]):
         return [page for page in pages[-1:] if page.ready]
 
 
-def farewell(running: list[RunSummary], waiting: int) -> str:
-    """What the shell is told when the viewer has gone."""
+def farewell(running: list[RunSummary], waiting: int, live: bool = True) -> str:
+    """What the shell is told when the viewer has gone; `live` is false where the engine's last answer is old."""
+    if not live:
+        names = ", ".join(run["id"] for run in running[:3]) + (", …" if len(running) > 3 else "")
+        going = f"{names} goes on without it" if len(running) == 1 else f"{names} go on without it" if running else "nothing ran"
+        queued = f", {waiting} wait{'s' if waiting == 1 else ''} until it is back" if waiting else ""
+        return f"the engine does not answer; by its last word {going}{queued}; `llmops-tui` starts it again"
     if not running and not waiting:
         return "nothing runs; `llmops-tui` brings you back"
     jobs = f"{len(running)} job{'s' if len(running) != 1 else ''} keep{'s' if len(running) == 1 else ''} running" if running else ""
@@ -156,9 +161,7 @@ def run_app(client: EngineClient, run_id: str | None = None) -> int:
         state = app.state
         waiting = len(state.status["waiting"]) if state.status else 0
         if state.status is None:
-            print("no engine answered; `llmops-tui doctor` says why", file=sys.stderr)
-        elif not state.live:
-            print("the engine was not reachable; runs it started go on by themselves", file=sys.stderr)
+            print(f"{state.reason or 'no engine answered'}; `llmops-tui doctor` says more", file=sys.stderr)
         else:
-            print(farewell(state.still_running(), waiting), file=sys.stderr)
+            print(farewell(state.still_running(), waiting, state.connection == "LIVE"), file=sys.stderr)
     return app.return_code or 0

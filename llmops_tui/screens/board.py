@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from llmops_tui.screens.state import ViewState
 
 WIDE_COLUMNS = 120
+SHORT_ROWS = 16
 
 
 class Board(Screen[None]):
     """A page that draws the app's state: subclasses say which run is meant and how they draw."""
 
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (WIDE_COLUMNS, "-wide")]  # noqa: RUF012  # as the base class has it
+    VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (SHORT_ROWS, "-tall")]  # noqa: RUF012  # as the base class has it
     PLACES: tuple[str, ...] = ()
     ready = False
 

@@ -26,6 +26,7 @@ class Feed:
         self._seconds = seconds
         self._wake = threading.Event()
         self._stopping = False
+        self._refusal = ""  # why no engine could be started: tells more than that none runs
         self._start_wanted = True  # the first contact may start an engine; later ones only find it again
 
     def start(self) -> None:
@@ -46,10 +47,9 @@ class Feed:
         pause, first = _FIRST_PAUSE_SECONDS, True
         while not self._stopping:
             try:
-                if self._start_wanted:
-                    self._start_wanted = False
-                    self._client.ensure_engine()
+                self._start_if_wanted()
                 status = self._client.status()
+                self._refusal = ""
                 self._tell(StatusArrived(status))
                 if first:
                     first = False
@@ -57,11 +57,21 @@ class Feed:
                     threading.Thread(target=self._follow_events, name="llmops-tui-events", daemon=True).start()
                 pause, wait = _FIRST_PAUSE_SECONDS, self._seconds
             except LlmopsError as error:
-                self._tell(EngineLost(error.message))
+                self._tell(EngineLost(self._refusal or error.message))
                 wait = pause
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
             self._wake.wait(wait)
             self._wake.clear()
+
+    def _start_if_wanted(self) -> None:
+        if not self._start_wanted:
+            return
+        self._start_wanted, self._refusal = False, ""
+        try:
+            self._client.ensure_engine()
+        except LlmopsError as error:
+            self._refusal = f"{error.message}; {error.next_step}".removesuffix("; ")
+            raise
 
     def _follow_events(self) -> None:
         # The stream reconnects and replays by itself; it only ends when it refuses (another user's engine).

@@ -28,17 +28,18 @@ from llmops_tui.screens.widgets.panels import (
 from llmops_tui.screens.widgets.raster import Curve
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
 from llmops_tui.specs.answers import RunSummary
-from llmops_tui.specs.states import ACTIVE
+from llmops_tui.specs.states import ACTIVE, ENDED
 
 _PROGRESS_CELLS = 15
 _COLUMNS = (
-    Column("run", 0),
+    Column("run", 0, middle=True),
     Column("state", 15),
     Column("progress", _PROGRESS_CELLS, rank=3),
-    Column("eta", 7, right=True),
+    Column("eta", 7, right=True, rank=1),
     Column("loss", 8, right=True),
     Column("time", 7, right=True, rank=2),
 )
+_PROGRESS_COLUMN = 2  # a waiting or failed run has nothing to its right: its reason takes the room
 _NO_RUNS = "no runs yet: `llmops-tui run train -f spec.yaml`, or `llmops-tui demo` in another terminal"
 
 
@@ -80,6 +81,12 @@ class PulseScreen(Board):
     def run_id(self) -> str | None:
         """The run under the cursor."""
         return self.state.selected
+
+    def draw_frame(self) -> None:
+        """Header and foot; an engine that never answered says why where the runs would be, whole."""
+        super().draw_frame()
+        if self.state.status is None and self.state.reason:
+            self.query_one(RowTable).show([], empty=self.state.reason)
 
     def draw(self) -> None:
         """Everything below the header."""
@@ -141,17 +148,20 @@ class PulseScreen(Board):
             active = next((run for run in runs if run["state"] in ACTIVE), None) or next(iter(runs), None)
             if active is not None and table.key is None:
                 self.state.selected = active["id"]
-        rows = [Row(run["id"], self._cells(run, now)) for run in runs]
-        table.show(rows, empty=_NO_RUNS if self.state.status else "connecting to the engine…", select=self.state.selected)
+        rows = [Row(run["id"], self._cells(run, now), wide=_PROGRESS_COLUMN) for run in runs]
+        table.show(
+            rows, empty=_NO_RUNS if self.state.status else self.state.reason or "connecting to the engine…", select=self.state.selected
+        )
+        table.border_title = f"runs {len(rows)}" if rows else "runs"
 
     def _cells(self, run: RunSummary, now: float) -> tuple[tuple[str, str], ...]:
         ascii_only = self.llmops.ascii_only
         role = "bright" if run["state"] in ACTIVE else "text"
-        waiting = run["state"] in ("queued", "blocked") and run["reason"]
+        explained = run["state"] in ("queued", "blocked") or (run["state"] in ENDED - {"succeeded"} and run["progress"] is None)
         return (
             (run["id"], role),
             state_run(run["state"]),
-            (run["reason"], "muted") if waiting else progress_run(run, _PROGRESS_CELLS, ascii_only),
+            (run["reason"], "muted") if explained and run["reason"] else progress_run(run, _PROGRESS_CELLS, ascii_only),
             (eta_of(run), "text"),
             (loss_of(run), "text"),
             (duration_text(elapsed_seconds(run, now)), "muted"),

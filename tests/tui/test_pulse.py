@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from llmops_tui.app import LlmopsApp, farewell
+from llmops_tui.errors import UsageError
 from llmops_tui.screens.help import HelpScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.stop import StopScreen
+from llmops_tui.screens.widgets.panels import event_line
+from llmops_tui.specs.answers import EngineInfo, Status
 from tests.tui.driving import screen_text, until, words
 from tests.tui.fake import FakeEngine, gpu, summary
 
@@ -169,6 +172,72 @@ async def test_events_of_the_stream_appear_as_they_come(engine: FakeEngine) -> N
         await until(pilot, lambda: app.state.live)
         engine.stream.put({"seq": 1, "t": 1.8e9, "type": "run.checkpoint", "run": "train-fiqa-0003", "data": {"step": 400}})
         await until(pilot, lambda: "checkpoint at step 400" in words(pilot, "#events"))
+
+
+async def test_a_gpu_names_why_it_is_slow_and_that_somebody_unseen_holds_its_memory(engine: FakeEngine) -> None:
+    engine.gpus = [
+        gpu(0, throttle_reasons=["sw_thermal_slowdown"], held_by=["train-fiqa-0003"]),
+        gpu(1, memory_used_bytes=18 << 30),
+        gpu(2, processes=[{"pid": 7, "memory_bytes": 1 << 30, "run": None, "owner": "bob", "command": "/opt/env/bin/python serve.py"}]),
+    ]
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test(size=(160, 45)) as pilot:
+        await until(pilot, lambda: "train-fiqa-0003" in words(pilot, "#box"))
+        lines = [line for line in words(pilot, "#box").splitlines() if "W" in line and "°C" in line]
+        assert "sw thermal slowdown" in lines[0]
+        assert "unlisted process" in lines[1]
+        assert "bob: python serve.py" in lines[2]
+
+
+def test_an_event_of_a_gpu_says_which_one_and_why() -> None:
+    data = {"gpu": 1, "xid": 79, "meaning": "GPU has fallen off the bus"}
+    xid = event_line({"seq": 1, "t": 0.0, "type": "gpu.xid", "run": None, "data": data})
+    slow = event_line({"seq": 2, "t": 0.0, "type": "gpu.throttled", "run": None, "data": {"gpu": 0, "reasons": ["hw_slowdown"]}})
+    assert xid[-1] == ("GPU 1 Xid 79: GPU has fallen off the bus", "bad")
+    assert slow[-1] == ("GPU 0 throttled: hw slowdown", "warn")
+
+
+async def test_why_no_engine_could_be_started_stays_on_the_screen() -> None:
+    class Refusing(FakeEngine):
+        asked = 0
+
+        def status(self) -> Status:
+            self.asked += 1
+            return super().status()
+
+        def ensure_engine(self) -> EngineInfo:
+            raise UsageError("config.toml: engine.cpu_slots: should be a valid integer", "see docs/settings.md")
+
+    failing = Refusing(lost=True)
+    app = LlmopsApp(failing, status_seconds=0.05)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "cpu_slots" in words(pilot, "#runs"))
+        await until(pilot, lambda: failing.asked >= 3)  # whose errors tell less
+        assert "engine.cpu_slots: should be a valid integer; see docs/settings.md" in " ".join(words(pilot, "#runs").split())
+
+
+async def test_a_few_rows_of_terminal_show_the_runs_with_their_numbers(engine: FakeEngine) -> None:
+    engine.running.insert(0, summary("train-a-very-long-name-indeed-0042", "running"))
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test(size=(40, 10)) as pilot:
+        await until(pilot, lambda: "-0042 ● running" in screen_text(pilot))
+        assert "-0003" in screen_text(pilot)
+
+
+async def test_the_reason_of_a_waiting_run_takes_the_room_to_its_right(engine: FakeEngine) -> None:
+    engine.waiting[0]["reason"] = "waits for a CPU slot: all taken"
+    engine.waiting[0]["latest"], engine.waiting[0]["progress"] = {}, None
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test(size=(80, 30)) as pilot:
+        await until(pilot, lambda: "waits for a CPU slot: all taken" in words(pilot, "#runs"))
+
+
+def test_the_farewell_names_what_goes_on_though_the_engine_is_gone() -> None:
+    one = summary("train-a-0001", "running")
+    told = farewell([one], 2, live=False)
+    assert "train-a-0001 goes on without it" in told
+    assert "2 wait until it is back" in told
+    assert "nothing ran" in farewell([], 0, live=False)
 
 
 def test_the_farewell_says_what_keeps_running() -> None:

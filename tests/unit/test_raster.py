@@ -105,6 +105,25 @@ def test_ticks_step_by_one_two_or_five() -> None:
 
 
 @pytest.mark.parametrize(
+    ("low", "high", "most"),
+    [(1.4, 32.0, 2), (0.0, 32.0, 3), (2.98e-4, 3.001e-4, 5), (0.0, 1e-5, 4), (1e-9, 2e-9, 4), (1e9, 5e9, 4), (123456.0, 123460.0, 4)],
+)
+def test_an_axis_has_two_numbers_at_least_and_no_two_alike(low: float, high: float, most: int) -> None:
+    ticks = nice_ticks(low, high, most, False)
+    texts = [label(tick, ticks) for tick in ticks]
+    assert len(texts) >= 2
+    assert len(set(texts)) == len(texts)
+    assert all(len(text) <= 9 for text in texts)
+
+
+def test_the_reason_for_an_empty_chart_is_told_whole() -> None:
+    reason = "waits for a GPU: GPU 0 18.0 GiB in use by a process that the driver does not list"
+    rows = text(draw([], Look(40, 8, empty=reason)))
+    assert " ".join(" ".join(rows).split()) == reason
+    assert all(len(row) == 40 for row in rows)
+
+
+@pytest.mark.parametrize(
     ("value", "shown"), [(None, "-"), (0.0, "0"), (1.23456789, "1.2346"), (math.nan, "nan"), (3e-5, "3.000e-5"), (1234567.0, "1.23M")]
 )
 def test_values_are_short(value: float | None, shown: str) -> None:

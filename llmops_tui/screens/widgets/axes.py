@@ -39,20 +39,25 @@ def nice_ticks(low: float, high: float, most: int, log_scale: bool) -> list[floa
     power = 10.0 ** floor(log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first = ceil(low / step)
-    ticks = [round(index * step, 12) for index in range(first, floor(high / step + 1e-9) + 1)]
+    ticks = [float(f"{index * step:.12g}") for index in range(first, floor(high / step + 1e-9) + 1)]
+    if len(ticks) == 1 and most > 1:  # one number gives no scale: a finer step has at least two
+        return nice_ticks(low, high, 2 * most, False)
     return ticks or [low]
 
 
 def label(value: float, ticks: Sequence[float]) -> str:
-    """A tick's text: thousands as k and M, and as many digits as tell the ticks apart."""
+    """A tick's text: thousands as k, M and G, and as many digits as tell the ticks apart."""
     size = abs(value)
     step = min((abs(b - a) for a, b in pairwise(ticks)), default=0.0)
-    if size >= 1e6:
-        return _short(value / 1e6, step / 1e6) + "M"
+    if 0 < size < 1e-3 or size >= 1e12:
+        digits = max(0, floor(log10(size)) - floor(log10(step) + 1e-9)) if 0 < step < size else 2
+        mantissa, power = f"{value:.{min(digits, 12)}e}".split("e")
+        return f"{mantissa.rstrip('0').removesuffix('.') if '.' in mantissa else mantissa}e{int(power)}"
+    for unit, sign in ((1e9, "G"), (1e6, "M")):
+        if unit <= size < 1e12:
+            return _short(value / unit, step / unit) + sign
     if size >= 1e4 or (size >= 1e3 and step >= 100):
         return _short(value / 1e3, step / 1e3) + "k"
-    if 0 < size < 1e-3 or size >= 1e9:
-        return f"{value:.3g}".replace("e-0", "e-").replace("e+0", "e")
     return _short(value, step)
 
 

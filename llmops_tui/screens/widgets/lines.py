@@ -114,6 +114,13 @@ def fit(text: str, width: int, right: bool = False) -> str:
     return blank + text if right else text + blank
 
 
+def fit_middle(text: str, width: int, tail: int = 5) -> str:
+    """Exactly `width` cells; what is too long loses its middle and keeps its last `tail` characters (a run's number)."""
+    if cell_len(text) <= width or width < 2 * tail:
+        return fit(text, width)
+    return fit(text[: width - tail - 1], width - tail - 1) + "…" + fit(text[-tail:], tail)
+
+
 def spaced(left: Line, right: Line, width: int) -> list[Run]:
     """Two parts at the two ends of a line of `width` cells; the left one gives way."""
     room = width - sum(cell_len(text) for text, _ in right)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _BADGES = {"LIVE": "badge-good", "CONNECTING": "badge-warn", "RECONNECTING": "badge-bad", "SILENT": "badge-bad"}
 _WARM, _HOT = 0.7, 0.9
+_GPU_EVENT_ROLES = {"gpu.back": "good", "gpu.throttled": "warn"}
+_UNLISTED_BYTES = 500 << 20  # the ledger's tolerance: a driver alone takes some
 _FULL = 0.97  # a GPU is there to be filled: only the last percents are worth a colour
 
 
@@ -51,9 +53,9 @@ def host_panel(state: ViewState, width: int, ascii_only: bool) -> list[list[Run]
     memory = host["memory_used_bytes"] / max(1, host["memory_total_bytes"])
     disk = 1 - host["disk_free_bytes"] / max(1, host["disk_total_bytes"])
     slots = f"{host['cpu_slots_free']} of {host['cpu_slots']} slots free"
-    room = max(8, min(60, width - 56))
+    room = max(8, min(60, width - 60))
     rows = (
-        ("cpu", host["cpu"], "host/cpu", f"{host['cpu_cores']} cores · load {host['load_1m']:.2f} · {slots}"),
+        ("cpu", host["cpu"], "host/cpu", f"{host['cpu_cores']} cores · load {_load_text(host['load_1m'])} · {slots}"),
         ("memory", memory, "host/memory", f"{bytes_text(host['memory_used_bytes'])} of {bytes_text(host['memory_total_bytes'])}"),
         ("disk", disk, "", f"{bytes_text(host['disk_free_bytes'])} free of {bytes_text(host['disk_total_bytes'])}"),
     )
@@ -63,6 +65,10 @@ def host_panel(state: ViewState, width: int, ascii_only: bool) -> list[list[Run]
         role = level_role(fraction)
         lines.append([(f" {name:<7}", "muted"), (strip, role), (f" {fraction:>4.0%}  ", role), (note, "muted")])
     return lines
+
+
+def _load_text(load: float) -> str:
+    return f"{load:.2f}" if load < 100 else f"{load:.0f}"
 
 
 def gpu_panel(state: ViewState, gpus: Sequence[GpuSample], width: int, ascii_only: bool) -> list[list[Run]]:
@@ -81,7 +87,7 @@ def _gpu_row(state: ViewState, gpu: GpuSample, width: int, ascii_only: bool) -> 
     watts = f"{'-' if power is None else f'{power:.0f}'}/{'-' if limit is None else f'{limit:.0f}'} W"
     healthy = gpu["health"] == "ok" and not gpu["throttle_reasons"]
     health = gpu["health"] if gpu["health"] != "ok" else "throttled" if gpu["throttle_reasons"] else "ok"
-    memory_text = f"{'-' if used is None else f'{used / 2**30:.0f}'}/{'-' if total is None else f'{total / 2**30:.0f}'} GiB"
+    memory_text = f"{_gib(used)}/{'-' if total is None else f'{total / 2**30:.0f}'} GiB"
     line: list[Run] = [
         (f" {gpu['index']:<2}", "bright"),
         (strip, "accent"),
@@ -91,20 +97,30 @@ def _gpu_row(state: ViewState, gpu: GpuSample, width: int, ascii_only: bool) -> 
         (f"{'-' if heat is None else f'{heat:.0f}'}°C ".rjust(6), "text" if heat is None or heat < 80 else "warn" if heat < 88 else "bad"),
         (fit(health, 9) + " ", "good" if healthy else "bad" if gpu["health"] != "ok" else "warn"),
     ]
-    return [*line, (gpu_owner(gpu), "accent" if gpu["held_by"] else "muted")]
+    slowed = ", ".join(gpu["throttle_reasons"]).replace("_", " ")
+    return [*line, (gpu_owner(gpu), "accent" if gpu["held_by"] else "muted"), (f"  {slowed}" if slowed else "", "warn")]
+
+
+def _gib(count: int | None) -> str:
+    if count is None:
+        return "-"
+    return f"{count / 2**30:.1f}" if 0 < count < 10 * 2**30 else f"{count / 2**30:.0f}"
 
 
 def gpu_owner(gpu: GpuSample) -> str:
-    """Our run, else the foreign process with the most memory."""
+    """Our run, else the foreign process with the most memory, else that somebody unseen holds some."""
     if gpu["held_by"]:
         return ", ".join(gpu["held_by"])
     if gpu["reason"] and gpu["health"] != "ok":
         return gpu["reason"]
     foreign = [process for process in gpu["processes"] if not process["run"]]
     if not foreign:
-        return "free"
+        # As a container's processes are to those outside of it; the queue does not hand out such a GPU either.
+        return "unlisted process" if (gpu["memory_used_bytes"] or 0) > _UNLISTED_BYTES else "free"
     largest = max(foreign, key=lambda process: process["memory_bytes"] or 0)
-    return f"{largest['owner']}: {largest['command']} ({bytes_text(largest['memory_bytes'])})"
+    program, _, rest = largest["command"].partition(" ")
+    command = f"{program.rsplit('/', 1)[-1]} {rest}".rstrip()
+    return f"{largest['owner']}: {command} ({bytes_text(largest['memory_bytes'])})"
 
 
 def state_run(state: str) -> Run:
@@ -160,9 +176,14 @@ def event_line(event: EngineEvent) -> list[Run]:
         line.append((f"checkpoint at step {data.get('step', '?')}", "good"))
     elif kind == "run.submitted":
         line.append(("submitted", "muted"))
+    elif kind.startswith("gpu."):
+        reasons = data.get("reasons")
+        why = ", ".join(map(str, reasons)).replace("_", " ") if isinstance(reasons, list) else data.get("meaning") or data.get("reason")
+        what = f"Xid {data.get('xid', '?')}" if kind == "gpu.xid" else kind.removeprefix("gpu.")
+        line.append((f"GPU {data.get('gpu', '?')} {what}" + (f": {why}" if why else ""), _GPU_EVENT_ROLES.get(kind, "bad")))
     else:
-        told = " ".join(str(data[name]) for name in ("message", "reason", "name", "xid") if data.get(name))
-        line.append((f"{kind} {told}".rstrip(), "bad" if kind.startswith(("gpu.xid", "gpu.lost")) else "text"))
+        told = " ".join(str(data[name]) for name in ("message", "reason", "name") if data.get(name))
+        line.append((f"{kind} {told}".rstrip(), "text"))
     return line
 
 

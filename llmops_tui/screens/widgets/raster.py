@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import isfinite, log10
+from textwrap import wrap
 
 from llmops_tui.screens.widgets.axes import Scale, label, nice_ticks, value_text
 
@@ -110,7 +111,9 @@ def draw(curves: Sequence[Curve], look: Look) -> list[list[Run]]:
     extent = _extent(curves, look)
     if extent is None:
         rows: list[list[Run]] = [[(" " * width, "text")] for _ in range(height)]
-        rows[height // 2] = [(look.empty[:width].center(width), "axis")]
+        told = wrap(look.empty, width - 2)[: height - 1]
+        for at, text in enumerate(told, max(1, (height - len(told)) // 2)):
+            rows[at] = [(text.center(width), "axis")]
         rows[0] = _legend(curves, look)
         return rows
     x_low, x_high, y_low, y_high = extent

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 
 from textual import events
 from textual.message import Message
 
 from llmops_tui.keys import bindings
-from llmops_tui.screens.widgets.lines import LineWidget, Run, fit
+from llmops_tui.screens.widgets.lines import LineWidget, Run, fit, fit_middle
 
 CURSOR_GROUND = "#1f3047"
 CURSOR_IDLE_GROUND = "#1a212b"
@@ -17,20 +18,25 @@ CURSOR_IDLE_GROUND = "#1a212b"
 
 @dataclass(frozen=True)
 class Column:
-    """A heading; `width` cells, 0 takes what is left; columns of a higher `rank` leave first when room is short."""
+    """A heading; `width` cells, 0 takes what is left; columns of a higher `rank` leave first when room is short.
+
+    `middle`: a text too long loses its middle, because its end tells it from the others.
+    """
 
     title: str
     width: int
     right: bool = False
     rank: int = 0
+    middle: bool = False
 
 
 @dataclass(frozen=True)
 class Row:
-    """A key that stays and a cell a column."""
+    """A key that stays and a cell a column; the cell at `wide` also takes the room of the empty ones right after it."""
 
     key: str
     cells: tuple[Run, ...]
+    wide: int = -1
 
 
 class RowTable(LineWidget, can_focus=True):
@@ -146,6 +152,20 @@ class RowTable(LineWidget, can_focus=True):
             widths[at] = max(6, widths[at] + left // len(flexible))
         return widths
 
+    def _cells(self, row: Row, widths: list[int]) -> list[Run]:
+        widths = list(widths)
+        if row.wide >= 0 and widths[row.wide]:
+            for at in range(row.wide + 1, len(widths)):
+                if row.cells[at][0]:
+                    break
+                widths[row.wide] += widths[at] + 1 if widths[at] else 0
+                widths[at] = 0
+        return [
+            ((fit_middle(text, cells) if column.middle else fit(text, cells, column.right)) + " ", role)
+            for (text, role), column, cells in zip(row.cells, self._columns, widths, strict=True)
+            if cells
+        ]
+
     def _draw(self) -> None:
         width, height = self.size
         if not width or not height:
@@ -157,13 +177,11 @@ class RowTable(LineWidget, can_focus=True):
         heading = " " + " ".join(fit(c.title, w, c.right) for c, w in zip(self._columns, widths, strict=True) if w)
         lines: list[list[Run]] = [[(heading, "muted")]]
         if not self._rows:
-            lines += [[("", "text")], [(f" {self._empty}", "muted")]]
+            lines += [[("", "text")], *([(f" {text}", "muted")] for text in wrap(self._empty, max(8, width - 2)))]
         for at, row in enumerate(self._rows[self._top : self._top + visible], self._top):
             # The sign says where the cursor is on terminals whose sixteen colours lose the background.
             line: list[Run] = [("▸" if at == self._cursor else " ", "accent" if self.has_focus else "muted")]
-            for (text, role), column, cells in zip(row.cells, self._columns, widths, strict=True):
-                if cells:
-                    line.append((fit(text, cells, column.right) + " ", role))
+            line += self._cells(row, widths)
             lines.append(line)
         grounds = {self._cursor - self._top + 1: CURSOR_GROUND if self.has_focus else CURSOR_IDLE_GROUND} if self._rows else {}
         self.show_lines(lines, grounds)
