@@ -26,7 +26,7 @@ from llmops_tui.errors import ConflictError, LlmopsError
 from llmops_tui.paths import Home, find_home
 from llmops_tui.specs.answers import RunSummary
 from llmops_tui.specs.settings import EngineSettings, load_settings
-from llmops_tui.specs.states import ENDED
+from llmops_tui.specs.states import ENDED, WAITING
 
 _READ_BYTES = 4 << 20
 
@@ -139,9 +139,7 @@ def _summary(run: RunDir, record: dict[str, Any]) -> RunSummary:
     spec: dict[str, Any] = record["spec"] if isinstance(record.get("spec"), dict) else {}
     states = [entry for entry in run.read_journal() if entry.get("entry") == "state"]
     last: dict[str, Any] = states[-1] if states else {}
-    running = [entry.get("t") for entry in states if entry.get("state") == "running"]
-    ended = [entry.get("t") for entry in states if entry.get("state") in ENDED]
-    exit_code = (last.get("data") or {}).get("exit") if isinstance(last.get("data"), dict) else None
+    started_at, ended_at, exit_code = _times(states)
     return RunSummary(
         id=run.id,
         kind=str(spec.get("kind", "")),
@@ -154,13 +152,33 @@ def _summary(run: RunDir, record: dict[str, Any]) -> RunSummary:
         owner=str(record.get("owner", "")),
         tags=[str(tag) for tag in spec.get("tags") or []],
         submitted_at=float(record.get("submitted_at") or 0.0),
-        started_at=running[0] if running else None,
-        ended_at=ended[-1] if ended and last.get("state") in ENDED else None,
-        exit_code=exit_code if isinstance(exit_code, int) else None,
+        started_at=started_at,
+        ended_at=ended_at,
+        exit_code=exit_code,
         gpus=[],
         progress=None,
         latest={},
     )
+
+
+def _times(states: list[dict[str, Any]]) -> tuple[float | None, float | None, int | None]:
+    """Start, end and exit code of the newest attempt. `t` is when the engine noted it, which may be long after it was so."""
+    started_at = ended_at = exit_code = None
+    for entry in states:
+        data = entry["data"] if isinstance(entry.get("data"), dict) else {}
+        noted_at = entry.get("t")
+        if entry.get("state") == "running":
+            started_at = _number(data.get("started_at"), noted_at)
+        elif entry.get("state") in ENDED:
+            ended_at, code = _number(data.get("ended_at"), noted_at), data.get("exit")
+            exit_code = code if isinstance(code, int) else None
+        elif entry.get("state") in WAITING:
+            started_at = ended_at = exit_code = None
+    return started_at, ended_at, exit_code
+
+
+def _number(*candidates: object) -> float | None:
+    return next((float(value) for value in candidates if isinstance(value, int | float)), None)
 
 
 def _take_over_samples(store: Store, home: Home, settings: EngineSettings, result: Rebuilt) -> None:

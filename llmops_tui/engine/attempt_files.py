@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,19 @@ def end_event(run: RunDir, attempt: int) -> dict[str, Any] | None:
         if isinstance(event, dict) and event.get("type") == "end" and event.get("attempt", attempt) == attempt:
             return event
     return None
+
+
+def end_time(run: RunDir, attempt: int, started_at: float | None) -> float:
+    """When the attempt ended: by exit.json, else by its `end` event, else now, as nobody noted it.
+
+    A job writes what it likes into its event, so a time before its start or after now is not believed.
+    """
+    now = time.time()
+    exit_record = read_record(run.attempt(attempt) / "exit.json")
+    told = exit_record or (end_event(run, attempt) if started_at is not None else None) or {}
+    t = told.get("t")
+    believed = isinstance(t, int | float) and not isinstance(t, bool) and (started_at or 0.0) <= t <= now
+    return float(t) if believed else now  # type: ignore[arg-type]
 
 
 def artifact_events(run: RunDir, attempt: int) -> list[dict[str, Any]]:

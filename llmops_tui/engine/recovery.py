@@ -89,7 +89,8 @@ def _apply_state(run: LiveRun, values: Mapping[str, Any], t: float) -> None:
     elif run.state == "stopping":
         run.stop = _STOP_MODES.get(str(values.get("mode")), "now")
     elif run.state in ENDED:
-        run.ended_at = t
+        at = values.get("ended_at")
+        run.ended_at = float(at) if isinstance(at, int | float) else t
         code = values.get("exit")
         run.exit_code = code if isinstance(code, int) else None
 

@@ -73,6 +73,7 @@ async def submit_run(parts: EngineParts, request: SubmitRequest, connection: Req
     warnings = [str(warning) for warning in prepared.get("warnings", [])]
     submission = Submission(id="", summary=None, spec=spec.model_dump(mode="json"), prepared=prepared, warnings=warnings)
     if request.dry_run:
+        parts.scheduler.check(spec)
         return answer(submission)
     owner, uid = owner_of(connection)
     summary = await parts.scheduler.submit(spec, owner=owner, uid=uid, cwd=str(cwd), prepared=prepared)

@@ -133,16 +133,20 @@ class RunTable:
         self.store_soon(run)
         self.wake.set()
 
-    async def end(self, run: LiveRun, verdict: Verdict) -> None:
-        """The run's lock is held. A final state follows from the attempt's files, so a full disk does not hold it up."""
+    async def end(self, run: LiveRun, verdict: Verdict, ended_at: float | None = None) -> None:
+        """The run's lock is held. A final state follows from the attempt's files, so a full disk does not hold it up.
+
+        `ended_at` is when the job ended, which may be long before an engine was there to say so; unset means now.
+        """
         was_active = run.state in ACTIVE
+        ended_at = time.time() if ended_at is None else ended_at
         try:
-            await self.journal(run, verdict.state, verdict.reason, {"exit": verdict.exit_code})
+            await self.journal(run, verdict.state, verdict.reason, {"exit": verdict.exit_code, "ended_at": ended_at})
         except OSError as error:
             if not was_active:
                 raise LlmopsError(f"{run.id} was not cancelled: {error}", "make room in the state directory") from error
             log.warning("%s: its end is not in the journal: %s", run.id, error)
-        run.state, run.reason, run.exit_code, run.ended_at = verdict.state, verdict.reason, verdict.exit_code, time.time()
+        run.state, run.reason, run.exit_code, run.ended_at = verdict.state, verdict.reason, verdict.exit_code, ended_at
         run.gpu_uuids, run.cpu_slots, run.not_before = [], 0, 0.0
         self.tell_state(run)
         self.wake.set()

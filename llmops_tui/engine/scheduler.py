@@ -18,7 +18,7 @@ from llmops_tui.data.durable import sync_directory, write_json
 from llmops_tui.data.models import register_artifact
 from llmops_tui.data.rundir import RunDir, sweep_leftovers
 from llmops_tui.data.store import Store
-from llmops_tui.engine.attempt_files import artifact_events
+from llmops_tui.engine.attempt_files import artifact_events, end_time
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.jobs.launch import describe_launch
 from llmops_tui.engine.ledger import Placement, Wait, place
@@ -85,7 +85,8 @@ class Scheduler:
         self._supervisor = Supervisor(gpus, settings.engine.log_keep_bytes, self._on_running)
         self._progress = ProgressEvents(hub)
         wishes = Wishes(home, table, self._supervisor, ingest, gpus, self.cpu_slots)
-        self.submit, self.stop, self.control, self.retry = wishes.submit, wishes.stop, wishes.control, wishes.retry
+        self.check, self.submit, self.stop = wishes.check, wishes.submit, wishes.stop
+        self.control, self.retry = wishes.control, wishes.retry
         self.set_priority, self.move, self.remove = wishes.set_priority, wishes.move, wishes.remove
         self.summaries, self.detail, self.holdings = table.summaries, table.detail, table.holdings
 
@@ -284,6 +285,7 @@ class Scheduler:
         complete = await self._ingest.drain(run.dir, ended=not again)
         if verdict.state == "succeeded":
             verdict = await self._register_models(run, verdict)
+        ended_at = await asyncio.to_thread(end_time, run.dir, run.attempt, run.started_at)
         async with run.lock:
             self._progress.forget(run.id)
             run.latest, run.progress = self._ingest.latest(run.id), self._ingest.progress(run.id)
@@ -294,7 +296,7 @@ class Scheduler:
                 )
                 self._lives.pop(run.id, None)
                 return
-            await self._table.end(run, verdict)
+            await self._table.end(run, verdict, ended_at)
             self._lives.pop(run.id, None)
         if complete:
             self._ingest.untrack(run.id)

@@ -58,18 +58,25 @@ class Wishes:
         self._cpu_slots = cpu_slots
         self._allocation = asyncio.Lock()
 
-    async def submit(self, spec: RunSpec, *, owner: str, uid: int, cwd: str, prepared: dict[str, Any]) -> RunSummary:
-        """Queue a run. Once this returned it is never lost.
+    def check(self, spec: RunSpec) -> None:
+        """Could it ever start here, after the runs it names?
 
         Raises NotFoundError (a dependency that does not exist), ConflictError (one that already failed),
-        InsufficientResourcesError (it could never start on this box, or the disk is full), LlmopsError (the state directory
-        cannot be written).
+        InsufficientResourcesError (more than this box has).
         """
         self._check_dependencies(spec)
         if self._gpus.ready:
             verdict = place(spec.resources, self._gpus.snapshot(), [], self._cpu_slots)
             if isinstance(verdict, Never):
                 raise InsufficientResourcesError(verdict.reason, "ask for less, or run it on another box")
+
+    async def submit(self, spec: RunSpec, *, owner: str, uid: int, cwd: str, prepared: dict[str, Any]) -> RunSummary:
+        """Queue a run. Once this returned it is never lost.
+
+        Raises what `check` raises, InsufficientResourcesError (the disk is full), LlmopsError (the state directory cannot be
+        written).
+        """
+        self.check(spec)
         values = spec.model_dump(mode="json")
         name = spec.name or spec.default_name()
         record = {

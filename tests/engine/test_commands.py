@@ -246,6 +246,8 @@ def test_a_wish_is_checked_and_not_started(shell: Shell, tmp_path: Path) -> None
     spec.write_text("argv: [no-such-program-anywhere]\nnme: x\n")
     assert "nme: unknown key" in shell.error("run", "command", "-f", str(spec), code=2)
     assert "line 2" in shell.error("run", "command", "-f", "-", stdin="a: 1\nb: [", code=2)
+    for setting, code in (("after_ok=[nope-x-0001]", 4), ("resources.gpus=99", 5)):
+        shell.error("run", "command", "--dry-run", "--set", setting, "--", sys.executable, "-V", code=code)
     assert shell.json("runs", "list")["total"] == before
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from llmops_tui.data.rebuild import rebuild
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.data.store import Store
+from llmops_tui.engine.attempt_files import end_time
 from llmops_tui.paths import Home
+from llmops_tui.specs.settings import EngineSettings
 from tests.engine.attempts import kill_quietly
 from tests.engine.scheduling import engine, reaches, submit, summary, until
 
@@ -135,3 +140,41 @@ async def test_a_torn_journal_line_does_not_swallow_the_next(home: Home) -> None
     async with engine(home, slots=1) as third:
         assert (summary(third, run)["priority"], summary(third, run)["state"]) == (4, "succeeded")
         assert time.time() >= (summary(third, run)["ended_at"] or 0)
+
+
+async def test_a_job_that_ended_without_an_engine_ended_when_it_did_and_not_when_an_engine_came(home: Home) -> None:
+    async with engine(home) as first:
+        run = await submit(first, COUNTED.format(seconds=0.3))
+        await reaches(first, run, "running")
+    record = home.runs / run / "attempt-1" / "exit.json"
+    await until(record.exists)
+    await until(lambda: not RunDir(home.runs / run).shim_alive())
+    values = json.loads(record.read_text())
+    # As if the engine came an hour later.
+    for path, key in ((record, "t"), (record.with_name("started.json"), "t")):
+        earlier = json.loads(path.read_text())
+        path.write_text(json.dumps({**earlier, key: earlier[key] - 3600}))
+    journal = RunDir(home.runs / run).journal
+    entries = [json.loads(line) for line in journal.read_text().splitlines()]
+    for entry in entries:
+        if entry["state"] == "running":
+            entry["data"]["started_at"] -= 3600
+    journal.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    for _ in range(2):  # the second engine finds the end in the journal
+        async with engine(home) as later:
+            assert (await reaches(later, run, "failed"))["ended_at"] == values["t"] - 3600
+    rebuild(home, EngineSettings())
+    with contextlib.closing(Store.open(home.database, EngineSettings())) as store:
+        assert store.read(lambda con: con.execute("SELECT ended_at FROM runs").fetchone()) == (values["t"] - 3600,)
+
+
+@pytest.mark.parametrize(("told", "believed"), [(-1.0, True), (-1e6, False), (1e6, False)])
+def test_without_an_exit_record_the_jobs_own_word_about_its_end_is_taken_if_it_can_be_true(
+    tmp_path: Path, told: float, believed: bool
+) -> None:
+    run = RunDir(tmp_path)
+    now = time.time()
+    run.events.write_text(json.dumps({"type": "end", "attempt": 1, "status": "succeeded", "t": now + told}) + "\n")
+    assert (end_time(run, 1, now - 60) == now + told) is believed
+    assert end_time(run, 2, now - 60) >= now, "another attempt's end is not this one's"
+    assert end_time(run, 1, None) >= now, "an attempt that never began told nothing"

@@ -12,6 +12,7 @@ import pytest
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.errors import ConflictError, InsufficientResourcesError, NotFoundError
 from llmops_tui.paths import Home
+from llmops_tui.specs.parse import parse_spec
 from tests.engine.scheduling import engine, reaches, submit, summary, until
 
 SLEEP = "import time; time.sleep(60)"
@@ -134,3 +135,19 @@ async def test_a_run_whose_directory_is_deleted_from_outside_gives_its_slot_back
         await reaches(scheduler, after, "succeeded")
         await scheduler.remove(run)
         assert [left["id"] for left in scheduler.summaries()] == [after]
+
+
+async def test_what_a_submission_would_refuse_a_check_refuses_and_nothing_is_queued(home: Home) -> None:
+    async with engine(home) as scheduler:
+        failed = await submit(scheduler, "raise SystemExit(1)")
+        await reaches(scheduler, failed, "failed")
+        for wrong, error in (
+            ({"after_ok": ["nope-x-0001"]}, NotFoundError),
+            ({"after_any": ["nope-x-0001"]}, NotFoundError),
+            ({"after_ok": [failed]}, ConflictError),
+            ({"resources": {"gpus": 99}}, InsufficientResourcesError),
+        ):
+            with pytest.raises(error):
+                scheduler.check(parse_spec({"kind": "command", "argv": ["true"], **wrong}))
+        scheduler.check(parse_spec({"kind": "command", "argv": ["true"], "after_any": [failed]}))
+        assert [run["id"] for run in scheduler.summaries()] == [failed]
