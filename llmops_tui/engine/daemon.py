@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmops_tui.engine.lifeline import AnotherEngineError, listen, remove_traces, take_lock, unwritable, write_note
-from llmops_tui.errors import LlmopsError
+from llmops_tui.errors import EngineUnavailableError, LlmopsError
 from llmops_tui.paths import Home, find_home
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
         os._exit(0)
     report = _Report(options.report)
     try:
+        _refuse_inside_a_job(home)
         lock = take_lock(home)
     except AnotherEngineError as error:
         if options.detach:
@@ -71,6 +72,16 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(LlmopsError(f"the engine failed: {type(error).__name__}: {error}", f"see {home.engine_log}"), report)
     os.close(lock)
     return 0
+
+
+def _refuse_inside_a_job(home: Home) -> None:
+    """When a job ends its shim ends all its descendants: an engine among them, and the shims and jobs it started meanwhile."""
+    run = os.environ.get("LLMOPS_RUN_DIR", "")
+    if run and os.path.realpath(os.path.dirname(run)) == os.path.realpath(home.runs):
+        raise EngineUnavailableError(
+            f"no engine runs, and one started by the job {os.path.basename(run)} would end with it, and its runs with it",
+            "start it from a shell: `llmops-tui engine start`",
+        )
 
 
 class _Report:

@@ -49,6 +49,18 @@ def test_an_engine_that_lost_the_race_of_clients_leaves_quietly(tmp_path: Path) 
         assert engine_pid(client.home) == pid
 
 
+def test_no_engine_is_started_inside_a_job_that_would_take_its_runs_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = make_home(tmp_path)
+    monkeypatch.setenv("LLMOPS_RUN_DIR", str(home.runs / "command-x-0001"))
+    with pytest.raises(LlmopsError, match="command-x-0001 would end with it"):
+        Client(home).ensure_engine()
+    assert _daemon(home).returncode == 1
+    monkeypatch.setenv("LLMOPS_RUN_DIR", str(tmp_path / "elsewhere" / "runs" / "command-x-0001"))
+    with running_engine(tmp_path) as client:
+        monkeypatch.setenv("LLMOPS_RUN_DIR", str(home.runs / "command-x-0001"))
+        assert client.ensure_engine()["pid"] == engine_pid(home), "one that runs is there for jobs too"
+
+
 def test_the_socket_is_for_its_user_alone(tmp_path: Path) -> None:
     with running_engine(tmp_path) as client:
         path = client.home.socket
