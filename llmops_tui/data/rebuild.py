@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import os
 import sys
@@ -19,23 +20,34 @@ from llmops_tui.data.compact import settle
 from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.event_lines import LONGEST_LINE_BYTES, parse
 from llmops_tui.data.event_store import EventStore, open_position
-from llmops_tui.data.queries import upsert_run
+from llmops_tui.data.queries import forget_run, upsert_run
+from llmops_tui.data.run_row import summary_of
 from llmops_tui.data.rundir import RunDir, list_runs, read_spec
 from llmops_tui.data.store import Store, connect, first_line
 from llmops_tui.errors import ConflictError, LlmopsError
 from llmops_tui.paths import Home, find_home
-from llmops_tui.specs.answers import RunSummary
 from llmops_tui.specs.settings import EngineSettings, load_settings
-from llmops_tui.specs.states import ENDED, WAITING
 
 _READ_BYTES = 4 << 20
+# What a damaged run directory brings about, and a database without room or a bug of ours does not.
+_RUN_IS_BAD = (
+    OSError,
+    ValueError,
+    TypeError,
+    OverflowError,
+    RecursionError,
+    duckdb.DataError,
+    duckdb.ProgrammingError,
+    duckdb.IntegrityError,
+)
 
 
 @dataclass
 class Rebuilt:
-    """What came of it. `kept` names the old database where its samples could not be read, else it is None."""
+    """What came of it. `skipped` counts the runs left out; `kept` names the old database where its samples could not be read."""
 
     runs: int = 0
+    skipped: int = 0
     points: int = 0
     events: int = 0
     broken: int = 0
@@ -47,28 +59,41 @@ class Rebuilt:
 def rebuild(home: Home, settings: EngineSettings, tell: Callable[[str], None] = lambda line: None) -> Rebuilt:
     """Read every run directory into a new database and put it in the old one's place. `tell` gets a line a run.
 
+    A run whose directory cannot be read is left out, told of and counted; the others do not suffer.
     GPU and host samples stand nowhere else, so they are taken over from the old database where that can still be read. The
-    old file lies at `llmops.duckdb.bak` until the new one is in its place. Raises ConflictError while an engine runs.
+    old file lies at `llmops.duckdb.bak` until the new one is in its place. Raises ConflictError while an engine runs,
+    LlmopsError when the new database cannot be written or put in place; the old one then stands as it did.
     """
     home.root.mkdir(parents=True, exist_ok=True)
     with _engine_lock(home):
+        if home.database.is_dir():
+            raise LlmopsError(f"{home.database} is a directory, not a database", "move it away, then do this again")
         fresh = home.database.with_name(f"{home.database.name}.new")
-        _remove(fresh)
         try:
+            _remove(fresh)
             store = Store.open(fresh, settings)
             try:
                 result = _fill(store, home, tell)
                 _take_over_samples(store, home, settings, result)
             finally:
                 store.close()
+            _replace(home.database, fresh, result)
         except LlmopsError:
             _remove(fresh)
             raise
         except (OSError, duckdb.Error) as error:
-            _remove(fresh)
-            raise LlmopsError(f"the new database was not written: {first_line(error)}", "make room in the state directory") from error
-        _replace(home.database, fresh, result)
+            raise _not_written(fresh, error) from error
         return result
+
+
+def _not_written(fresh: Path, error: OSError | duckdb.Error) -> LlmopsError:
+    """Nothing half-made stays; where room is what lacked, there is more of it afterwards."""
+    with contextlib.suppress(OSError):  # the error to tell is the first one
+        _remove(fresh)
+    if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        where = error.filename2 or error.filename or fresh
+        return LlmopsError(f"the new database was not written: {where}: {error.strerror}", "repair or move away what is there")
+    return LlmopsError(f"the new database was not written: {first_line(error)}", "make room in the state directory")
 
 
 @contextlib.contextmanager
@@ -88,25 +113,44 @@ def _fill(store: Store, home: Home, tell: Callable[[str], None]) -> Rebuilt:
     result, events = Rebuilt(), EventStore()
     for run in list_runs(home.runs):
         try:
-            record = read_spec(run)
-        except ValueError:
-            record = None
-        if record is None:
-            tell(f"{run.id}: no readable spec.json, left out")
-            continue
-        summary, spec = _summary(run, record), record.get("spec")
-        store.write(lambda con, s=summary, d=spec: upsert_run(con, s, d if isinstance(d, dict) else {})).result()  # type: ignore[misc]
-        points, broken = _ingest(store, events, run, ended=not run.tree_alive(), result=result)
-        tell(f"{run.id}: {points} points" + (f", {broken} unusable lines" if broken else ""))
-        result.runs, result.points, result.broken = result.runs + 1, result.points + points, result.broken + broken
+            line = _add(store, events, run, result)
+        except _RUN_IS_BAD as error:
+            store.write(lambda con, name=run.id: forget_run(con, name)).result()  # type: ignore[misc]
+            result.skipped += 1
+            line = f"left out: {_why(error)}"
+        tell(f"{run.id}: {line}")
     return result
 
 
-def _ingest(store: Store, events: EventStore, run: RunDir, *, ended: bool, result: Rebuilt) -> tuple[int, int]:
+def _add(store: Store, events: EventStore, run: RunDir, result: Rebuilt) -> str:
+    """Take one run in; what to tell of it. Raises one of `_RUN_IS_BAD`."""
+    try:
+        record = read_spec(run)
+    except ValueError:
+        record = None
+    if record is None:
+        raise ValueError("it has no readable spec.json")
+    summary, spec = summary_of(run, record), record.get("spec")
+    store.write(lambda con: upsert_run(con, summary, spec if isinstance(spec, dict) else {})).result()
+    points, told, broken = _ingest(store, events, run, ended=not run.tree_alive())
+    result.runs, result.points, result.events, result.broken = (
+        result.runs + 1, result.points + points, result.events + told, result.broken + broken,
+    )  # fmt: skip
+    return f"{points} points" + (f", {broken} unusable lines" if broken else "")
+
+
+def _why(error: BaseException) -> str:
+    if isinstance(error, OSError):
+        return f"{Path(error.filename).name}: {error.strerror}" if error.filename else str(error.strerror or error)
+    return first_line(error)
+
+
+def _ingest(store: Store, events: EventStore, run: RunDir, *, ended: bool) -> tuple[int, int, int]:
+    """Points, other events and unusable lines of a run."""
     position = store.write(lambda con: open_position(con, run.id)).result()
-    points = 0
+    points = told = 0
     if not run.events.exists():
-        return 0, 0
+        return 0, 0, 0
     with open(run.events, "rb") as file:
         while True:
             data = os.pread(file.fileno(), _READ_BYTES, position.offset)
@@ -127,58 +171,11 @@ def _ingest(store: Store, events: EventStore, run: RunDir, *, ended: bool, resul
             work = [(position, batch)]
             position = store.write(lambda con, w=work: events.write(con, w)).result()[0]  # type: ignore[misc]
             points += len(batch.value)
-            result.events += len(batch.events)
+            told += len(batch.events)
     key = position.run_key
     while ended and store.write(lambda con: settle(con, key)).result():
         pass
-    return points, position.broken
-
-
-def _summary(run: RunDir, record: dict[str, Any]) -> RunSummary:
-    """The row SQL users see until the engine, which knows more (locks, exit codes), writes its own."""
-    spec: dict[str, Any] = record["spec"] if isinstance(record.get("spec"), dict) else {}
-    states = [entry for entry in run.read_journal() if entry.get("entry") == "state"]
-    last: dict[str, Any] = states[-1] if states else {}
-    started_at, ended_at, exit_code = _times(states)
-    return RunSummary(
-        id=run.id,
-        kind=str(spec.get("kind", "")),
-        name=str(spec.get("name", "")),
-        state=str(last.get("state") or "queued"),
-        reason=str(last.get("reason") or ""),
-        attempt=int(last.get("attempt") or 0),
-        priority=int(spec.get("priority") or 0),
-        queue_position=None,
-        owner=str(record.get("owner", "")),
-        tags=[str(tag) for tag in spec.get("tags") or []],
-        submitted_at=float(record.get("submitted_at") or 0.0),
-        started_at=started_at,
-        ended_at=ended_at,
-        exit_code=exit_code,
-        gpus=[],
-        progress=None,
-        latest={},
-    )
-
-
-def _times(states: list[dict[str, Any]]) -> tuple[float | None, float | None, int | None]:
-    """Start, end and exit code of the newest attempt. `t` is when the engine noted it, which may be long after it was so."""
-    started_at = ended_at = exit_code = None
-    for entry in states:
-        data = entry["data"] if isinstance(entry.get("data"), dict) else {}
-        noted_at = entry.get("t")
-        if entry.get("state") == "running":
-            started_at = _number(data.get("started_at"), noted_at)
-        elif entry.get("state") in ENDED:
-            ended_at, code = _number(data.get("ended_at"), noted_at), data.get("exit")
-            exit_code = code if isinstance(code, int) else None
-        elif entry.get("state") in WAITING:
-            started_at = ended_at = exit_code = None
-    return started_at, ended_at, exit_code
-
-
-def _number(*candidates: object) -> float | None:
-    return next((float(value) for value in candidates if isinstance(value, int | float)), None)
+    return points, told, position.broken
 
 
 def _take_over_samples(store: Store, home: Home, settings: EngineSettings, result: Rebuilt) -> None:
@@ -243,9 +240,11 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"llmops-tui: {error}", file=sys.stderr)
         return error.exit_code
     except OSError as error:
-        print(f"llmops-tui: {home.root}: {error.strerror or error}; free some disk or repair its permissions", file=sys.stderr)
+        print(f"llmops-tui: {error.filename or home.root}: {error.strerror or error}; repair it or move it away", file=sys.stderr)
         return 1
     print(f"{result.runs} runs, {result.points} points, {result.events} events and {result.samples} samples are in the new database")
+    if result.skipped:
+        print(f"warning: {result.skipped} run{'s were' if result.skipped > 1 else ' was'} left out, see above", file=sys.stderr)
     if result.broken:
         print(f"{result.broken} broken lines were skipped", file=sys.stderr)
     if result.note:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llmops_tui.data import queries
-from llmops_tui.data.rebuild import rebuild
+from llmops_tui.data.rebuild import main, rebuild
 from llmops_tui.data.rundir import RunDir, create_run, list_runs
 from llmops_tui.data.store import Store
 from llmops_tui.engine.ingest import Ingest
@@ -122,8 +123,75 @@ def test_no_database_at_all_is_made(home: Home) -> None:
 def test_a_run_without_a_readable_spec_is_left_out_and_said(home: Home) -> None:
     list_runs(home.runs)[0].spec.write_text("{")
     told: list[str] = []
-    assert rebuild(home, SETTINGS, told.append).runs == 1
-    assert told[0] == "command-one-0001: no readable spec.json, left out"
+    result = rebuild(home, SETTINGS, told.append)
+    assert (result.runs, result.skipped) == (1, 1)
+    assert told[0] == "command-one-0001: left out: it has no readable spec.json"
+
+
+def break_events(run: RunDir) -> None:
+    run.events.unlink()
+    run.events.mkdir()
+
+
+def break_spec(run: RunDir) -> None:
+    run.spec.unlink()
+    run.spec.mkdir()
+
+
+def break_priority(run: RunDir) -> None:
+    run.spec.write_text('{"spec": {"kind": "command", "priority": 99999999999}}')
+
+
+def break_text(run: RunDir) -> None:
+    run.spec.write_text('{"spec": {"kind": "command", "name": "\\ud800"}}')
+
+
+def break_tags(run: RunDir) -> None:
+    run.spec.write_text('{"spec": {"kind": "command", "tags": 7}}')
+
+
+def break_depth(run: RunDir) -> None:
+    run.spec.write_text("[" * 100_000)
+
+
+def break_journal(run: RunDir) -> None:
+    run.append_journal({"entry": "state", "state": "failed", "attempt": "first"})
+
+
+@pytest.mark.parametrize("damage", [break_events, break_spec, break_priority, break_text, break_tags, break_depth, break_journal])
+def test_a_damaged_run_is_skipped_and_named_and_the_others_are_there(
+    home: Home, damage: Callable[[RunDir], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    damage(list_runs(home.runs)[0])
+    assert main(["--home", str(home.root)]) == 0
+    out, err = capsys.readouterr()
+    assert "1 runs, 100 points" in out
+    lines = err.splitlines()
+    assert lines[0].startswith("command-one-0001: left out: ")
+    assert len(lines[0]) > len("command-one-0001: left out: ")
+    assert "warning: 1 run was left out, see above" in lines
+    store = Store.open(home.database, SETTINGS)
+    assert store.read(lambda con: con.execute("SELECT DISTINCT id FROM runs").fetchall()) == [("command-two-0002",)]
+    assert store.read(lambda con: con.execute("SELECT count(*) FROM metrics_long").fetchone()) == (100,)
+    store.close()
+
+
+def test_a_directory_in_the_databases_place_is_said_and_nothing_is_left_behind(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    home.database.mkdir()
+    before = sorted(os.listdir(home.root))
+    assert main(["--home", str(home.root)]) == 1
+    assert capsys.readouterr().err == f"llmops-tui: {home.database} is a directory, not a database; move it away, then do this again\n"
+    assert sorted(set(os.listdir(home.root)) - {"engine.lock"}) == before
+
+
+def test_something_in_the_way_of_the_swap_is_named_and_the_new_file_does_not_stay(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    rebuild(home, SETTINGS)
+    kept = home.database.with_name("llmops.duckdb.bak")
+    kept.mkdir()
+    assert main(["--home", str(home.root)]) == 1
+    assert f"{kept}: Is a directory; repair or move away what is there" in capsys.readouterr().err
+    assert not home.database.with_name("llmops.duckdb.new").exists()
+    Store.open(home.database, SETTINGS).close()
 
 
 def test_a_running_engine_is_not_disturbed(home: Home) -> None:
