@@ -104,7 +104,7 @@ def end_event(run: RunDir, attempt: int) -> dict[str, Any] | None:
     try:
         with open(run.events, "rb") as file:
             size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - _END_TAIL_BYTES))
+            file.seek(max(_begin(run, attempt), size - _END_TAIL_BYTES))
             tail = file.read()
     except OSError:
         return None
@@ -133,11 +133,18 @@ def end_time(run: RunDir, attempt: int, started_at: float | None) -> float:
     return float(t) if believed else now  # type: ignore[arg-type]
 
 
+def _begin(run: RunDir, attempt: int) -> int:
+    """Where the attempt's own lines begin: programs that know of no attempts do not number theirs."""
+    begin = (read_record(run.attempt(attempt) / "launch.json") or {}).get("events_bytes")
+    return begin if isinstance(begin, int) else 0
+
+
 def artifact_events(run: RunDir, attempt: int) -> list[dict[str, Any]]:
     """Every `artifact` event of the attempt, in order."""
     found = []
     try:
         with open(run.events, "rb") as file:
+            file.seek(_begin(run, attempt))
             for line in file:
                 if b'"artifact"' in line:
                     try:

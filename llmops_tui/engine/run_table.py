@@ -143,7 +143,8 @@ class RunTable:
         try:
             await self.journal(run, verdict.state, verdict.reason, {"exit": verdict.exit_code, "ended_at": ended_at})
         except OSError as error:
-            if not was_active:
+            # Where its directory was deleted from outside there is no journal to keep, and nothing that could start again.
+            if not was_active and not isinstance(error, FileNotFoundError):
                 raise LlmopsError(f"{run.id} was not cancelled: {error}", "make room in the state directory") from error
             log.warning("%s: its end is not in the journal: %s", run.id, error)
         run.state, run.reason, run.exit_code, run.ended_at = verdict.state, verdict.reason, verdict.exit_code, ended_at

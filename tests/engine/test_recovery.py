@@ -114,6 +114,22 @@ async def test_a_job_without_its_shim_that_runs_out_of_time_has_failed_and_is_no
         assert (ended["state"], ended["reason"], ended["attempt"]) == ("failed", "ended by its timeout", 1)
 
 
+async def test_what_an_unnumbered_end_of_the_first_attempt_told_does_not_count_for_the_second(home: Home) -> None:
+    first = """{"type": "end", "status": "out_of_memory"}"""
+    code = f"""
+import os
+if os.environ["LLMOPS_ATTEMPT"] == "1":
+    open(os.environ["LLMOPS_RUN_DIR"] + "/events.jsonl", "w").write({first!r} + chr(10))
+    raise SystemExit(1)
+"""
+    async with engine(home) as scheduler:
+        run = await submit(scheduler, code)
+        await reaches(scheduler, run, "out_of_memory")
+        await scheduler.retry(run)
+        await until(lambda: summary(scheduler, run)["ended_at"] is not None)
+        assert (summary(scheduler, run)["state"], summary(scheduler, run)["attempt"]) == ("succeeded", 2)
+
+
 async def test_a_killed_shim_and_job_are_lost(home: Home) -> None:
     async with engine(home) as scheduler:
         run = await submit(scheduler, "import time; time.sleep(60)")

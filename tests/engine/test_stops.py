@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -130,6 +131,26 @@ async def test_a_job_that_was_put_to_sleep_hears_the_stop(home: Home) -> None:
         await scheduler.stop(run, "now")
         assert (await reaches(scheduler, run, "cancelled"))["exit_code"] == 128 + signal.SIGTERM
         assert is_gone(pid)
+
+
+async def test_a_waiting_run_whose_directory_was_deleted_can_be_cancelled_and_removed(home: Home) -> None:
+    async with engine(home, slots=1) as scheduler:
+        blocker = await submit(scheduler, SLEEP)
+        await reaches(scheduler, blocker, "running")
+        doomed, waiting, other = (
+            await submit(scheduler, "pass", after_ok=[blocker]),
+            await submit(scheduler, "pass"),
+            await submit(scheduler, "pass"),
+        )
+        for run in (doomed, waiting):
+            shutil.rmtree(home.runs / run)
+        assert (await scheduler.stop(waiting, "now"))["state"] == "cancelled"
+        await scheduler.stop(blocker, "now")
+        await reaches(scheduler, doomed, "cancelled")
+        await reaches(scheduler, other, "succeeded")
+        for run in (doomed, waiting):
+            await scheduler.remove(run)
+        assert {run["id"] for run in scheduler.summaries()} == {blocker, other}
 
 
 async def test_a_stopped_run_is_not_tried_again_by_itself(home: Home) -> None:

@@ -18,7 +18,7 @@ _AMD_UUID = re.compile(r"GPU-[0-9a-f]{1,16}|PCI-.*")
 
 
 class Launch(TypedDict):
-    """The content of launch.json; `env` is the whole environment."""
+    """The content of launch.json; `env` is the whole environment, `events_bytes` what earlier attempts told, by size."""
 
     argv: list[str]
     env: dict[str, str]
@@ -26,6 +26,7 @@ class Launch(TypedDict):
     timeout_seconds: float | None
     grace_seconds: float
     attempt: int
+    events_bytes: int
 
 
 def job_argv(spec: RunSpec, run: RunDir) -> list[str]:
@@ -94,6 +95,7 @@ def describe_launch(
         timeout_seconds=spec.limits.timeout_seconds,
         grace_seconds=spec.limits.grace_seconds,
         attempt=attempt,
+        events_bytes=run.events.stat().st_size if run.events.exists() else 0,
     )
 
 
