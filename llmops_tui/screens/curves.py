@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,12 +16,17 @@ _LOSSES = ("train/loss", "eval/loss")
 _FAMILIES = ("train", "eval", "perf")
 
 
+def _counting(name: str) -> list[tuple[str, int]]:
+    """So that layer 10 comes after layer 9."""
+    return [(words, int(number or -1)) for words, number in re.findall(r"([^0-9]*)([0-9]*)", name)]
+
+
 def curve_groups(names: Iterable[str]) -> list[tuple[str, ...]]:
     """What one after the other fills the chart: the losses together, then every other metric; families in reading order."""
     known = set(names)
     losses = tuple(name for name in _LOSSES if name in known)
     order = {family: place for place, family in enumerate(_FAMILIES)}
-    others = sorted(known - set(losses), key=lambda name: (order.get(name.split("/")[0], len(order)), name))
+    others = sorted(known - set(losses), key=lambda name: (order.get(name.split("/")[0], len(order)), _counting(name)))
     return ([losses] if losses else []) + [(name,) for name in others]
 
 

@@ -135,7 +135,7 @@ class PulseScreen(Board):
         height = max(3, len(shown)) + 1
         if box.styles.height is None or box.styles.height.value != height:
             box.styles.height = height
-        box.border_title = "gpus" if gpus else "box"
+        box.border_title = "box" if len(lines) > len(gpus) else "gpus"
         if len(lines) > most:
             shown[-1] = [(f" … {len(lines) - most + 1} more: `llmops-tui gpus`", "muted")]
         box.show_lines(shown)
@@ -163,7 +163,7 @@ class PulseScreen(Board):
             state_run(run["state"]),
             (run["reason"], "muted") if explained and run["reason"] else progress_run(run, _PROGRESS_CELLS, ascii_only),
             (eta_of(run), "text"),
-            (loss_of(run), "text"),
+            (loss := loss_of(run), "bad" if loss in ("nan", "inf", "-inf") else "text"),
             (duration_text(elapsed_seconds(run, now)), "muted"),
         )
 

@@ -100,7 +100,9 @@ class RunScreen(Board):
         tabs.show_lines([spaced(words, [], tabs.size.width)])
         self._draw_chart()
         rows = [Row(name, self._metric_cells(name)) for group in curve_groups(self._metric_names()) for name in group]
-        self.query_one("#metrics", RowTable).show(rows)
+        metrics = self.query_one("#metrics", RowTable)
+        metrics.show(rows)
+        metrics.border_title = f"{_TITLES['metrics']} {len(rows)}" if rows else _TITLES["metrics"]
         self.query_one("#facts", RowTable).show(fact_rows(self._detail, run))
 
     def status_arrived(self) -> None:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from textual.pilot import Pilot
 
 from llmops_tui.app import LlmopsApp
+from llmops_tui.screens.curves import curve_groups
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.widgets.log_pane import LogPane
 from tests.tui.driving import screen_text, until, words
@@ -107,3 +108,8 @@ async def test_a_page_outlives_its_engine(engine: FakeEngine) -> None:
         assert "train/loss 1.4887" in words(pilot, "#chart")
         engine.lost = False
         await until(pilot, lambda: "LIVE" in words(pilot, "#header"))
+
+
+def test_numbered_metrics_are_told_in_counting_order() -> None:
+    groups = curve_groups(["layer/10/norm", "layer/9/norm", "train/loss", "layer/norm", "perf/step_seconds"])
+    assert groups == [("train/loss",), ("perf/step_seconds",), ("layer/9/norm",), ("layer/10/norm",), ("layer/norm",)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from math import log10
 
 import pytest
 
@@ -100,6 +101,8 @@ def test_the_crosshair_reads_the_values_at_its_step() -> None:
 def test_ticks_step_by_one_two_or_five() -> None:
     assert nice_ticks(0, 10, 5, False) == [0, 2, 4, 6, 8, 10]
     assert nice_ticks(0.13, 0.21, 4, False) == [0.14, 0.16, 0.18, 0.2]
+    assert nice_ticks(log10(1.3), log10(32), 6, True) == [2, 5, 10, 20], "a tick near a loss that has come down"
+    assert nice_ticks(log10(1.4), log10(1.6), 3, True) == [1.4, 1.5, 1.6]
     assert nice_ticks(-3, 3, 4, True) == [0.001, 0.01, 0.1, 1, 10, 100, 1000][::2]
     assert [label(t, [0, 5e5, 1e6, 1.5e6]) for t in (0, 5e5, 1e6, 1.5e6)] == ["0", "500k", "1.0M", "1.5M"]
 
@@ -124,10 +127,26 @@ def test_the_reason_for_an_empty_chart_is_told_whole() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "shown"), [(None, "-"), (0.0, "0"), (1.23456789, "1.2346"), (math.nan, "nan"), (3e-5, "3.000e-5"), (1234567.0, "1.23M")]
+    ("value", "shown"),
+    [
+        (None, "-"),
+        (0.0, "0"),
+        (1.23456789, "1.2346"),
+        (math.nan, "nan"),
+        (3e-5, "3.000e-5"),
+        (3e-4, "3.000e-4"),
+        (225568.9, "225569"),
+        (1234567.0, "1.23M"),
+    ],
 )
 def test_values_are_short(value: float | None, shown: str) -> None:
     assert value_text(value) == shown
+
+
+@pytest.mark.parametrize("power", range(-310, 308, 3))
+def test_no_value_is_longer_than_nine_characters(power: int) -> None:
+    for value in (-1.23456789 * 10.0**power, -9.99999999 * 10.0**power):
+        assert len(value_text(value)) <= 9 + (abs(power) >= 98), value
 
 
 def test_sizes_and_spans_are_short() -> None:

@@ -34,6 +34,10 @@ def nice_ticks(low: float, high: float, most: int, log_scale: bool) -> list[floa
         if last - first >= 1:
             every = max(1, ceil((last - first + 1) / most))
             return [10.0**power for power in range(first, last + 1, every)]
+        within = [factor * 10.0**power for power in range(floor(low), ceil(high)) for factor in (1, 2, 5)]
+        within = [tick for tick in within if low <= log10(tick) <= high]
+        if len(within) >= 2:  # less than two decades: 2, 5, 10, 20 where equal steps would crowd at the top
+            return within[:: max(1, (len(within) - 1) // max(1, most - 1))]
         return nice_ticks(10**low, 10**high, most, False)
     rough = (high - low) / max(1, most)
     power = 10.0 ** floor(log10(rough))
@@ -76,15 +80,18 @@ def value_text(value: float | None) -> str:
     size = abs(value)
     if size in (0, float("inf")):
         return "0" if size == 0 else ("inf" if value > 0 else "-inf")
-    if size >= 1e12 or size < 1e-4:
-        return f"{value:.3e}".replace("e-0", "e-").replace("e+0", "e")
+    if size >= 1e12 or size < 1e-3:
+        mantissa, power = f"{value:.3e}".split("e")
+        return f"{mantissa if abs(int(power)) < 10 else f'{value:.2e}'.split('e')[0]}e{int(power)}"
     if size >= 1e9:
         return f"{value / 1e9:.2f}G"
     if size >= 1e6:
         return f"{value / 1e6:.2f}M"
     if float(value).is_integer() and size < 1e6:
         return str(int(value))
-    return f"{value:.1f}" if size >= 1e4 else f"{value:.5g}"
+    if size >= 1e4:
+        return f"{value:.0f}" if size >= 99999 else f"{value:.1f}"
+    return f"{value:.5g}" if size >= 1e-2 else f"{value:.4g}"
 
 
 def bytes_text(count: float | None) -> str:
