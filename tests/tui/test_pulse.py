@@ -179,6 +179,7 @@ async def test_a_gpu_names_why_it_is_slow_and_that_somebody_unseen_holds_its_mem
         gpu(0, throttle_reasons=["sw_thermal_slowdown"], held_by=["train-fiqa-0003"]),
         gpu(1, memory_used_bytes=18 << 30),
         gpu(2, processes=[{"pid": 7, "memory_bytes": 1 << 30, "run": None, "owner": "bob", "command": "/opt/env/bin/python serve.py"}]),
+        gpu(3, processes=[{"pid": 8, "memory_bytes": 1 << 30, "run": None, "owner": "", "command": ""}]),
     ]
     app = LlmopsApp(engine, status_seconds=0.05)
     async with app.run_test(size=(160, 45)) as pilot:
@@ -187,6 +188,7 @@ async def test_a_gpu_names_why_it_is_slow_and_that_somebody_unseen_holds_its_mem
         assert "sw thermal slowdown" in lines[0]
         assert "unlisted process" in lines[1]
         assert "bob: python serve.py" in lines[2]
+        assert " pid 8 (1.0 GiB)" in lines[3], "a process of another container has neither owner nor command here"
 
 
 def test_an_event_of_a_gpu_says_which_one_and_why() -> None:

@@ -119,8 +119,9 @@ def gpu_owner(gpu: GpuSample) -> str:
         return "unlisted process" if (gpu["memory_used_bytes"] or 0) > _UNLISTED_BYTES else "free"
     largest = max(foreign, key=lambda process: process["memory_bytes"] or 0)
     program, _, rest = largest["command"].partition(" ")
-    command = f"{program.rsplit('/', 1)[-1]} {rest}".rstrip()
-    return f"{largest['owner']}: {command} ({bytes_text(largest['memory_bytes'])})"
+    command = f"{program.rsplit('/', 1)[-1]} {rest}".rstrip() or f"pid {largest['pid']}"
+    owner = f"{largest['owner']}: " if largest["owner"] else ""
+    return f"{owner}{command} ({bytes_text(largest['memory_bytes'])})"
 
 
 def state_run(state: str) -> Run:
