@@ -75,15 +75,15 @@ def parse(
     now: float,
     final: bool = False,
     skipping: bool = False,
-    default_attempt: Callable[[], int] = lambda: 1,
+    attempt_starts: Callable[[], list[tuple[int, int]]] = lambda: [(0, 1)],
     known: Collection[str] = (),
 ) -> Batch:
     """Read the whole lines of `data`, which begins at byte `offset` of the file.
 
     A last line without its newline is left for the next call, unless `final` (the run is over): then it counts if it is JSON.
-    `skipping` says that `data` begins inside a line longer than LONGEST_LINE_BYTES. `default_attempt` is asked for lines of
-    programs that do not know about attempts; `now` stands in for a missing time (Unix seconds); `known` are the metric names
-    the run has already, since a run may have 10,000.
+    `skipping` says that `data` begins inside a line longer than LONGEST_LINE_BYTES. `attempt_starts` (as of RunDir) is asked
+    for lines of programs that do not know about attempts; `now` stands in for a missing time (Unix seconds); `known` are the
+    metric names the run has already, since a run may have 10,000.
     """
     whole = len(data) if final else data.rfind(b"\n") + 1
     if not whole:
@@ -103,16 +103,16 @@ def parse(
     if skipping:
         position += len(lines[0]) + 1
         del lines[0]
-    _Reader(batch, now, default_attempt, known).read(lines, position)
+    _Reader(batch, now, attempt_starts, known).read(lines, position)
     return batch
 
 
 class _Reader:
-    def __init__(self, batch: Batch, now: float, default_attempt: Callable[[], int], known: Collection[str]) -> None:
+    def __init__(self, batch: Batch, now: float, attempt_starts: Callable[[], list[tuple[int, int]]], known: Collection[str]) -> None:
         self.batch = batch
         self.now = now
-        self.ask_attempt = default_attempt
-        self.attempt: int | None = None
+        self.ask_starts = attempt_starts
+        self.starts: list[tuple[int, int]] = []
         self.known = known
         self.room = _MOST_METRICS - len(known)
         self.index: dict[str, int] = {}
@@ -149,7 +149,7 @@ class _Reader:
         if type(step) is not int or not -_LARGEST_STEP < step < _LARGEST_STEP or type(values) is not dict:
             batch.reject("a metric needs a whole `step` and `values`", position)
             return
-        attempt, t_ms = self._attempt(record), int(self._time(record) * 1000)
+        attempt, t_ms = self._attempt(record, position), int(self._time(record) * 1000)
         unusable = ""
         for name, value in values.items():
             if type(value) is not float:
@@ -189,15 +189,14 @@ class _Reader:
         if kind in ("phase", "heartbeat"):
             self.batch.progress = _progress(record)
         event_type = kind if isinstance(kind, str) and kind else "unknown"
-        self.batch.events.append(Event(position, self._attempt(record), self._time(record), event_type[:100], body, record))
+        self.batch.events.append(Event(position, self._attempt(record, position), self._time(record), event_type[:100], body, record))
 
-    def _attempt(self, record: Record) -> int:
+    def _attempt(self, record: Record, line_end: int) -> int:
         attempt = record.get("attempt")
         if type(attempt) is int and 0 < attempt < 32768:
             return attempt
-        if self.attempt is None:
-            self.attempt = self.ask_attempt()
-        return self.attempt
+        self.starts = self.starts or self.ask_starts()
+        return next((number for begin, number in self.starts if begin < line_end), 1)
 
     def _time(self, record: Record) -> float:
         t = record.get("t")

@@ -115,6 +115,7 @@ def _fill(store: Store, home: Home, tell: Callable[[str], None]) -> Rebuilt:
         try:
             line = _add(store, events, run, result)
         except _RUN_IS_BAD as error:
+            events.forget()
             store.write(lambda con, name=run.id: forget_run(con, name)).result()  # type: ignore[misc]
             result.skipped += 1
             line = f"left out: {_why(error)}"
@@ -163,7 +164,7 @@ def _ingest(store: Store, events: EventStore, run: RunDir, *, ended: bool) -> tu
                 now=time.time(),
                 final=final,
                 skipping=position.skipping,
-                default_attempt=run.newest_attempt,
+                attempt_starts=run.attempt_starts,
                 known=position.latest,
             )
             if batch.empty:

@@ -82,10 +82,14 @@ class RunDir:
     def attempt(self, number: int) -> Path:
         return self.path / f"attempt-{number}"
 
-    def newest_attempt(self) -> int:
-        """The highest attempt there is a directory for; 1 before the first."""
-        numbers = [name.removeprefix("attempt-") for name in os.listdir(self.path) if name.startswith("attempt-")]
-        return max((int(number) for number in numbers if number.isdecimal()), default=1)
+    def attempt_starts(self) -> list[tuple[int, int]]:
+        """`(byte of events.jsonl, attempt)` where each attempt's lines begin, newest first; never empty."""
+        names = [name.removeprefix("attempt-") for name in os.listdir(self.path) if name.startswith("attempt-")]
+        starts = [(0, 1)]
+        for number in sorted(int(name) for name in names if name.isdecimal()):
+            with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+                starts.append((int(json.loads((self.attempt(number) / "launch.json").read_bytes())["events_bytes"]), number))
+        return starts[::-1]
 
     def shim_alive(self) -> bool:
         """Whether a shim holds its lock: the only proof of life that no pid reuse can fake."""

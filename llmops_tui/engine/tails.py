@@ -65,7 +65,7 @@ def read_tail(tail: Tail, ended: bool, now: float) -> tuple[Batch | None, bool]:
         now=time.time(),
         final=ended and at_end,
         skipping=position.skipping,
-        default_attempt=tail.run.newest_attempt,
+        attempt_starts=tail.run.attempt_starts,
         known=position.latest,
     )
     if at_end:

@@ -178,12 +178,25 @@ async def test_not_finite_values_are_kept_as_they_are(store: Store, run: RunDir)
 async def test_a_foreign_program_needs_neither_seq_nor_attempt_nor_known_types(store: Store, run: RunDir) -> None:
     run.attempt(1).mkdir()
     run.attempt(2).mkdir()
+    (run.attempt(2) / "launch.json").write_text('{"events_bytes": 0}')
     append(run, '{"type":"metric","step":1,"values":{"a":1,"b":true}}', '{"type":"weather","sun":1}', '{"no":"type"}')
     await ingest_of(store).drain(run)
     rows = store.read(lambda con: con.execute("SELECT metric, value, attempt FROM metrics_long ORDER BY metric").fetchall())
     assert rows == [("a", 1.0, 2), ("b", 1.0, 2)]
     events = store.read(lambda con: queries.run_events(con, run.id))
     assert [(event["type"], event.get("sun"), event.get("no")) for event in events] == [("weather", 1, None), ("unknown", None, "type")]
+
+
+async def test_a_line_that_names_no_attempt_belongs_to_the_one_that_wrote_it_whenever_it_is_read(store: Store, run: RunDir) -> None:
+    for attempt, step in ((1, 1), (1, 2), (2, 2), (2, 3)):
+        if not run.attempt(attempt).exists():
+            run.attempt(attempt).mkdir()
+            begin = run.events.stat().st_size if run.events.exists() else 0
+            (run.attempt(attempt) / "launch.json").write_text(json.dumps({"attempt": attempt, "events_bytes": begin}))
+        append(run, {"type": "metric", "step": step, "values": {"a": float(attempt)}})
+    await ingest_of(store).drain(run)
+    curve = store.read(lambda con: queries.series(con, run.id, "a"))["buckets"]
+    assert [(bucket[0], bucket[6]) for bucket in curve] == [(1, 1.0), (2, 2.0), (3, 2.0)]
 
 
 async def test_a_file_that_shrank_is_reported_and_not_read_again(store: Store, run: RunDir) -> None:
