@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 from pathlib import Path
 from types import FrameType
@@ -19,14 +20,25 @@ def born() -> float:
     return psutil.Process().create_time()
 
 
+def _meant_for_others(run_dir: Path) -> int | None:
+    """The bytes of control.jsonl that stood before this attempt was launched; None when nobody noted them."""
+    try:
+        launch = json.loads((run_dir / f"attempt-{os.environ['LLMOPS_ATTEMPT']}" / "launch.json").read_bytes())
+        return int(launch["control_bytes"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 class ControlChannel:
     """Polled by the working thread, a stat a call. `stop` and `checkpoint` stay set until taken."""
 
     def __init__(self, run_dir: Path) -> None:
         self._path = run_dir / "control.jsonl"
-        self._offset = 0
-        # Commands given to an earlier attempt stand in the same file; what came before this process was born is not for it.
-        self._born = born()
+        # Commands given to an earlier attempt stand in the same file. Told apart by size: a clock may be set while we run.
+        # Without a launch.json (a job by hand) what came before this process was born is not for it.
+        begin = _meant_for_others(run_dir)
+        self._offset = begin or 0
+        self._born = born() if begin is None else 0.0
         self.stop = False
         self._checkpoint = False
         signal.signal(signal.SIGTERM, self._terminate)

@@ -18,7 +18,10 @@ _AMD_UUID = re.compile(r"GPU-[0-9a-f]{1,16}|PCI-.*")
 
 
 class Launch(TypedDict):
-    """The content of launch.json; `env` is the whole environment, `events_bytes` what earlier attempts told, by size."""
+    """The content of launch.json; `env` is the whole environment, `events_bytes` what earlier attempts told, by size.
+
+    `control_bytes`: how much of control.jsonl was meant for them.
+    """
 
     argv: list[str]
     env: dict[str, str]
@@ -27,6 +30,7 @@ class Launch(TypedDict):
     grace_seconds: float
     attempt: int
     events_bytes: int
+    control_bytes: int
 
 
 def job_argv(spec: RunSpec, run: RunDir) -> list[str]:
@@ -95,8 +99,13 @@ def describe_launch(
         timeout_seconds=spec.limits.timeout_seconds,
         grace_seconds=spec.limits.grace_seconds,
         attempt=attempt,
-        events_bytes=run.events.stat().st_size if run.events.exists() else 0,
+        events_bytes=_size(run.events),
+        control_bytes=_size(run.control),
     )
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _visible_gpus(uuids: Sequence[str], numbers: Mapping[str, int]) -> dict[str, str]:
