@@ -110,6 +110,7 @@ class Board(Screen[None]):
 
         def answered(mode: str | None) -> None:
             if mode:
+                self.llmops.tell(f"asking the engine to stop {run_id}…", "muted")
                 self.run_worker(self._stop(run_id, mode))
 
         self.app.push_screen(StopScreen(run_id, run["state"]), answered)

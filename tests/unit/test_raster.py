@@ -52,6 +52,17 @@ def test_a_gap_is_a_break_and_never_bridged() -> None:
     assert gap == list(range(gap[0], gap[-1] + 1))
 
 
+def test_a_curve_of_one_point_is_more_than_one_dot() -> None:
+    single = Curve.of("eval/loss", [(5.0, 2.0, 2.0, 2.0)])
+    rows = plot(draw([line([3.0, 1.0] * 5), single], Look(60, 12)))
+    alone = plot(draw([single], Look(60, 12)))
+    assert len({len(row) for row in rows}) == 1
+    assert sum((ord(character) - 0x2800).bit_count() for row in alone for character in row if "\u2800" < character <= "\u28ff") == 9
+    # A gap stays a gap: points between NaN keep their one dot.
+    between = plot(draw([line([1.0, math.nan] * 5)], Look(60, 12)))
+    assert sum((ord(character) - 0x2800).bit_count() for row in between for character in row if "\u2800" < character <= "\u28ff") == 5
+
+
 def test_a_bucket_that_ends_in_nan_shows_its_values_and_then_breaks() -> None:
     bucket = [0.0, 9.0, 10.0, 1.0, 2.0, 1.5, None, 0.0]
     after = [50.0, 59.0, 10.0, 1.0, 2.0, 1.5, 1.5, 0.0]

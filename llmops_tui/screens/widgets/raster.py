@@ -126,6 +126,8 @@ def draw(curves: Sequence[Curve], look: Look) -> list[list[Run]]:
     columns, dot_rows = plot_columns * across, plot_rows * down
     canvas = _Canvas(columns, dot_rows, look.log_y, Scale(x_low, x_high, columns), Scale(y_low, y_high, dot_rows))
     canvas.masks = [_trace(curve, canvas) for curve in curves]
+    if not look.ascii_only:
+        canvas.masks = [_thick(mask, dot_rows - 1) if len(c.x) == 1 else mask for c, mask in zip(curves, canvas.masks, strict=True)]
     cells = _ascii_cells(canvas, look) if look.ascii_only else _braille_cells(canvas, look)
     tick_rows = {plot_rows - 1 - canvas.y_scale.dot(log10(t) if look.log_y else t) // down: s for t, s in zip(ticks, texts, strict=True)}
     wall, tick_wall = ("|", "+") if look.ascii_only else ("│", "┤")
@@ -182,6 +184,12 @@ def _trace(curve: Curve, canvas: _Canvas) -> list[int]:
             masks[column] |= ((1 << (high_dot - low_dot + 1)) - 1) << (top - high_dot)
             before = (column, last_dot)
     return masks
+
+
+def _thick(masks: list[int], top: int) -> list[int]:
+    """A block of 3 × 3 dots for a curve of a single point (the first evaluation): one dot alone is not seen."""
+    tall = [(mask | mask << 1 | mask >> 1) & ((1 << (top + 1)) - 1) for mask in masks]
+    return [left | here | right for left, here, right in zip([0, *tall[:-1]], tall, [*tall[1:], 0], strict=True)]
 
 
 def _columns(curve: Curve, canvas: _Canvas, begin: int, end: int) -> Iterable[tuple[int, float, float, float, float]]:
