@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def load_runs(home: Home) -> list[LiveRun]:
-    """Every readable run, oldest first. A directory whose spec.json is broken is named in the log and left alone."""
+    """Every readable run, oldest first. A directory whose spec.json or journal is broken is named in the log and left alone."""
     runs = []
     for directory in list_runs(home.runs):
         try:
@@ -30,7 +30,10 @@ def load_runs(home: Home) -> list[LiveRun]:
         if record is None:
             log.error("%s is left out: it has no spec.json", directory.path)
             continue
-        runs.append(load_run(directory, record))
+        try:
+            runs.append(load_run(directory, record))
+        except (OSError, ValueError, TypeError) as error:  # one damaged run must not keep the engine from all others
+            log.error("%s is left out: its journal cannot be read: %s", directory.path, error)
     return runs
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from llmops_tui.data.rebuild import rebuild
-from llmops_tui.data.rundir import RunDir
+from llmops_tui.data.rundir import RunDir, create_run
 from llmops_tui.data.store import Store
 from llmops_tui.engine.attempt_files import end_time
 from llmops_tui.paths import Home
@@ -138,6 +138,16 @@ async def test_a_killed_shim_and_job_are_lost(home: Home) -> None:
         os.kill(before["shim_pid"], signal.SIGKILL)
         kill_quietly(before["pid"])
         await reaches(scheduler, run, "lost")
+
+
+async def test_a_run_whose_journal_cannot_be_read_keeps_the_engine_from_no_other_run(home: Home, caplog: pytest.LogCaptureFixture) -> None:
+    damaged = [create_run(home.runs, "command", name, {"spec": {"kind": "command", "argv": ["true"]}}) for name in ("a", "b")]
+    damaged[0].journal.mkdir()
+    damaged[1].append_journal({"t": 1.0, "entry": "priority", "data": {"priority": None}})
+    async with engine(home) as scheduler:
+        await reaches(scheduler, await submit(scheduler, "pass"), "succeeded")
+        assert len(scheduler.summaries()) == 1
+    assert all(run.id in caplog.text for run in damaged)
 
 
 async def test_a_torn_journal_line_does_not_swallow_the_next(home: Home) -> None:
