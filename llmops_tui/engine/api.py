@@ -15,9 +15,12 @@ import llmops_tui
 from llmops_tui.engine import routes_catalog, routes_engine, routes_runs
 from llmops_tui.engine.answering import error_answer
 from llmops_tui.engine.parts import Parts
+from llmops_tui.engine.peers import LONGEST_BODY_BYTES, too_large
 from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
+from llmops_tui.specs.wording import plain
 
-_LONGEST_BODY_BYTES = 8 << 20
+_NOUNS = ("runs", "models", "datasets", "sql", "gpus", "engine", "status")
+_RUN_VERBS = ("stop", "retry", "checkpoint", "priority", "move")
 log = logging.getLogger(__name__)
 
 
@@ -56,7 +59,7 @@ class _BodyLimit:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > _LONGEST_BODY_BYTES:
+            if taken > LONGEST_BODY_BYTES:
                 raise HTTPException(413)
             return message
 
@@ -72,9 +75,24 @@ async def _on_llmops_error(request: Request, error: Exception) -> Response:
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    fields = [{"field": ".".join(str(part) for part in item["loc"][1:]) or "body", "message": str(item["msg"])} for item in error.errors()]
+    fields = [
+        {
+            "field": ".".join(str(part) for part in item["loc"][1:]) or "body",
+            "message": plain(str(item["type"]), str(item["msg"]), item.get("ctx")),
+        }
+        for item in error.errors()
+    ]
     first = fields[0] if fields else {"field": "request", "message": "is not valid"}
-    return error_answer(UsageError(f"{first['field']}: {first['message']}", "see /openapi.json", fields))
+    return error_answer(UsageError(f"{first['field']}: {first['message']}", _help_for(request), fields))
+
+
+def _help_for(request: Request) -> str:
+    """The command whose help tells what this request takes: those who ask by hand know the API's own description."""
+    parts = request.url.path.removeprefix("/v1/").split("/")
+    noun, verb = parts[0], parts[2] if len(parts) == 3 else ""
+    if noun == "runs" and request.method == "POST":
+        return f"see `llmops-tui runs {verb} --help`" if verb in _RUN_VERBS else "see `llmops-tui run --help`"
+    return f"see `llmops-tui {noun} --help`" if noun in _NOUNS else "see `llmops-tui --help`"
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -83,8 +101,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     if error.status_code == 404:
         return error_answer(NotFoundError(f"the engine has no {what}", "see /openapi.json"))
     if error.status_code == 413:
-        limit = _LONGEST_BODY_BYTES >> 20
-        return error_answer(UsageError(f"{what}: the request is larger than {limit} MiB", "give the path of a file instead"), 413)
+        return error_answer(too_large(f"{what}: the request"), 413)
     return error_answer(UsageError(f"{what}: {error.detail}", "see /openapi.json"), error.status_code)
 
 

@@ -18,8 +18,10 @@ from llmops_tui.errors import LlmopsError, PermissionDeniedError, UsageError
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (man 7 unix)
 _HEAD_BYTES = 64 << 10
 _HEAD_SECONDS = 30.0
+LONGEST_BODY_BYTES = 8 << 20
+_BODY_SECONDS = 30.0
 _HANG_UP_SECONDS = 1.0
-_PHRASES = {400: "Bad Request", 403: "Forbidden", 431: "Request Header Fields Too Large"}
+_PHRASES = {400: "Bad Request", 403: "Forbidden", 413: "Content Too Large", 431: "Request Header Fields Too Large"}
 log = logging.getLogger(__name__)
 
 
@@ -38,14 +40,20 @@ def owner_of(request: HTTPConnection) -> tuple[str, int]:
         return str(uid), uid
 
 
+def too_large(what: str) -> UsageError:
+    """A request longer than the engine takes."""
+    return UsageError(f"{what} is larger than {LONGEST_BODY_BYTES >> 20} MiB", "give the path of a file instead")
+
+
 class PeerCheckedProtocol(HttpToolsProtocol):
-    """HTTP for the engine's own user and root alone; a request's head is bounded in size and time.
+    """HTTP for the engine's own user and root alone; a request's head and body are bounded in size and time.
 
     uvicorn bounds neither: a header that never ends would grow in memory, a half request would hold its connection for ever.
+    A body whose length is not told beforehand is counted by the application (api.py).
     """
 
     _head_bytes = 0
-    _head_timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -57,7 +65,7 @@ class PeerCheckedProtocol(HttpToolsProtocol):
             self._refuse(403, error)
             return
         self.app_state = {**self.app_state, "peer_uid": uid}
-        self._start_timer()
+        self._start_timer(_HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
@@ -73,13 +81,27 @@ class PeerCheckedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
-        self._start_timer()
+        self._start_timer(_HEAD_SECONDS)
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
-        self._head_bytes = -(1 << 62)  # what follows is the body, bounded by the application
+        self._head_bytes = -(1 << 62)  # what follows is the body
+        told = next((value.strip() for name, value in self.headers if name == b"content-length"), b"")
+        if told.isdigit() and int(told) > LONGEST_BODY_BYTES:  # the parser refuses what is no number, or more than 64 bits of one
+            self._refuse(413, too_large("the request"))
+            return
+        self._start_timer(_BODY_SECONDS)
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._stop_timer()
+        if not self._refused:
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         self._refuse(400, UsageError("this is not an HTTP request", "use `llmops-tui`, or see /openapi.json"))
@@ -95,11 +117,11 @@ class PeerCheckedProtocol(HttpToolsProtocol):
             self.transport.write_eof()
         self.loop.call_later(_HANG_UP_SECONDS, self.transport.close)
 
-    def _start_timer(self) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.loop.call_later(_HEAD_SECONDS, self.transport.close)
+    def _start_timer(self, seconds: float) -> None:
+        if self._timer is None:
+            self._timer = self.loop.call_later(seconds, self.transport.close)
 
     def _stop_timer(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -77,6 +77,26 @@ def test_what_is_no_http_is_told_so_in_the_shape_of_every_error(client: Client) 
     assert json.loads(body)["error"]["kind"] == "usage"
 
 
+@pytest.mark.parametrize("length", [b"99999999999", b"8388609", b"18446744073709551615"])
+@pytest.mark.parametrize("body", [b"", b"{" * 1000])
+def test_a_body_that_is_announced_too_long_is_refused_at_once_and_not_awaited(client: Client, length: bytes, body: bytes) -> None:
+    head, _, answer = _say(client, b"POST /v1/sql HTTP/1.1\r\nhost: x\r\ncontent-length: " + length + b"\r\n\r\n" + body).partition(
+        b"\r\n\r\n"
+    )
+    assert head.startswith(b"HTTP/1.1 413 ")
+    error = json.loads(answer)["error"]
+    assert (error["kind"], error["exit_code"]) == ("usage", 2)
+    assert "8 MiB" in error["message"]
+    assert client.answers()
+
+
+@pytest.mark.parametrize("length", [b"", b" ", b"9" * 5000, b"+5", b"5, 6", b"0x10", b"\xb2"])
+def test_a_length_that_is_no_number_harms_nobody(client: Client, length: bytes) -> None:
+    request = b"POST /v1/sql HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: " + length + b"\r\n\r\n{}"
+    assert _say(client, request).startswith((b"HTTP/1.1 400 ", b"HTTP/1.1 422 "))
+    assert client.answers()
+
+
 def test_headers_without_end_are_refused_before_they_fill_the_memory(client: Client) -> None:
     before = _rss_bytes(client)
     _say(client, b"GET /v1/status HTTP/1.1\r\nhost: x\r\nx-long: " + b"a" * (32 << 20))
