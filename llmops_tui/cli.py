@@ -63,7 +63,11 @@ def report(error: LlmopsError) -> int:
     message = error.message
     if len(error.fields) > 1:
         named = [f"{field['field']}: {field['message']}" for field in error.fields[:_MOST_FIELDS]]
-        message = ", ".join([*named, f"and {len(error.fields) - _MOST_FIELDS} more"] if len(error.fields) > _MOST_FIELDS else named)
+        # What stands before the first field in the message is the file they are in; of its rows not all are listed as fields.
+        file, found, _ = error.message.partition(named[0])
+        where = file if found else ""
+        more = "and more" if where else f"and {len(error.fields) - _MOST_FIELDS} more"
+        message = where + ", ".join([*named, more] if len(error.fields) > _MOST_FIELDS else named)
     text = " ".join(f"{message}; {error.next_step}".removesuffix("; ").split())
     print(f"llmops-tui: {text}", file=sys.stderr)
     return error.exit_code

@@ -100,7 +100,7 @@ class _Report:
 
 def _fail(error: LlmopsError, report: _Report) -> int:
     report.send(error.to_json())
-    print(f"error: {error}", file=sys.stderr, flush=True)
+    print(f"llmops-tui: {error}", file=sys.stderr, flush=True)
     return error.exit_code
 
 

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
+
+# Upper bounds are far beyond what anybody means; they catch a slip of the finger before it is started.
+MOST_BYTES = 1 << 60
+MOST_SECONDS = 10 * 366 * 86400.0
+MOST_STEPS = 10**9
+MOST_TOKENS = 1 << 22
+_MOST_GPUS = 1024
 
 RunReference = Annotated[str, Field(min_length=1, max_length=120)]
 
@@ -24,33 +31,49 @@ class StrictModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _true_is_no_number(cls, value: object, info: ValidationInfo) -> object:
+        """pydantic would take `true` for 1."""
+        field = cls.model_fields.get(info.field_name or "")
+        if isinstance(value, bool) and field is not None:
+            wanted = (field.annotation, *get_args(field.annotation))
+            if bool not in wanted and (int in wanted or float in wanted):
+                raise ValueError("should be a number, not true or false")
+        return value
+
 
 class Resources(StrictModel):
     """What the run needs from the box."""
 
     gpus: int | Literal["auto"] = Field("auto", description="GPUs wanted; auto takes one where the box has one, else none")
     gpu_memory_bytes: int | None = Field(
-        None, gt=0, description="Share a GPU: predicted peak memory on each, in bytes. Unset takes the GPU exclusively"
+        None, gt=0, le=MOST_BYTES, description="Share a GPU: predicted peak memory on each, in bytes. Unset takes the GPU exclusively"
     )
-    cpu_slots: int = Field(1, ge=1, description="CPU slots held where no GPU is used")
-    disk_bytes: int | None = Field(None, ge=0, description="Forecast of what the run writes, in bytes; computed if unset")
+    cpu_slots: int = Field(1, ge=1, le=4096, description="CPU slots held where no GPU is used")
+    disk_bytes: int | None = Field(None, ge=0, le=MOST_BYTES, description="Forecast of what the run writes, in bytes; computed if unset")
 
     @field_validator("gpus")
     @classmethod
-    def _not_negative(cls, value: int | str) -> int | str:
+    def _a_possible_number(cls, value: int | str) -> int | str:
         if isinstance(value, int) and value < 0:
             raise ValueError("must be 0 or more, or auto")
+        if isinstance(value, int) and value > _MOST_GPUS:
+            raise ValueError(f"should be less than or equal to {_MOST_GPUS}")
         return value
 
 
 class Limits(StrictModel):
     """When the run is ended from outside."""
 
-    timeout_seconds: float | None = Field(None, gt=0, description="End the attempt after this long; unset means never")
+    timeout_seconds: float | None = Field(None, gt=0, le=MOST_SECONDS, description="End the attempt after this long; unset means never")
     hang_seconds: float | None = Field(
-        None, gt=0, description="State `hung` when neither an event nor a line of output came for this long; unset means never"
+        None,
+        gt=0,
+        le=MOST_SECONDS,
+        description="State `hung` when neither an event nor a line of output came for this long; unset means never",
     )
-    grace_seconds: float = Field(20.0, ge=0, description="Time between TERM and KILL")
+    grace_seconds: float = Field(20.0, ge=0, le=86400, description="Time between TERM and KILL")
 
 
 class RunSpec(StrictModel):

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.common import StrictModel
+from llmops_tui.specs.wording import plain
 
 _BYTES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _LEAST_MEMORY_BYTES = 64e6
@@ -22,10 +23,12 @@ class EngineSettings(StrictModel):
         None, ge=1, le=4096, description="Runs without a GPU that may run at once; unset: 1 per 4 cores, at least 1"
     )
     sample_seconds: float = Field(1.0, ge=0.2, le=60, description="Time between GPU and host samples")
-    keep_sample_days: float = Field(7.0, ge=0, description="How long GPU and host samples are kept in the database")
-    pause_ingest_free_bytes: int = Field(1 << 30, ge=0, description="Ingest pauses while the disk has less free than this")
-    refuse_start_free_bytes: int = Field(1 << 30, ge=0, description="A run is refused when its disk forecast would leave less than this")
-    log_keep_bytes: int = Field(256 << 20, ge=4 << 20, description="Disk kept of one run's output: its first MiB and its end")
+    keep_sample_days: float = Field(7.0, ge=0, le=36525, description="How long GPU and host samples are kept in the database")
+    pause_ingest_free_bytes: int = Field(1 << 30, ge=0, le=1 << 60, description="Ingest pauses while the disk has less free than this")
+    refuse_start_free_bytes: int = Field(
+        1 << 30, ge=0, le=1 << 60, description="A run is refused when its disk forecast would leave less than this"
+    )
+    log_keep_bytes: int = Field(256 << 20, ge=4 << 20, le=1 << 60, description="Disk kept of one run's output: its first MiB and its end")
     database_threads: int = Field(2, ge=1, le=256, description="Threads DuckDB may use")
     database_memory: str = Field(
         "512MB", pattern=r"^\d+(\.\d+)?\s?(KB|MB|GB|KiB|MiB|GiB)$", description="Memory DuckDB may use before it spills"
@@ -44,7 +47,7 @@ class GpuSettings(StrictModel):
     """`[gpus]`"""
 
     probe: str = Field("auto", pattern="^(auto|nvml|amd|none)$", description="Which driver is asked; auto tries NVML, then AMD, then none")
-    call_timeout_seconds: float = Field(3.0, gt=0, description="A driver call that takes longer marks the GPU as stalled")
+    call_timeout_seconds: float = Field(3.0, gt=0, le=3600, description="A driver call that takes longer marks the GPU as stalled")
 
 
 class Settings(StrictModel):
@@ -69,5 +72,4 @@ def load_settings(path: Path) -> Settings:
     except ValidationError as error:
         item = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in item["loc"])
-        problem = "unknown key" if item["type"] == "extra_forbidden" else item["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        raise UsageError(f"{path}: {field}: {problem}", "see docs/settings.md") from None
+        raise UsageError(f"{path}: {field}: {plain(item['type'], item['msg'], item.get('ctx'))}", "see docs/settings.md") from None

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from llmops_tui.specs.common import Limits, RunSpec, StrictModel, name_or_nothing
+from llmops_tui.specs.common import MOST_STEPS, MOST_TOKENS, Limits, RunSpec, StrictModel, name_or_nothing
 
 RowFormat = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "question_answer", "text"]
 
@@ -18,17 +18,17 @@ class DatasetChoice(StrictModel):
 
     path: str = Field(min_length=1, description="A file (JSONL, JSON, CSV, Parquet), or a registered dataset: name, name@v3")
     format: RowFormat = Field("auto", description="How a row is read; auto detects and shows it")
-    limit: int | None = Field(None, gt=0, description="Use only the first N rows after the shuffle; unset uses all")
+    limit: int | None = Field(None, gt=0, le=10**12, description="Use only the first N rows after the shuffle; unset uses all")
     eval_path: str = Field("", description="Held-out rows in a file of their own; empty takes them from the dataset")
     eval_fraction: float = Field(0.1, ge=0, lt=1, description="Held-out share when eval_path is empty")
-    eval_limit: int = Field(64, gt=0, description="At most this many held-out rows are scored")
+    eval_limit: int = Field(64, gt=0, le=10**12, description="At most this many held-out rows are scored")
 
 
 class LoraChoice(StrictModel):
     """The adapter (Hu et al. 2021, arXiv:2106.09685)."""
 
     r: int = Field(16, ge=1, le=1024, description="Rank")
-    alpha: int = Field(32, ge=1, description="Scale; the update is multiplied by alpha / r")
+    alpha: int = Field(32, ge=1, le=65536, description="Scale; the update is multiplied by alpha / r")
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped while training")
     target_modules: str | list[str] = Field("all-linear", description="Modules that get an adapter")
 
@@ -39,8 +39,8 @@ class OptimizerChoice(StrictModel):
     learning_rate: float = Field(2e-4, gt=0, le=1, description="Highest rate of the schedule")
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="How the rate falls after the warm-up")
     warmup_fraction: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the rate rises")
-    weight_decay: float = Field(0.0, ge=0, description="Decoupled weight decay")
-    max_grad_norm: float = Field(1.0, gt=0, description="Gradients are scaled down to this norm")
+    weight_decay: float = Field(0.0, ge=0, le=100, description="Decoupled weight decay")
+    max_grad_norm: float = Field(1.0, gt=0, le=1e12, description="Gradients are scaled down to this norm")
 
 
 class TrainSpec(RunSpec):
@@ -52,19 +52,23 @@ class TrainSpec(RunSpec):
     dataset: DatasetChoice
     lora: LoraChoice = Field(default_factory=LoraChoice, description="The adapter")
     optim: OptimizerChoice = Field(default_factory=OptimizerChoice)
-    epochs: float = Field(1.0, gt=0, description="Passes over the rows; ignored when max_steps is set")
-    max_steps: int | None = Field(None, gt=0, description="Optimizer steps; unset follows epochs")
-    micro_batch: int = Field(4, ge=1, description="Rows a forward pass")
-    accumulation: int = Field(1, ge=1, description="Forward passes an optimizer step")
-    max_length: int = Field(1024, ge=8, description="Tokens a row; longer rows are cut and counted")
+    epochs: float = Field(1.0, gt=0, le=10_000, description="Passes over the rows; ignored when max_steps is set")
+    max_steps: int | None = Field(None, gt=0, le=MOST_STEPS, description="Optimizer steps; unset follows epochs")
+    micro_batch: int = Field(4, ge=1, le=65536, description="Rows a forward pass")
+    accumulation: int = Field(1, ge=1, le=65536, description="Forward passes an optimizer step")
+    max_length: int = Field(1024, ge=8, le=MOST_TOKENS, description="Tokens a row; longer rows are cut and counted")
     packing: bool | Literal["auto"] = Field("auto", description="Pack rows: auto packs on a GPU, groups by length on CPU")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the GPU has it, else float32")
     gradient_checkpointing: bool | Literal["auto"] = Field("auto", description="auto: off on CPU, on where memory forces it")
     assistant_only: bool = Field(True, description="Learn from the assistant's tokens alone; off learns from every token")
-    evaluate_every: int | None = Field(None, gt=0, description="Steps between evaluations; unset: before and after only")
-    checkpoint_every: int | None = Field(None, gt=0, description="Steps between checkpoints; unset: at the end and when asked")
-    keep_checkpoints: int = Field(2, ge=1, description="Newest complete checkpoints kept")
-    sample_every: int | None = Field(None, gt=0, description="Steps between sample generations; unset: before and after only")
+    evaluate_every: int | None = Field(None, gt=0, le=MOST_STEPS, description="Steps between evaluations; unset: before and after only")
+    checkpoint_every: int | None = Field(
+        None, gt=0, le=MOST_STEPS, description="Steps between checkpoints; unset: at the end and when asked"
+    )
+    keep_checkpoints: int = Field(2, ge=1, le=10_000, description="Newest complete checkpoints kept")
+    sample_every: int | None = Field(
+        None, gt=0, le=MOST_STEPS, description="Steps between sample generations; unset: before and after only"
+    )
     sample_prompts: list[str] = Field(default_factory=list, max_length=16, description="Fixed prompts; empty takes them from held-out rows")
     sample_tokens: int = Field(48, ge=1, le=2048, description="Tokens generated for each sample prompt")
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads of torch; unset uses the cores this run holds")

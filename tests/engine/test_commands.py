@@ -272,7 +272,7 @@ def test_a_wish_is_checked_and_not_started(shell: Shell, tmp_path: Path) -> None
         (["run", "train"], 2, "required"),
         (["run", "command", "--set", "priority=high", "--", "true"], 2, "priority"),
         (["run", "command", "--name", "A B", "--", "true"], 2, "name"),
-        (["runs", "priority", "train-none-0001", "1000"], 2, "priority"),
+        (["runs", "priority", "train-none-0001", "1000"], 2, "should be less than or equal to 100; see `llmops-tui runs priority --help`"),
     ],
 )
 def test_input_that_cannot_be_served_is_one_line_with_its_exit_code(shell: Shell, words: list[str], code: int, says: str) -> None:
@@ -287,6 +287,8 @@ def test_datasets_are_imported_listed_and_shown_and_a_broken_row_is_named(shell:
     assert "CC0" in shell("datasets", "show", "my-rows")
     rows.write_text('{"question": "q", "answer": "a"}\n{"question": 1\n')
     assert "row 2" in shell.error("datasets", "import", str(rows), "--name", "broken", code=2)
+    rows.write_text('{"question": 1\n{"question": "q", "answer": "a"}\n[]\n')
+    assert f"{rows}: row 1: " in shell.error("datasets", "import", str(rows), "--name", "broken", code=2)
 
 
 def test_a_model_directory_without_weights_is_refused(shell: Shell, tmp_path: Path) -> None:

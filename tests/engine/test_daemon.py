@@ -172,6 +172,7 @@ def test_a_client_is_told_why_the_engine_does_not_start(tmp_path: Path) -> None:
         Client(home).ensure_engine()
     in_the_foreground = _daemon(home)
     assert in_the_foreground.returncode == 2
+    assert in_the_foreground.stderr.splitlines()[-1].startswith("llmops-tui: ")
     assert "cpu_slotz" in in_the_foreground.stderr.splitlines()[-1]
 
 
