@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from llmops_tui.data.queries import finite
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.live_run import LiveRun
 
@@ -43,4 +44,5 @@ class ProgressEvents:
     def _tell(self, run: LiveRun) -> None:
         self._timers.pop(run.id, None)
         self._told[run.id] = time.monotonic()
-        self._hub.publish_soon("run.progress", run.id, {"progress": run.progress, "latest": dict(run.latest)})
+        latest = {name: finite(value) for name, value in run.latest.items()}
+        self._hub.publish_soon("run.progress", run.id, {"progress": run.progress, "latest": latest})
