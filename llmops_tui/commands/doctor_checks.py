@@ -129,6 +129,9 @@ def database(client: Client) -> Iterator[Check]:
             mark = file.read(12)[8:]
     except FileNotFoundError:
         return
+    except IsADirectoryError:
+        yield Check("database", "failed", f"{path} is a directory, not a database", "move it away; `llmops-tui doctor --rebuild` makes one")
+        return
     except OSError as error:
         yield Check("database", "failed", f"{path}: {error.strerror}", "repair its permissions, or choose another --home")
         return

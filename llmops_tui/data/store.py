@@ -171,6 +171,8 @@ def connect(path: Path, settings: EngineSettings) -> duckdb.DuckDBPyConnection:
         "autoload_known_extensions": False,
         "allow_persistent_secrets": False,
     }
+    if path.is_dir():
+        raise LlmopsError(f"{path} is a directory, not a database", "move it away, then do this again")
     try:
         return duckdb.connect(str(path), config=config)
     except duckdb.Error as error:

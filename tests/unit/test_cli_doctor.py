@@ -97,3 +97,10 @@ def test_a_damaged_database_is_a_failure_with_its_repair(tmp_path: Path) -> None
     assert "doctor --rebuild" in check.fix
     client.home.database.write_bytes(b"12345678DUCK and so on")
     assert [check.state for check in checks.database(client)] == ["ok"]
+
+
+def test_a_directory_in_the_databases_place_is_a_failure_with_its_repair(tmp_path: Path) -> None:
+    client = Client(Home(tmp_path))
+    client.home.database.mkdir()
+    (check,) = checks.database(client)
+    assert (check.state, check.fix.split(";")[0]) == ("failed", "move it away")

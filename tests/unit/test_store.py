@@ -240,3 +240,8 @@ def test_a_backup_overwrites_nothing(store: Store, tmp_path: Path) -> None:
         backup(store, tmp_path / "absent" / "copy.duckdb")
     assert target.read_text() == "precious"
     assert stat.S_ISREG(target.stat().st_mode)
+
+
+def test_a_directory_is_no_damaged_database(tmp_path: Path) -> None:
+    with pytest.raises(LlmopsError, match="is a directory, not a database; move it away"):
+        Store.open(tmp_path, EngineSettings())
