@@ -130,13 +130,13 @@ def state_run(state: str) -> Run:
 
 
 def progress_run(run: RunSummary, width: int, ascii_only: bool) -> Run:
-    """A bar, or the phase's count where the total is unknown."""
+    """A bar, the phase's count where the total is unknown, or the phase; nothing where all is done or nothing has begun."""
     progress = run["progress"]
-    if progress is None or run["state"] in ("queued", "blocked"):
+    if progress is None or run["state"] in ("queued", "blocked", "succeeded"):
         return "", "muted"
     total = progress["total"]
     if not total:
-        return f"{progress['done']:g} {progress['unit']}", "muted"
+        return f"{progress['done']:g} {progress['unit']}" if progress["done"] else progress["phase"][:width], "muted"
     fraction = progress["done"] / total
     role = STATE_ROLES.get(run["state"], "accent")
     return f"{bar(fraction, width - 5, ascii_only)} {min(1.0, fraction):>4.0%}", role
