@@ -12,7 +12,7 @@ from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.evaluate import EvaluateSpec
 from llmops_tui.specs.train import TrainSpec
-from llmops_tui.specs.wording import plain
+from llmops_tui.specs.wording import named_faults
 
 SPECS: dict[str, type[RunSpec]] = {"train": TrainSpec, "evaluate": EvaluateSpec, "command": CommandSpec}
 
@@ -37,13 +37,7 @@ def parse_spec(raw: object) -> RunSpec:
     try:
         return spec_class.model_validate(dict(raw))
     except ValidationError as error:
-        fields = [
-            {
-                "field": ".".join(str(part) for part in item["loc"]) or kind or "spec",
-                "message": plain(item["type"], item["msg"], item.get("ctx")),
-            }
-            for item in error.errors(include_url=False)
-        ]
+        fields = [{"field": name or kind or "spec", "message": message} for name, message in named_faults(error).items()]
         first = fields[0]
         more = f" (and {len(fields) - 1} more)" if len(fields) > 1 else ""
         raise UsageError(f"{first['field']}: {first['message']}{more}", f"see `llmops-tui run {kind} --help`", fields) from None

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.common import StrictModel
-from llmops_tui.specs.wording import plain
+from llmops_tui.specs.wording import named_faults
 
 _BYTES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _LEAST_MEMORY_BYTES = 64e6
@@ -70,6 +70,5 @@ def load_settings(path: Path) -> Settings:
     try:
         return Settings.model_validate(raw)
     except ValidationError as error:
-        item = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in item["loc"])
-        raise UsageError(f"{path}: {field}: {plain(item['type'], item['msg'], item.get('ctx'))}", "see docs/settings.md") from None
+        field, problem = next(iter(named_faults(error).items()))
+        raise UsageError(f"{path}: {field}: {problem}", "see docs/settings.md") from None

@@ -4,6 +4,27 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import ValidationError
+
+
+def named_faults(error: ValidationError) -> dict[str, str]:
+    """What is wrong by the field's dotted name, in order. Where a field takes one of several types, its faults are one."""
+    items = error.errors(include_url=False)
+    # pydantic ends the place of such a fault with the type it tried: `int`, `literal['auto']`, `list[str]`.
+    several = {item["loc"][:-1] for item in items if item["type"] != "extra_forbidden" and _ends_with_type(item["loc"])}
+    faults: dict[str, list[str]] = {}
+    for item in items:
+        place = item["loc"][:-1] if item["loc"][:-1] in several else item["loc"]
+        message = plain(item["type"], item["msg"], item.get("ctx"))
+        faults.setdefault(".".join(map(str, place)), []).append(message)
+    return {
+        name: " or ".join([messages[0], *(each.removeprefix("should be ") for each in messages[1:])]) for name, messages in faults.items()
+    }
+
+
+def _ends_with_type(place: tuple[int | str, ...]) -> bool:
+    return len(place) > 1 and str(place[-1]).startswith(("literal[", "list["))
+
 
 def plain(kind: str, message: str, context: dict[str, Any] | None = None) -> str:
     """The fault of one field, to stand after its name and a colon: `is required`, `should be greater than 0`."""
