@@ -26,7 +26,7 @@ def title_line(run: RunSummary | None, run_id: str, width: int, now: float, asci
     if run["attempt"] > 1:
         left.append((f" attempt {run['attempt']}", "warn"))
     progress = run["progress"]
-    if progress is not None:
+    if progress is not None and run["state"] != "succeeded":
         left += [("  ", "text"), progress_run(run, min(_BAR_CELLS, max(10, width - 62)), ascii_only), (f" {progress['phase']}", "muted")]
     if run["reason"] and (progress is None or run["state"] not in ("running", "starting")):
         left.append((f"  {run['reason']}", "muted"))
