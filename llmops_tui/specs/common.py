@@ -100,6 +100,14 @@ class RunSpec(StrictModel):
     def _name_fits_a_path(cls, value: str) -> str:
         return name_or_nothing(value)
 
+    @field_validator("env", mode="before")
+    @classmethod
+    def _numbers_are_text_here(cls, value: object) -> object:
+        """`OMP_NUM_THREADS: 1` means what it says; a boolean could mean 1, true or True."""
+        if not isinstance(value, dict):
+            return value
+        return {name: str(item) if isinstance(item, int | float) and not isinstance(item, bool) else item for name, item in value.items()}
+
     def default_name(self) -> str:
         """The name used in the run id when the user gave none."""
         return self.kind

@@ -61,3 +61,24 @@ def test_the_word_of_supervision_goes_over_the_users_and_what_the_engine_inherit
     resumed = launch(tmp_path, resume_from=tmp_path / "checkpoint-3")
     assert resumed["env"]["LLMOPS_RESUME_FROM"] == str(tmp_path / "checkpoint-3")
     assert Path(told["cwd"]) == Path("/somewhere")
+
+
+def test_our_jobs_wait_without_spinning_unless_the_user_says_so_and_a_command_keeps_its_own_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+
+    def policy(**env: str) -> str | None:
+        spec = parse_spec({"kind": "evaluate", "model": "m", "dataset": {"path": "d"}, "env": env})
+        told = describe_launch(
+            spec, RunDir(tmp_path), 1, home=tmp_path, submitted_from="/", gpu_uuids=(), gpu_numbers={}, threads=2, resume_from=None
+        )
+        return told["env"].get("OMP_WAIT_POLICY")
+
+    assert policy() == "passive"
+    assert policy(OMP_WAIT_POLICY="active") == "active"
+    assert "OMP_WAIT_POLICY" not in launch(tmp_path)["env"]
+
+
+def test_numbers_in_the_environment_are_text(tmp_path: Path) -> None:
+    assert launch(tmp_path, env={"OMP_NUM_THREADS": 1, "SCALE": 0.5})["env"]["OMP_NUM_THREADS"] == "1"
