@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from llmops_tui.client_streams import AsyncStream, ConnectionWatcher, EngineStream, RunEvent, RunStream
+from llmops_tui.client_streams import ConnectionWatcher, EngineStream, RunStream
 from llmops_tui.client_transport import Query, Transport, is_alive, segment
 from llmops_tui.errors import EngineUnavailableError, NotFoundError
 from llmops_tui.paths import Home
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from llmops_tui.specs.answers import (
         DatasetInfo,
         Done,
-        EngineEvent,
         EngineEvents,
         EngineInfo,
         GpuSample,
@@ -40,9 +38,6 @@ if TYPE_CHECKING:
     )
 
 _SLOW_SECONDS = 3600.0  # a data set is read row by row, a model hashed, a database copied
-
-T = TypeVar("T")
-P = ParamSpec("P")
 
 
 class LogChunk(NamedTuple):
@@ -264,136 +259,3 @@ def _run_segment(run_id: str) -> str:
     if not run_id or "/" in run_id or run_id.strip(".") == "":
         raise NotFoundError(f"no run {run_id!r}", "see `llmops-tui runs list`")
     return segment(run_id)
-
-
-class AsyncClient:
-    """The same for an asyncio program: what waits is awaited, streams are iterated with `async for`.
-
-    Calls run in daemon threads of their own, not in the loop's pool: leaving the program never waits for a slow engine.
-    """
-
-    def __init__(self, home: Home) -> None:
-        self.sync = Client(home)
-
-    async def call(self, method: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
-        """Run one of `sync`'s methods without blocking the loop."""
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-
-        def settle(value: T | None, error: Exception | None) -> None:
-            if future.done():  # cancelled meanwhile
-                return
-            if error is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(value)  # type: ignore[arg-type]  # no error: the value is there
-
-        def work() -> None:
-            value, failure = None, None
-            try:
-                value = method(*args, **options)
-            except Exception as error:  # noqa: BLE001  # raised again where it is awaited
-                failure = error
-            if not loop.is_closed():
-                loop.call_soon_threadsafe(settle, value, failure)
-
-        threading.Thread(target=work, name="llmops-call", daemon=True).start()
-        return await future
-
-    def stream_run(self, run_id: str, offset: int = 0, on_connection: ConnectionWatcher | None = None) -> AsyncStream[RunEvent]:
-        """`Client.stream_run` for `async for`; `on_connection` is called in the reading thread."""
-        return AsyncStream(self.sync.stream_run(run_id, offset, on_connection))
-
-    def stream_events(self, after: int | None = None, on_connection: ConnectionWatcher | None = None) -> AsyncStream[EngineEvent]:
-        """`Client.stream_events` for `async for`; `on_connection` is called in the reading thread."""
-        return AsyncStream(self.sync.stream_events(after, on_connection))
-
-    async def ensure_engine(self, wait_seconds: float = 30.0) -> EngineInfo:
-        return await self.call(self.sync.ensure_engine, wait_seconds)
-
-    async def engine(self) -> EngineInfo:
-        return await self.call(self.sync.engine)
-
-    async def stop_engine(self, wait_seconds: float = 20.0) -> Done:
-        return await self.call(self.sync.stop_engine, wait_seconds)
-
-    async def status(self) -> Status:
-        return await self.call(self.sync.status)
-
-    async def settings(self) -> dict[str, Any]:
-        return await self.call(self.sync.settings)
-
-    async def gpus(self) -> list[GpuSample]:
-        return await self.call(self.sync.gpus)
-
-    async def host_history(self, seconds: float = 600.0) -> HostHistory:
-        return await self.call(self.sync.host_history, seconds)
-
-    async def runs(self, state: str | None = None, kind: str | None = None, limit: int = 100, offset: int = 0) -> RunPage:
-        return await self.call(self.sync.runs, state, kind, limit, offset)
-
-    async def run(self, run_id: str) -> RunDetail:
-        return await self.call(self.sync.run, run_id)
-
-    async def submit(self, spec: Mapping[str, Any], cwd: str | None = None, dry_run: bool = False) -> Submission:
-        return await self.call(self.sync.submit, spec, cwd, dry_run)
-
-    async def stop_run(self, run_id: str, mode: str = "now") -> RunSummary:
-        return await self.call(self.sync.stop_run, run_id, mode)
-
-    async def retry(self, run_id: str) -> RunSummary:
-        return await self.call(self.sync.retry, run_id)
-
-    async def checkpoint(self, run_id: str) -> RunSummary:
-        return await self.call(self.sync.checkpoint, run_id)
-
-    async def set_priority(self, run_id: str, priority: int) -> RunSummary:
-        return await self.call(self.sync.set_priority, run_id, priority)
-
-    async def move(self, run_id: str, position: int) -> RunSummary:
-        return await self.call(self.sync.move, run_id, position)
-
-    async def remove(self, run_id: str) -> Done:
-        return await self.call(self.sync.remove, run_id)
-
-    async def series(
-        self, run_id: str, metrics: Sequence[str], points: int = 1000, step_first: int | None = None, step_last: int | None = None
-    ) -> list[Series]:
-        return await self.call(self.sync.series, run_id, metrics, points, step_first, step_last)
-
-    async def run_events(self, run_id: str, after: int = 0, types: Sequence[str] = (), limit: int = 1000) -> list[dict[str, Any]]:
-        return await self.call(self.sync.run_events, run_id, after, types, limit)
-
-    async def log(self, run_id: str, offset: int = 0, limit: int = 65536) -> LogChunk:
-        return await self.call(self.sync.log, run_id, offset, limit)
-
-    async def events(self, after: int = 0, limit: int = 1000) -> EngineEvents:
-        return await self.call(self.sync.events, after, limit)
-
-    async def sql(self, query: str, limit: int = 1000) -> SqlAnswer:
-        return await self.call(self.sync.sql, query, limit)
-
-    async def models(self) -> list[ModelInfo]:
-        return await self.call(self.sync.models)
-
-    async def model(self, reference: str) -> ModelInfo:
-        return await self.call(self.sync.model, reference)
-
-    async def import_model(self, path: str, name: str, licence: str = "", cwd: str | None = None) -> ModelInfo:
-        return await self.call(self.sync.import_model, path, name, licence, cwd)
-
-    async def datasets(self) -> list[DatasetInfo]:
-        return await self.call(self.sync.datasets)
-
-    async def dataset(self, reference: str) -> DatasetInfo:
-        return await self.call(self.sync.dataset, reference)
-
-    async def import_dataset(
-        self, path: str, name: str = "", format: str = "auto", copy: bool = False, licence: str = "", cwd: str | None = None
-    ) -> DatasetInfo:
-        return await self.call(self.sync.import_dataset, path, name, format, copy, licence, cwd)
-
-    async def backup(self, path: str) -> Done:
-        return await self.call(self.sync.backup, path)

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from llmops_tui.client_transport import EventSource, Message, Query, Transport
 from llmops_tui.errors import EngineUnavailableError
 
 if TYPE_CHECKING:
-    import asyncio
-
     from llmops_tui.specs.answers import EngineEvent
 
 # The engine sends a comment every 10 s: a longer silence means that it hangs or that the machine slept.
@@ -170,96 +167,3 @@ class EngineStream(ReconnectingStream["EngineEvent"]):
         if known and known != self.epoch:
             return {"seq": data["after"], "t": time.time(), "type": "stream.reset", "run": None, "data": {"epoch": self.epoch}}
         return None
-
-
-class AsyncStream(Generic[Item]):
-    """A stream read in a thread of its own and handed to an asyncio loop; at most some thousand items wait between the two.
-
-    `async with` or `aclose()` ends it. The thread is a daemon: leaving a program never waits for the engine.
-    """
-
-    def __init__(self, stream: ReconnectingStream[Item]) -> None:
-        self.stream = stream
-        self._items: deque[Item] = deque()
-        self._room = threading.Condition()
-        self._arrived: asyncio.Event | None = None
-        self._finished = False
-        self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
-
-    @property
-    def reading(self) -> bool:
-        """Whether the reading thread is at work."""
-        return self._thread is not None and self._thread.is_alive()
-
-    def join(self, seconds: float) -> None:
-        """Wait for the reading thread to end after `close()`; blocks."""
-        if self._thread is not None:
-            self._thread.join(seconds)
-
-    async def __aenter__(self) -> AsyncStream[Item]:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.close()
-
-    async def aclose(self) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Stop reading; the iteration ends."""
-        self.stream.close()
-        with self._room:
-            self._finished = True
-            self._room.notify_all()
-        if self._arrived is not None:
-            self._arrived.set()
-
-    async def __aiter__(self) -> AsyncIterator[Item]:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        self._arrived = arrived = asyncio.Event()
-        self._thread = threading.Thread(target=self._read, args=(loop, arrived), name="llmops-stream", daemon=True)
-        self._thread.start()
-        try:
-            while True:
-                await arrived.wait()
-                arrived.clear()
-                with self._room:
-                    batch = list(self._items)
-                    self._items.clear()
-                    finished = self._finished
-                    self._room.notify_all()
-                for item in batch:
-                    yield item
-                if finished:
-                    if self._error is not None:
-                        raise self._error
-                    return
-        finally:
-            self.close()
-
-    def _read(self, loop: asyncio.AbstractEventLoop, arrived: asyncio.Event) -> None:
-        def wake() -> None:
-            try:
-                loop.call_soon_threadsafe(arrived.set)
-            except RuntimeError:  # the loop is closed: nobody listens any more
-                self.stream.close()
-
-        try:
-            for item in self.stream:
-                with self._room:
-                    self._room.wait_for(lambda: len(self._items) < _BRIDGE_ITEMS or self._finished)
-                    if self._finished:
-                        return
-                    self._items.append(item)
-                    first = len(self._items) == 1
-                if first:
-                    wake()
-        except Exception as error:  # noqa: BLE001  # raised again in the loop's iteration
-            self._error = error
-        finally:
-            with self._room:
-                self._finished = True
-            wake()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import subprocess
@@ -13,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_tui.client import AsyncClient, Client
+from llmops_tui.client import Client
 from llmops_tui.errors import EngineUnavailableError, InsufficientResourcesError, LlmopsError, NotFoundError
 from llmops_tui.paths import Home
 
@@ -180,28 +179,6 @@ def test_closing_a_stream_from_another_thread_ends_its_reader_at_once(home: Home
     stream.close()
     reader.join(10)
     assert not reader.is_alive()
-
-
-async def test_an_asynchronous_stream_hands_on_everything_in_order(home: Home, scripted: Callable[..., ScriptedEngine]) -> None:
-    lines = "".join(f'id: {n}\ndata: {{"step":{n}}}\n\n' for n in range(1, 5001))
-    scripted(_STREAM_HEAD + _chunk(lines) + _chunk('event: end\ndata: {"state":"succeeded"}\n\n'))
-    stream = AsyncClient(home).stream_run("x")
-    assert [event.event["step"] async for event in stream] == list(range(1, 5001))
-
-
-async def test_leaving_an_asynchronous_stream_early_closes_it(home: Home, scripted: Callable[..., ScriptedEngine]) -> None:
-    scripted(_STREAM_HEAD + _chunk('id: 10\ndata: {"step":1}\n\n') + b"HOLD")
-    async with AsyncClient(home).stream_run("x") as stream:
-        async for event in stream:
-            assert event.offset == 10
-            break
-    await asyncio.to_thread(stream.join, 10)
-    assert not stream.reading
-
-
-async def test_an_asynchronous_call_that_fails_raises_where_it_is_awaited(home: Home) -> None:
-    with pytest.raises(EngineUnavailableError):
-        await AsyncClient(home).status()
 
 
 @pytest.mark.parametrize("run_id", ["", "..", ".", "../../etc", "a/b"])
