@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from llmops_tui.data.annotation import fold_annotations
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.specs.answers import RunSummary
 from llmops_tui.specs.states import ENDED, WAITING
@@ -15,7 +16,9 @@ def summary_of(run: RunDir, record: dict[str, Any]) -> RunSummary:
     Raises ValueError or TypeError for a spec or journal that holds nonsense.
     """
     spec: dict[str, Any] = record["spec"] if isinstance(record.get("spec"), dict) else {}
-    states = [entry for entry in run.read_journal() if entry.get("entry") == "state"]
+    journal = run.read_journal()
+    states = [entry for entry in journal if entry.get("entry") == "state"]
+    written = fold_annotations(journal)
     last: dict[str, Any] = states[-1] if states else {}
     started_at, ended_at, exit_code = _times(states)
     return RunSummary(
@@ -28,7 +31,9 @@ def summary_of(run: RunDir, record: dict[str, Any]) -> RunSummary:
         priority=int(spec.get("priority") or 0),
         queue_position=None,
         owner=str(record.get("owner", "")),
-        tags=[str(tag) for tag in spec.get("tags") or []],
+        tags=[str(tag) for tag in spec.get("tags") or []] if written.tags is None else written.tags,
+        note=str(spec.get("notes") or "") if written.note is None else written.note,
+        baseline=bool(written.baseline),
         submitted_at=float(record.get("submitted_at") or 0.0),
         started_at=started_at,
         ended_at=ended_at,

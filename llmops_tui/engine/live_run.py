@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from llmops_tui.data.annotation import Annotation
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.ledger import Holding
 from llmops_tui.specs.answers import Progress, RunSummary
@@ -41,6 +42,8 @@ class LiveRun:
     # On the monotonic clock: it is not started before, because starting it failed a moment ago.
     not_before: float = 0.0
     pid: int | None = None
+    # What the user wrote to it after it was submitted.
+    written: Annotation = field(default_factory=Annotation)
     latest: dict[str, float] = field(default_factory=dict)
     progress: Progress | None = None
     # Serialises what is journaled about this run: its own life and the user's wishes.
@@ -58,6 +61,38 @@ class LiveRun:
         return value if isinstance(value, dict) else {}
 
     @property
+    def kind(self) -> str:
+        return str(self.spec_values.get("kind", ""))
+
+    @property
+    def name(self) -> str:
+        return str(self.spec_values.get("name") or "")
+
+    @property
+    def owner(self) -> str:
+        return str(self.record.get("owner") or "")
+
+    @property
+    def tags(self) -> list[str]:
+        if self.written.tags is not None:
+            return self.written.tags
+        tags = self.spec_values.get("tags")
+        return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+    @property
+    def note(self) -> str:
+        return str(self.spec_values.get("notes") or "") if self.written.note is None else self.written.note
+
+    @property
+    def baseline(self) -> bool:
+        return bool(self.written.baseline)
+
+    @property
+    def gpus(self) -> list[str]:
+        """The GPUs it holds now, by UUID."""
+        return list(self.gpu_uuids) if self.state in ACTIVE else []
+
+    @property
     def submitted_at(self) -> float:
         return float(self.record.get("submitted_at") or 0.0)
 
@@ -68,23 +103,24 @@ class LiveRun:
         return Holding(self.id, list(self.gpu_uuids), self.memory_bytes, self.cpu_slots)
 
     def summary(self, queue_position: int | None) -> RunSummary:
-        spec = self.spec_values
         return RunSummary(
             id=self.id,
-            kind=str(spec.get("kind", "")),
-            name=str(spec.get("name") or ""),
+            kind=self.kind,
+            name=self.name,
             state=self.state,
             reason=self.reason,
             attempt=self.attempt,
             priority=self.priority,
             queue_position=queue_position,
-            owner=str(self.record.get("owner") or ""),
-            tags=[str(tag) for tag in spec.get("tags") or []],
+            owner=self.owner,
+            tags=list(self.tags),
+            note=self.note,
+            baseline=self.baseline,
             submitted_at=self.submitted_at,
             started_at=self.started_at,
             ended_at=self.ended_at,
             exit_code=self.exit_code,
-            gpus=list(self.gpu_uuids) if self.state in ACTIVE else [],
+            gpus=self.gpus,
             progress=self.progress,
             latest=dict(self.latest),
         )

@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from llmops_tui.data.annotation import read_annotation
 from llmops_tui.data.rundir import RunDir, list_runs, number_of, read_spec
 from llmops_tui.engine.live_run import LiveRun, StopMode
 from llmops_tui.errors import UsageError
@@ -70,6 +71,8 @@ def apply_entry(run: LiveRun, entry: Mapping[str, Any]) -> None:
         case "move":
             run.order = float(values.get("order", run.order))
             run.priority = int(values.get("priority", run.priority))
+        case "annotate":
+            run.written = read_annotation(values).over(run.written)
         case "state" if entry.get("state") in STATES:
             run.state = str(entry["state"])
             run.reason = str(entry.get("reason") or "")

@@ -38,7 +38,7 @@ def page(runs: Collection[LiveRun], states: Collection[str], kinds: Collection[s
     places = {run.id: number for number, run in enumerate(_queue(runs), 1)}
     found = [run for run in runs if (not states or run.state in states) and (not kinds or run.spec_values.get("kind") in kinds)]
     found.sort(key=lambda run: (run.submitted_at, run.id), reverse=True)
-    return RunPage(runs=[run.summary(places.get(run.id)) for run in found[offset : offset + limit]], total=len(found))
+    return RunPage(runs=[run.summary(places.get(run.id)) for run in found[offset : offset + limit]], total=len(found), columns={})
 
 
 def _queue(runs: Collection[LiveRun]) -> list[LiveRun]:

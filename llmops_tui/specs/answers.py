@@ -6,7 +6,7 @@ Times are Unix seconds, sizes bytes, powers watts, temperatures degrees Celsius,
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 # pydantic, which describes these in the API, refuses typing.TypedDict before Python 3.12.
 from typing_extensions import TypedDict
@@ -23,7 +23,7 @@ class Progress(TypedDict):
 
 
 class RunSummary(TypedDict):
-    """One row of the runs table."""
+    """One row of the runs table. `baseline`: pinned by the user as something to compare with; any number may be."""
 
     id: str
     kind: str
@@ -35,6 +35,8 @@ class RunSummary(TypedDict):
     queue_position: int | None
     owner: str
     tags: list[str]
+    note: str
+    baseline: bool
     submitted_at: float
     started_at: float | None
     ended_at: float | None
@@ -220,11 +222,46 @@ class DatasetInfo(TypedDict):
     created_at: float | None
 
 
+# What one cell of a table or a comparison holds; None: this run has no such thing.
+Scalar: TypeAlias = str | int | float | bool | None
+
+
 class RunPage(TypedDict):
-    """`GET /v1/runs`: one page, and how many runs match in all."""
+    """`GET /v1/runs`: one page, and how many runs match in all.
+
+    `columns` has the asked `cfg.…` and `metric.…` columns of each run of the page, by run id; empty when none was asked.
+    """
 
     runs: list[RunSummary]
     total: int
+    columns: dict[str, dict[str, Scalar]]
+
+
+class DifferenceRow(TypedDict):
+    """One fact about each run of a comparison, in the runs' order."""
+
+    key: str
+    values: list[Scalar]
+    differs: bool
+
+
+class MetricRow(TypedDict):
+    """One metric of each run of a comparison, in the runs' order; None where a run has no finite value of it."""
+
+    metric: str
+    last: list[float | None]
+    minimum: list[float | None]
+    maximum: list[float | None]
+
+
+class Comparison(TypedDict):
+    """`GET /v1/compare`: what 2 to 16 runs were asked to do, on which data, where, and what came of it."""
+
+    runs: list[RunSummary]
+    config: list[DifferenceRow]
+    data: list[DifferenceRow]
+    environment: list[DifferenceRow]
+    metrics: list[MetricRow]
 
 
 class Submission(TypedDict):
@@ -254,6 +291,19 @@ class EngineEvents(TypedDict):
 
     epoch: str
     events: list[EngineEvent]
+
+
+class Span(TypedDict):
+    """`GET /v1/span`: from when until when the engine can tell how things stood, Unix seconds."""
+
+    first: float
+    last: float
+
+
+class LogSize(TypedDict):
+    """`GET /v1/runs/{id}/log/size`: how long the output was at a moment; None where nobody looked."""
+
+    bytes: int | None
 
 
 class HostHistory(TypedDict):

@@ -31,7 +31,7 @@ def summary(run_id: str, state: str, **changes: Any) -> RunSummary:
     ended = state not in ("queued", "blocked", "running", "starting", "stopping")
     row: dict[str, Any] = {
         "id": run_id, "kind": run_id.split("-")[0], "name": run_id.split("-")[1], "state": state, "reason": "", "attempt": 1,
-        "priority": 0, "queue_position": None, "owner": "ada", "tags": [], "submitted_at": NOW - 900,
+        "priority": 0, "queue_position": None, "owner": "ada", "tags": [], "note": "", "baseline": False, "submitted_at": NOW - 900,
         "started_at": None if state in ("queued", "blocked") else NOW - 880, "ended_at": NOW - 100 if ended else None,
         "exit_code": 0 if state == "succeeded" else 1 if state == "failed" else None, "gpus": [], "progress": None, "latest": {},
     }  # fmt: skip
