@@ -26,12 +26,14 @@ if TYPE_CHECKING:
         EngineInfo,
         GpuSample,
         HostHistory,
+        LogSize,
         ModelInfo,
         RunDetail,
         RunEvents,
         RunPage,
         RunSummary,
         Series,
+        Span,
         SqlAnswer,
         Status,
         Submission,
@@ -111,10 +113,22 @@ class Client:
         gpus: list[GpuSample] = self._json("GET", "/v1/gpus")
         return gpus
 
-    def host_history(self, seconds: float = 600.0) -> HostHistory:
-        """The box and its GPUs over the last `seconds`."""
-        history: HostHistory = self._json("GET", "/v1/host/history", [("seconds", f"{seconds:g}")])
+    def host_history(self, seconds: float = 600.0, start: float | None = None, end: float | None = None, points: int = 600) -> HostHistory:
+        """The box and its GPUs over the `seconds` before `end` (None: now), or since `start`; at most `points` means a series."""
+        query = [("seconds", f"{seconds:g}"), ("points", str(points))]
+        query += [(name, repr(float(t))) for name, t in (("start", start), ("end", end)) if t is not None]
+        history: HostHistory = self._json("GET", "/v1/host/history", query)
         return history
+
+    def at(self, t: float) -> Status:
+        """The first screen as it was at moment `t`; what was not sampled then is None. Raises UsageError outside of `span()`."""
+        status: Status = self._json("GET", "/v1/at", [("t", repr(float(t)))])
+        return status
+
+    def span(self) -> Span:
+        """From when until when `at` can tell."""
+        span: Span = self._json("GET", "/v1/span")
+        return span
 
     def runs(self, state: str | None = None, kind: str | None = None, limit: int = 100, offset: int = 0) -> RunPage:
         """Runs, newest first; `state` may be several, separated by commas."""
@@ -159,12 +173,20 @@ class Client:
         return self._done("DELETE", f"/v1/runs/{_run_segment(run_id)}")
 
     def series(
-        self, run_id: str, metrics: Sequence[str], points: int = 1000, step_first: int | None = None, step_last: int | None = None
+        self,
+        run_id: str,
+        metrics: Sequence[str],
+        points: int = 1000,
+        step_first: int | None = None,
+        step_last: int | None = None,
+        until: float | None = None,
     ) -> list[Series]:
-        """Curves in at most `points` buckets each, over the steps asked for."""
+        """Curves in at most `points` buckets each, over the steps asked for; with `until`, as they were at that moment."""
         query: Query = [("metric", metric) for metric in metrics]
         query.append(("points", str(points)))
         query += [(name, str(step)) for name, step in (("step_first", step_first), ("step_last", step_last)) if step is not None]
+        if until is not None:
+            query.append(("until", repr(float(until))))
         series: list[Series] = self._json("GET", f"/v1/runs/{_run_segment(run_id)}/series", query)["series"]
         return series
 
@@ -181,6 +203,11 @@ class Client:
         start, following, size, kept = (int(answer.headers[name]) for name in ("x-offset", "x-next-offset", "x-size", "x-first-kept"))
         return LogChunk(answer.body, start, following, size, kept)
 
+    def log_bytes_at(self, run_id: str, t: float) -> int | None:
+        """How long the run's output was at moment `t`, to the few seconds between two looks; None where nobody looked."""
+        answer: LogSize = self._json("GET", f"/v1/runs/{_run_segment(run_id)}/log/size", [("t", repr(float(t)))])
+        return answer["bytes"]
+
     def stream_run(
         self, run_id: str, offset: int = 0, on_connection: ConnectionWatcher | None = None, give_up_seconds: float | None = None
     ) -> RunStream:
@@ -193,9 +220,27 @@ class Client:
         """Iterate over the engine's events after `after` (None: from now on), over restarts of the engine."""
         return EngineStream(self._transport, after, on_connection, give_up_seconds)
 
-    def events(self, after: int = 0, limit: int = 1000) -> EngineEvents:
-        """The engine's events after a sequence number, oldest first."""
-        events: EngineEvents = self._json("GET", "/v1/events/list", [("after", str(after)), ("limit", str(limit))])
+    def events(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        newest: bool = False,
+        types: Sequence[str] = (),
+        run: str = "",
+        since: float | None = None,
+        until: float | None = None,
+        before: int | None = None,
+    ) -> EngineEvents:
+        """The engine's events after sequence number `after` (and below `before`), oldest first; `newest` keeps the last `limit` of them.
+
+        `types` and `run` choose among them, `since` and `until` are Unix seconds.
+        """
+        query: Query = [("after", str(after)), ("limit", str(limit))]
+        query += [(name, text) for name, text in (("type", ",".join(types)), ("run", run), ("newest", "true" if newest else "")) if text]
+        query += [(name, repr(float(t))) for name, t in (("since", since), ("until", until)) if t is not None]
+        if before is not None:
+            query.append(("before", str(before)))
+        events: EngineEvents = self._json("GET", "/v1/events/list", query)
         return events
 
     def sql(self, query: str, limit: int = 1000) -> SqlAnswer:

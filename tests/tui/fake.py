@@ -11,7 +11,19 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from llmops_tui.errors import EngineUnavailableError, NotFoundError
-from llmops_tui.specs.answers import EngineEvent, EngineInfo, GpuSample, HostHistory, RunDetail, RunSummary, Series, Status
+from llmops_tui.specs.answers import (
+    EngineEvent,
+    EngineEvents,
+    EngineInfo,
+    GpuSample,
+    HostHistory,
+    RunDetail,
+    RunSummary,
+    Series,
+    Span,
+    Status,
+)
+from tests.tui import fake_past
 
 NOW = time.time()
 
@@ -141,16 +153,35 @@ class FakeEngine:
                 return detail  # type: ignore[return-value]
         raise NotFoundError(f"there is no run {run_id}", "see `llmops-tui runs list`")
 
-    def series(self, run_id: str, metrics: Sequence[str], /, points: int) -> list[Series]:
+    def series(
+        self,
+        run_id: str,
+        metrics: Sequence[str],
+        /,
+        points: int,
+        step_first: int | None = None,
+        step_last: int | None = None,
+        until: float | None = None,
+    ) -> list[Series]:
         self._check()
-        return [{"metric": name, "total_points": 412, "buckets": self._buckets(name, points)} for name in metrics]
+        answer: list[Series] = []
+        for name in metrics:
+            buckets = [
+                bucket
+                for bucket in self._buckets(name, points)
+                if (until is None or (bucket[7] or 0.0) <= until)
+                and (step_first is None or (bucket[0] or 0) >= step_first)
+                and (step_last is None or (bucket[0] or 0) <= step_last)
+            ]
+            answer.append({"metric": name, "total_points": int(sum(bucket[2] or 0 for bucket in buckets)), "buckets": buckets})
+        return answer
 
     def _buckets(self, name: str, points: int) -> list[list[float | None]]:
         noise = random.Random(name)
         buckets: list[list[float | None]] = []
         for step in range(40 if name.startswith("eval") else 1, 413, 40 if name.startswith("eval") else 1):
             value = 1.5 + 2.2 * math.exp(-step / 120) + noise.gauss(0, 0.08) + (0.1 if name.startswith("eval") else 0)
-            buckets.append([step, step, 1, value, value, value, value, NOW + step])
+            buckets.append([step, step, 1, value, value, value, value, NOW - 880 + 2 * step])
         if points == 1:
             values = [bucket[3] or 0.0 for bucket in buckets]
             return [[1, 412, len(values), min(values), max(values), sum(values) / len(values), values[-1], NOW]]
@@ -170,8 +201,40 @@ class FakeEngine:
         lines = b"".join(b"line %010d ---------------\n" % n for n in range(begin // 32, end // 32 + 1))
         return lines[begin % 32 : begin % 32 + end - begin]
 
-    def host_history(self, seconds: float, /) -> HostHistory:
+    def at(self, t: float, /) -> Status:
+        return fake_past.status_at(self.status(), t, NOW)
+
+    def span(self) -> Span:
         self._check()
+        return {"first": NOW - 3600, "last": NOW}
+
+    def events(
+        self,
+        after: int = 0,
+        limit: int = 1000,
+        newest: bool = False,
+        types: Sequence[str] = (),
+        run: str = "",
+        since: float | None = None,
+        until: float | None = None,
+    ) -> EngineEvents:
+        self._check()
+        told = fake_past.events_of([*self.running, *self.waiting, *self.recent])
+        return fake_past.choose(told, after, limit, newest, types, run, since, until)
+
+    def log_bytes_at(self, run_id: str, t: float, /) -> int | None:
+        """Grows evenly from the run's start until now; None for a run that had not started."""
+        run = next(run for run in (*self.running, *self.waiting, *self.recent) if run["id"] == run_id)
+        if run["started_at"] is None or run["started_at"] > t:
+            return None
+        self._check()
+        return int(self.log_size * fake_past.fraction_at(run, t, NOW))
+
+    def host_history(self, seconds: float = 600.0, start: float | None = None, end: float | None = None, points: int = 600) -> HostHistory:
+        self._check()
+        if start is not None or end is not None:
+            last = NOW if end is None else end
+            return fake_past.history(last - seconds if start is None else start, last, points, [gpu["index"] for gpu in self.gpus])
         cpu: list[float | None] = [0.5 + 0.4 * math.sin(n / 9) for n in range(120)]
         memory: list[float | None] = [(18 + n / 40) * 2**30 for n in range(120)]
         return {"t": [NOW + n for n in range(120)], "series": {"host/cpu": cpu, "host/memory_used_bytes": memory}}
