@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import duckdb
@@ -42,17 +42,23 @@ def series(
     points: int = 1000,
     step_first: int | None = None,
     step_last: int | None = None,
+    until: float | None = None,
 ) -> Series:
     """The metric's curve in at most `points` buckets of equal width in steps; single points where they are few enough.
+
+    With `until` (Unix seconds) the curve is the one of that moment: points told later do not exist.
 
     Where several attempts logged a step (a resumed run does some again) the newest attempt's value is taken. Minimum, maximum
     and mean are over finite values, None where a bucket has none; `last` is None when the last value is not finite.
     An unknown run or metric has no buckets.
     """
-    chosen = {"run": run_id, "metric": metric, "first": step_first, "last": step_last}
+    chosen: dict[str, str | int | None] = {"run": run_id, "metric": metric, "first": step_first, "last": step_last}
     source = (
         "FROM points WHERE run_key = $run AND metric_key = $metric AND step >= coalesce($first, step) AND step <= coalesce($last, step)"
     )
+    if until is not None:
+        source += " AND t_ms <= $until"
+        chosen["until"] = int(until * 1000)
     keys = con.execute("SELECT run_key, metric_key FROM runs, metrics WHERE runs.id = ? AND metrics.name = ?", [run_id, metric]).fetchone()
     if keys is None:
         return Series(metric=metric, total_points=0, buckets=[])
@@ -97,10 +103,35 @@ def run_events(
     return [{**json.loads(body), "t": t, "attempt": attempt, "type": kind, "offset": line_end} for line_end, attempt, t, kind, body in rows]
 
 
-def engine_events(con: duckdb.DuckDBPyConnection, after: int, limit: int) -> list[EngineEvent]:
-    """The engine's own events with a number above `after`, oldest first."""
-    rows = con.execute("SELECT seq, t, type, run, data FROM engine_events WHERE seq > ? ORDER BY seq LIMIT ?", [after, limit]).fetchall()
-    return [EngineEvent(seq=seq, t=t, type=kind, run=run, data=json.loads(data)) for seq, t, kind, run, data in rows]
+def engine_events(
+    con: duckdb.DuckDBPyConnection,
+    after: int,
+    limit: int,
+    *,
+    before: int | None = None,
+    since: float | None = None,
+    until: float | None = None,
+    types: Collection[str] = (),
+    run: str = "",
+    newest: bool = False,
+) -> list[EngineEvent]:
+    """The engine's own events with a number above `after` (and below `before`), oldest first; `newest`: the last `limit` of them.
+
+    `since` and `until` bound their time (Unix seconds, both included), `types` and `run` choose among them.
+    """
+    wanted: list[tuple[str, object]] = [("seq > ?", after)]
+    wanted += [("seq < ?", before)] if before is not None else []
+    wanted += [("t >= ?", since)] if since is not None else []
+    wanted += [("t <= ?", until)] if until is not None else []
+    wanted += [("run = ?", run)] if run else []
+    wanted += [("list_contains(?, type)", list(types))] if types else []
+    rows = con.execute(
+        f"SELECT seq, t, type, run, data FROM engine_events WHERE {' AND '.join(condition for condition, _ in wanted)} "
+        f"ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?",
+        [*(value for _, value in wanted), limit],
+    ).fetchall()
+    events = [EngineEvent(seq=seq, t=t, type=kind, run=run, data=json.loads(data)) for seq, t, kind, run, data in rows]
+    return events[::-1] if newest else events
 
 
 def last_engine_event(con: duckdb.DuckDBPyConnection) -> int:
@@ -117,9 +148,17 @@ def append_engine_events(con: duckdb.DuckDBPyConnection, events: Iterable[Engine
     appender.flush()
 
 
-def prune_engine_events(con: duckdb.DuckDBPyConnection, keep: int = 100_000) -> None:
-    """Forget all but the newest `keep` events. Call it in a write transaction."""
-    con.execute("DELETE FROM engine_events WHERE seq <= (SELECT max(seq) FROM engine_events) - ?", [keep])
+def prune_engine_events(con: duckdb.DuckDBPyConnection, keep: int = 100_000, keep_progress: int = 20_000) -> None:
+    """Forget all but the newest `keep` events, and steps of progress among them sooner. Call it in a write transaction.
+
+    A running job tells its progress every second: it must not crowd out what happened to runs and GPUs in the last weeks.
+    """
+    con.execute(
+        "DELETE FROM engine_events WHERE type = 'run.progress' AND seq <= (SELECT max(seq) FROM engine_events) - ?", [keep_progress]
+    )
+    con.execute(
+        "DELETE FROM engine_events WHERE seq < (SELECT min(seq) FROM (SELECT seq FROM engine_events ORDER BY seq DESC LIMIT ?))", [keep]
+    )
 
 
 def upsert_run(con: duckdb.DuckDBPyConnection, summary: RunSummary, spec: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.responses import Response
 from starlette.responses import ContentStream, StreamingResponse
 
@@ -22,6 +22,8 @@ async def _parts(request: Request) -> Parts:
 
 
 EngineParts = Annotated[Parts, Depends(_parts)]
+# Unix seconds of a request. 1e11 is the year 5138: what lies above it is milliseconds given by mistake.
+Moment = Annotated[float, Query(ge=0, lt=1e11, allow_inf_nan=False)]
 
 
 def answer(value: object, status: int = 200) -> Response:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from typing import Annotated
 
+import duckdb
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 from pydantic import Field
@@ -14,9 +16,10 @@ from starlette.responses import StreamingResponse
 from llmops_tui.data import queries
 from llmops_tui.data.backup import backup
 from llmops_tui.data.sql_sandbox import user_sql
-from llmops_tui.engine.answering import EngineParts, answer, caller_path, event_stream
+from llmops_tui.engine.answering import EngineParts, Moment, answer, caller_path, event_stream
 from llmops_tui.engine.stream import engine_stream
-from llmops_tui.specs.answers import Done, EngineEvents, EngineInfo, GpuSample, HostHistory, SqlAnswer, Status
+from llmops_tui.errors import UsageError
+from llmops_tui.specs.answers import Done, EngineEvent, EngineEvents, EngineInfo, GpuSample, HostHistory, SqlAnswer, Status
 from llmops_tui.specs.common import StrictModel
 from llmops_tui.specs.settings import Settings
 
@@ -67,9 +70,18 @@ async def list_gpus(parts: EngineParts) -> Response:
 
 
 @router.get("/host/history", response_model=HostHistory)
-async def host_history(parts: EngineParts, seconds: Annotated[float, Query(gt=0, le=_LONGEST_HISTORY_SECONDS)] = 600.0) -> Response:
-    """Samples of the box and its GPUs over the last `seconds`."""
-    return answer(await asyncio.to_thread(parts.samples.history, seconds))
+async def host_history(
+    parts: EngineParts,
+    seconds: Annotated[float, Query(gt=0, le=_LONGEST_HISTORY_SECONDS)] = 600.0,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    points: Annotated[int, Query(ge=1, le=10_000)] = 600,
+) -> Response:
+    """Samples of the box and its GPUs over the `seconds` before `end` (unset: now), or since `start`."""
+    last = time.time() if end is None else end
+    if start is not None and not 0 < last - start <= _LONGEST_HISTORY_SECONDS:
+        raise UsageError(f"start {start:g} is not before end {last:g}, or more than a year before it", "give Unix seconds, start first")
+    return answer(await asyncio.to_thread(parts.samples.history, seconds if start is None else last - start, last, points))
 
 
 @router.get("/events", response_class=StreamingResponse)
@@ -97,10 +109,23 @@ async def list_events(
     parts: EngineParts,
     after: Annotated[int, Query(ge=0, le=_BIGGEST)] = 0,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    before: Annotated[int | None, Query(ge=0, le=_BIGGEST)] = None,
+    since: Moment | None = None,
+    until: Moment | None = None,
+    type: Annotated[str, Query(max_length=1000)] = "",
+    run: Annotated[str, Query(max_length=200)] = "",
+    newest: bool = False,
 ) -> Response:
-    """The engine's events after number `after`, oldest first."""
-    events = await asyncio.to_thread(parts.store.read, lambda con: queries.engine_events(con, after, limit))
-    return answer(EngineEvents(epoch=parts.store.epoch, events=events))
+    """The engine's events after number `after`, oldest first; with `newest` the last `limit` of them.
+
+    `type` may name several, separated by commas; `since` and `until` are Unix seconds.
+    """
+    types = [name for name in type.split(",") if name]
+
+    def read(con: duckdb.DuckDBPyConnection) -> list[EngineEvent]:
+        return queries.engine_events(con, after, limit, before=before, since=since, until=until, types=types, run=run, newest=newest)
+
+    return answer(EngineEvents(epoch=parts.store.epoch, events=await asyncio.to_thread(parts.store.read, read)))
 
 
 @router.post("/sql", response_model=SqlAnswer)

@@ -14,7 +14,7 @@ from starlette.responses import StreamingResponse
 
 from llmops_tui.data import queries
 from llmops_tui.data.rundir import RunDir
-from llmops_tui.engine.answering import EngineParts, answer, caller_directory, event_stream
+from llmops_tui.engine.answering import EngineParts, Moment, answer, caller_directory, event_stream
 from llmops_tui.engine.log_reading import read_log
 from llmops_tui.engine.peers import owner_of
 from llmops_tui.engine.preflight import prepare
@@ -132,12 +132,13 @@ async def run_series(
     points: Annotated[int, Query(ge=1, le=100_000)] = 1000,
     step_first: Annotated[int | None, Query(ge=-_BIGGEST, le=_BIGGEST)] = None,
     step_last: Annotated[int | None, Query(ge=-_BIGGEST, le=_BIGGEST)] = None,
+    until: Moment | None = None,
 ) -> Response:
-    """Curves of the named metrics, each in at most `points` buckets."""
+    """Curves of the named metrics, each in at most `points` buckets; with `until` as they were at that moment."""
     parts.scheduler.summary(run_id)
 
     def read() -> list[Series]:
-        return parts.store.read(lambda con: [queries.series(con, run_id, name, points, step_first, step_last) for name in metric])
+        return parts.store.read(lambda con: [queries.series(con, run_id, name, points, step_first, step_last, until) for name in metric])
 
     return answer(SeriesAnswer(series=await asyncio.to_thread(read)))
 
