@@ -1,0 +1,87 @@
+"""A run's settings as dotted keys: what filters, columns and comparisons look at. Standard library only: the TUI imports this."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+if TYPE_CHECKING:
+    from llmops_tui.specs.answers import Scalar
+
+_MOST_REMEMBERED = 512
+
+
+def flatten(spec: Mapping[str, object]) -> dict[str, Scalar]:
+    """`{"optim": {"learning_rate": 1e-4}}` as `{"optim.learning_rate": 1e-4}`; a list becomes one text, `a, b`."""
+    flat: dict[str, Scalar] = {}
+    todo: list[tuple[str, object]] = [("", spec)]  # no recursion: how deep a stranger's spec is nested is not ours to choose
+    while todo:
+        prefix, value = todo.pop()
+        if isinstance(value, Mapping):
+            inner = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
+            todo.extend(reversed(inner))
+        else:
+            flat[prefix] = _scalar(value)
+    return flat
+
+
+class Shape:
+    """The keys that the settings of many runs have in common, and which of them a short key means."""
+
+    __slots__ = ("__weakref__", "_found", "_places", "keys")
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self.keys = keys
+        self._places = {key: place for place, key in enumerate(keys)}
+        self._found: dict[str, int | None] = {}
+
+    def place(self, key: str) -> int | None:
+        """Where the key's value stands. `key` is a whole one, or the end of exactly one: `learning_rate` or `optim.learning_rate`."""
+        if key in self._places:
+            return self._places[key]
+        if key not in self._found:
+            if len(self._found) >= _MOST_REMEMBERED:
+                self._found.clear()
+            ends = [place for full, place in self._places.items() if full.endswith(f".{key}")]
+            self._found[key] = ends[0] if len(ends) == 1 else None
+        return self._found[key]
+
+
+class RunConfig:
+    """One run's settings. Runs with the same keys share them: ten thousand of these are a few megabytes."""
+
+    __slots__ = ("shape", "values")
+
+    def __init__(self, spec: Mapping[str, object]) -> None:
+        flat = flatten(spec)
+        keys = tuple(flat)
+        shape = _shapes.get(keys)
+        if shape is None:
+            shape = _shapes[keys] = Shape(keys)
+        self.shape = shape
+        self.values = tuple(flat.values())
+
+    def get(self, key: str) -> Scalar:
+        """The value of a key or of a short one; None where the run has no such setting."""
+        place = self.shape.place(key)
+        return None if place is None else self.values[place]
+
+    def items(self) -> Iterator[tuple[str, Scalar]]:
+        """Every dotted key with its value, in the spec's order."""
+        return zip(self.shape.keys, self.values, strict=True)
+
+
+_shapes: WeakValueDictionary[tuple[str, ...], Shape] = WeakValueDictionary()
+
+
+def _scalar(value: object) -> Scalar:
+    if value is None or isinstance(value, str | int | float | bool):
+        return value
+    if isinstance(value, list | tuple) and not any(isinstance(item, Mapping | list | tuple) for item in value):
+        return ", ".join(item if isinstance(item, str) else json.dumps(item) for item in value)
+    try:
+        return json.dumps(value, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        return str(type(value).__name__)
