@@ -6,6 +6,7 @@ from typing import Any
 
 from llmops_tui.data.annotation import fold_annotations
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.data.usage import Usage, read_meter
 from llmops_tui.specs.answers import RunSummary
 from llmops_tui.specs.states import ENDED, WAITING
 
@@ -21,6 +22,7 @@ def summary_of(run: RunDir, record: dict[str, Any]) -> RunSummary:
     written = fold_annotations(journal)
     last: dict[str, Any] = states[-1] if states else {}
     started_at, ended_at, exit_code = _times(states)
+    used = _usage(run, states)
     return RunSummary(
         id=run.id,
         kind=str(spec.get("kind", "")),
@@ -41,6 +43,9 @@ def summary_of(run: RunDir, record: dict[str, Any]) -> RunSummary:
         gpus=[],
         progress=None,
         latest={},
+        gpu_seconds=used.gpu_seconds,
+        energy_joules=used.joules,
+        cost=None,
     )
 
 
@@ -58,6 +63,17 @@ def _times(states: list[dict[str, Any]]) -> tuple[float | None, float | None, in
         elif entry.get("state") in WAITING:
             started_at = ended_at = exit_code = None
     return started_at, ended_at, exit_code
+
+
+def _usage(run: RunDir, states: list[dict[str, Any]]) -> Usage:
+    """What the journal says, and of an attempt that goes on what the engine noted last."""
+    used = Usage()
+    for entry in states:
+        used.apply(entry)
+    if used.held_since is not None:
+        noted = read_meter(run, int(states[-1].get("attempt") or 0))
+        used.open_joules = _number(noted.get("joules"))
+    return used
 
 
 def _number(*candidates: object) -> float | None:

@@ -114,6 +114,11 @@ class WatchedGpu:
                 "xid": list(self._xids),
                 "processes": [row.copy() for row in self._rows],
                 "held_by": [],
+                "reserved_by": None,
+                "holders": [],
+                "held_since": None,
+                "idle_seconds": None,
+                "hidden_bytes": None,
             }
 
     def _overdue(self) -> bool:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from llmops_tui.data.annotation import Annotation
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.data.usage import Usage
 from llmops_tui.engine.ledger import Holding
+from llmops_tui.engine.tariff import Tariff
 from llmops_tui.specs.answers import Progress, RunSummary
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.states import ACTIVE
@@ -44,6 +47,8 @@ class LiveRun:
     pid: int | None = None
     # What the user wrote to it after it was submitted.
     written: Annotation = field(default_factory=Annotation)
+    usage: Usage = field(default_factory=Usage)
+    tariff: Tariff = field(default_factory=Tariff)
     latest: dict[str, float] = field(default_factory=dict)
     progress: Progress | None = None
     # Serialises what is journaled about this run: its own life and the user's wishes.
@@ -103,6 +108,7 @@ class LiveRun:
         return Holding(self.id, list(self.gpu_uuids), self.memory_bytes, self.cpu_slots)
 
     def summary(self, queue_position: int | None) -> RunSummary:
+        gpu_seconds, joules = self.usage.gpu_seconds_at(time.time()), self.usage.joules
         return RunSummary(
             id=self.id,
             kind=self.kind,
@@ -123,4 +129,7 @@ class LiveRun:
             gpus=self.gpus,
             progress=self.progress,
             latest=dict(self.latest),
+            gpu_seconds=gpu_seconds,
+            energy_joules=joules,
+            cost=self.tariff.cost(gpu_seconds, joules),
         )

@@ -149,6 +149,7 @@ class Parts:
             waiting=seen.waiting,
             recent=seen.recent,
             counts=seen.counts,
+            currency=self.settings.money.currency,
         )
 
     async def _keep_running(self, name: str, part: Callable[[asyncio.Event], Awaitable[None]]) -> None:

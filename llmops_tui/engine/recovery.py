@@ -49,6 +49,7 @@ def load_run(directory: RunDir, record: dict[str, Any]) -> LiveRun:
     run = LiveRun(directory, record, spec, priority=spec.priority if spec else 0, order=float(number_of(directory.id)))
     for entry in directory.read_journal():
         apply_entry(run, entry)
+        run.usage.apply(entry)
     if run.state not in ENDED:
         heal_journal(directory)
     if spec is None and run.state not in ENDED and run.state not in ACTIVE:
@@ -56,6 +57,7 @@ def load_run(directory: RunDir, record: dict[str, Any]) -> LiveRun:
     if run.state == "starting" and not (directory.attempt(run.attempt) / "launch.json").exists():
         # Decided, but nothing was told to any shim: it waits as before.
         run.state, run.reason, run.gpu_uuids, run.cpu_slots = "queued", "", [], 0
+        run.usage.drop()
     return run
 
 

@@ -23,7 +23,11 @@ class Progress(TypedDict):
 
 
 class RunSummary(TypedDict):
-    """One row of the runs table. `baseline`: pinned by the user as something to compare with; any number may be."""
+    """One row of the runs table. `baseline`: pinned by the user as something to compare with; any number may be.
+
+    `gpu_seconds` is wall time multiplied by the GPUs held, over all attempts and up to now; `energy_joules` what those GPUs
+    drew meanwhile; `cost` both at the tariff of the settings, in `Status.currency`: None without a tariff or without a GPU.
+    """
 
     id: str
     kind: str
@@ -44,6 +48,9 @@ class RunSummary(TypedDict):
     gpus: list[str]
     progress: Progress | None
     latest: dict[str, float]
+    gpu_seconds: float
+    energy_joules: float | None
+    cost: float | None
 
 
 class GpuProcess(TypedDict):
@@ -56,8 +63,29 @@ class GpuProcess(TypedDict):
     command: str
 
 
+class GpuHolder(TypedDict):
+    """A run that holds a GPU, whose it is, and since when."""
+
+    run: str
+    owner: str
+    since: float
+
+
+class ReservedBy(TypedDict):
+    """Who has a GPU reserved, until when (Unix seconds), and why."""
+
+    owner: str
+    until: float
+    note: str
+
+
 class GpuSample(TypedDict):
-    """One GPU, once a second. `health` is "ok", "lost", "stalled" (its driver does not answer) or "error"."""
+    """One GPU, once a second. `health` is "ok", "lost", "stalled" (its driver does not answer) or "error".
+
+    `idle_seconds`: how long it has been held and used under 5 %; None when nobody holds it or its use is not told.
+    `hidden_bytes`: memory in use that no process in sight accounts for, 0 within what drivers keep for themselves, None
+    where it cannot be told. `energy_joules` counts from the driver's load on.
+    """
 
     index: int
     uuid: str
@@ -82,6 +110,11 @@ class GpuSample(TypedDict):
     xid: list[int]
     processes: list[GpuProcess]
     held_by: list[str]
+    holders: list[GpuHolder]
+    held_since: float | None
+    idle_seconds: float | None
+    hidden_bytes: int | None
+    reserved_by: ReservedBy | None
 
 
 class HostSample(TypedDict):
@@ -99,8 +132,20 @@ class HostSample(TypedDict):
     cpu_slots_free: int
 
 
+class You(TypedDict):
+    """The one who asked: `role` is "viewer", "operator" or "admin"; `read_only` when every change would be refused."""
+
+    user: str
+    uid: int
+    role: str
+    read_only: bool
+
+
 class EngineInfo(TypedDict):
-    """The daemon itself. `epoch` names the database: event sequence numbers only compare within one epoch."""
+    """The daemon itself. `epoch` names the database: event sequence numbers only compare within one epoch.
+
+    A `shared` engine serves the Unix group `group`; a private one its own user and root alone.
+    """
 
     pid: int
     version: str
@@ -109,6 +154,9 @@ class EngineInfo(TypedDict):
     epoch: str
     ingest: str
     warnings: list[str]
+    shared: bool
+    group: str
+    you: You
 
 
 class Status(TypedDict):
@@ -121,6 +169,7 @@ class Status(TypedDict):
     waiting: list[RunSummary]
     recent: list[RunSummary]
     counts: dict[str, int]
+    currency: str
 
 
 class Checkpoint(TypedDict):
@@ -144,9 +193,10 @@ class JournalEntry(TypedDict):
 
 
 class RunDetail(RunSummary):
-    """`GET /v1/runs/{id}`."""
+    """`GET /v1/runs/{id}`. `cwd` is the directory it was submitted from: relative paths in its spec start there."""
 
     directory: str
+    cwd: str
     spec: dict[str, Any]
     journal: list[JournalEntry]
     checkpoints: list[Checkpoint]
@@ -313,7 +363,87 @@ class HostHistory(TypedDict):
     series: dict[str, list[float | None]]
 
 
+class SpecField(TypedDict):
+    """One field of a job kind's form.
+
+    `type` is text, integer, number, boolean, choice, list, mapping, path, model or dataset. `choices` of a choice are all it takes, of
+    another type words it takes as well (`auto`). `above` and `below` are exclusive bounds. `optional`: null means "unset";
+    `text_too`: a list that may be one text instead; `basic`: shown before one asks for all.
+    """
+
+    key: str
+    type: str
+    default: Any
+    required: bool
+    description: str
+    choices: list[str | bool]
+    minimum: float | None
+    maximum: float | None
+    above: float | None
+    below: float | None
+    section: str
+    basic: bool
+    optional: bool
+    text_too: bool
+
+
+class SpecForm(TypedDict):
+    """`GET /v1/specs/{kind}`: what can be asked for, in the order a form shows it."""
+
+    kind: str
+    description: str
+    fields: list[SpecField]
+
+
 class Done(TypedDict):
     """What a request without a richer answer did, in one line."""
 
     done: str
+
+
+class AuditEntry(TypedDict):
+    """One change, or the refusal of one. `outcome` is "ok", "failed", "refused", "under way" or "unknown"."""
+
+    n: int
+    t: float
+    user: str
+    uid: int
+    role: str
+    action: str
+    target: str
+    detail: dict[str, Any]
+    outcome: str
+    reason: str
+
+
+class AuditPage(TypedDict):
+    """`GET /v1/audit`: oldest first."""
+
+    entries: list[AuditEntry]
+
+
+class AuditVerdict(TypedDict):
+    """`GET /v1/audit/verify`: whether nobody has changed the log; `line` is the first that does not fit."""
+
+    lines: int
+    good: bool
+    line: int | None
+    problem: str
+
+
+class Reservation(TypedDict):
+    """GPUs kept for their owner's runs until a moment."""
+
+    id: str
+    owner: str
+    uid: int
+    gpus: list[str]
+    since: float
+    until: float
+    note: str
+
+
+class Reservations(TypedDict):
+    """`GET /v1/reservations`: those in force, the one that ends first before the others."""
+
+    reservations: list[Reservation]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -48,6 +49,42 @@ class GpuSettings(StrictModel):
 
     probe: str = Field("auto", pattern="^(auto|nvml|amd|none)$", description="Which driver is asked; auto tries NVML, then AMD, then none")
     call_timeout_seconds: float = Field(3.0, gt=0, le=3600, description="A driver call that takes longer marks the GPU as stalled")
+    lock_directory: str = Field(
+        "",
+        description="Where the engines of this box tell each other which GPUs they hold; the same for all of them. "
+        "Unset: `/run/lock/llmops-tui` where everybody may write to `/run/lock`, else `/tmp/llmops-tui-locks`",
+    )
+
+    @field_validator("lock_directory")
+    @classmethod
+    def _somewhere(cls, value: str) -> str:
+        if value and not value.startswith("/"):
+            raise ValueError("must be an absolute path")
+        return value
+
+
+_Members = list[str | Annotated[int, Field(ge=0, lt=1 << 32)]]
+
+
+class PeopleSettings(StrictModel):
+    """`[people]`"""
+
+    group: str = Field("", max_length=64, description="Serve this Unix group, as `engine start --shared --group` does; unset: private")
+    admins: _Members = Field(
+        [], description='May do everything: user names, uids, or groups as "@group". Root and the engine\'s user always are'
+    )
+    operators: _Members = Field([], description="May submit, and touch their own runs")
+    viewers: _Members = Field([], description="May look. Who is named alone is meant before a group that is named")
+    default_role: Literal["none", "viewer", "operator", "admin"] = Field("operator", description="What everybody else in the group is")
+    read_only: bool = Field(False, description="Refuse every change, whoever asks")
+
+
+class MoneySettings(StrictModel):
+    """`[money]`"""
+
+    currency: str = Field("EUR", pattern=r"^[^\s\x00-\x1f]{1,8}$", description="What the prices are in; shown beside every cost")
+    per_kwh: float = Field(0.0, ge=0, le=1e6, description="Price of a kilowatt-hour that GPUs draw; 0: electricity has no price")
+    per_gpu_hour: float = Field(0.0, ge=0, le=1e6, description="Price of holding one GPU for an hour; 0: GPU time has no price")
 
 
 class Settings(StrictModel):
@@ -55,6 +92,8 @@ class Settings(StrictModel):
 
     engine: EngineSettings = Field(default_factory=EngineSettings)
     gpus: GpuSettings = Field(default_factory=GpuSettings)
+    people: PeopleSettings = Field(default_factory=PeopleSettings)
+    money: MoneySettings = Field(default_factory=MoneySettings)
 
 
 def load_settings(path: Path) -> Settings:

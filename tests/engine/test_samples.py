@@ -34,7 +34,7 @@ def gpu(index: int, utilisation: float | None) -> GpuSample:
         memory_total_bytes=9,        power_watts=None, power_limit_watts=None, temperature_celsius=50.0,
         sm_clock_mhz=1, memory_clock_mhz=1, throttle_reasons=[],
         pcie_rx_bytes_per_second=None, pcie_tx_bytes_per_second=None, pcie_generation=None, pcie_width=None, ecc_uncorrected=None,
-        energy_joules=None, xid=[], processes=[], held_by=[],
+        energy_joules=None, xid=[], processes=[], held_by=[], holders=[], held_since=None, idle_seconds=None, hidden_bytes=None,
     )  # fmt: skip
 
 

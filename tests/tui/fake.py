@@ -46,6 +46,7 @@ def summary(run_id: str, state: str, **changes: Any) -> RunSummary:
         "priority": 0, "queue_position": None, "owner": "ada", "tags": [], "note": "", "baseline": False, "submitted_at": NOW - 900,
         "started_at": None if state in ("queued", "blocked") else NOW - 880, "ended_at": NOW - 100 if ended else None,
         "exit_code": 0 if state == "succeeded" else 1 if state == "failed" else None, "gpus": [], "progress": None, "latest": {},
+        "gpu_seconds": 0.0, "energy_joules": None, "cost": None,
     }  # fmt: skip
     row.update(changes)
     return row  # type: ignore[return-value]
@@ -59,6 +60,7 @@ def gpu(index: int, **changes: Any) -> GpuSample:
         "temperature_celsius": 67.0, "sm_clock_mhz": 1980, "memory_clock_mhz": 2619, "throttle_reasons": [],
         "pcie_rx_bytes_per_second": 1e9, "pcie_tx_bytes_per_second": 1e8, "pcie_generation": 5, "pcie_width": 16,
         "ecc_uncorrected": 0, "energy_joules": 1e6, "xid": [], "processes": [], "held_by": [],
+        "holders": [], "held_since": None, "idle_seconds": None, "hidden_bytes": None,
     }  # fmt: skip
     sample.update(changes)
     return sample  # type: ignore[return-value]
@@ -134,6 +136,7 @@ class FakeEngine:
                 "cpu_slots": 4, "cpu_slots_free": 2,
             },
             "gpus": self.gpus, "running": self.running, "waiting": self.waiting, "recent": self.recent, "counts": counts,
+            "currency": "EUR",
         }  # fmt: skip
 
     def run(self, run_id: str, /) -> RunDetail:
