@@ -58,9 +58,9 @@ def _keys(written: str, start: int, end: int, known: Mapping[str, Sequence[str]]
     for family, about in FAMILIES.items():
         if written.startswith(family):
             names = _matching(known.get(family.rstrip("."), ()), written.removeprefix(family))
-            return [Suggestion(start, end, family + _quoted(name), about.help) for name in names]
+            return [Suggestion(start, end, family + _quoted(name), about) for name in names]
     keys = [Suggestion(start, end, f"{name}:" if key.kind not in ("number", "duration") else name, key.help) for name, key in KEYS.items()]
-    keys += [Suggestion(start, end, family, about.help) for family, about in FAMILIES.items()]
+    keys += [Suggestion(start, end, family, about) for family, about in FAMILIES.items()]
     return [one for one in keys if one.text.startswith(written)]
 
 

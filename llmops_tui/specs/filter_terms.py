@@ -113,19 +113,8 @@ KEYS: dict[str, Key] = {
     "baseline": Key("flag", lambda row, now: row.baseline, "pinned as a baseline: yes or no", ("yes", "no")),
     "has": Key("has", lambda row, now: None, f"{', '.join(HAS)}, a metric.… or a cfg.…", HAS),
 }
-
-
-class Family(NamedTuple):
-    """Keys that go on with a name of the user's own."""
-
-    help: str
-    example: str
-
-
-FAMILIES = {
-    "cfg.": Family("a setting of its spec: the whole name or its end", "cfg.learning_rate>=1e-4"),
-    "metric.": Family("the newest value of a metric", "metric.train/loss<1.5"),
-}
+# Keys that go on with a name of the user's own.
+FAMILIES = {"cfg.": "a setting of its spec: the whole name or its end", "metric.": "the newest value of a metric"}
 
 
 def compile_word(word: str) -> Test:
@@ -137,7 +126,7 @@ def compile_word(word: str) -> Test:
 def compile_term(key: str, operator: str, values: Sequence[str]) -> Test:
     """`key operator value,value`. Raises BadTermError."""
     if key in FAMILIES:
-        raise BadTermError(f"a name is missing after {key!r}", f"for example {FAMILIES[key].example}", "key")
+        raise BadTermError(f"a name is missing after {key!r}", "for example cfg.learning_rate>=1e-4 or metric.train/loss<1.5", "key")
     if key.startswith("cfg."):
         name = key.removeprefix("cfg.")
         return _any(operator, [_config(name, operator, value, place) for place, value in enumerate(_several(operator, values))])
