@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         RunSummary,
         Series,
         Span,
+        SpecForm,
         SqlAnswer,
         Status,
         Submission,
@@ -147,6 +148,11 @@ class Client:
         body = {"spec": dict(spec), "cwd": os.getcwd() if cwd is None else cwd, "dry_run": dry_run}
         submission: Submission = self._json("POST", "/v1/runs", body=body, timeout=_SLOW_SECONDS)
         return submission
+
+    def spec_form(self, kind: str) -> SpecForm:
+        """The fields of a job kind, as a form shows them."""
+        form: SpecForm = self._json("GET", f"/v1/specs/{segment(kind)}")
+        return form
 
     def stop_run(self, run_id: str, mode: str = "now") -> RunSummary:
         """End a run: "now" (TERM, grace, KILL) or "checkpoint" (the job saves first and ends by itself)."""

@@ -127,14 +127,16 @@ def _add_run(nouns: Group, common: Parser) -> None:
         ("llmops-tui run evaluate --set model=fiqa@v1 --set dataset.path=fiqa", ""),
         ("llmops-tui run command --name sweep -- python sweep.py --lr 3e-4", "any program, supervised alike"),
         ("cat spec.json | llmops-tui run train -f - --dry-run", "check everything, start nothing"),
+        ("llmops-tui run train --fields", "what can be set, with types, bounds and defaults"),
     )  # fmt: skip
-    run.usage = "llmops-tui run KIND [-f FILE] [--set KEY=VALUE …] [--name NAME] [--follow] [--dry-run] [-- PROGRAM ARG …]"
+    run.usage = "llmops-tui run KIND [-f FILE] [--set KEY=VALUE …] [--name NAME] [--follow] [--dry-run] [--fields] [-- PROGRAM ARG …]"
     run.add_argument("kind", metavar="KIND", choices=JOB_KINDS, help=f"{', '.join(JOB_KINDS)}; the keys of each are in docs/specs.md")
     run.add_argument("-f", "--file", metavar="FILE", help="the spec, YAML or JSON; - reads it from stdin")
     run.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a key of the spec, over the file's")
     run.add_argument("--name", metavar="NAME", help="short name in the run id")
     run.add_argument("--follow", action="store_true", help="watch until it ends; the exit code is the run's")
     run.add_argument("--dry-run", action="store_true", help="check spec, data, model and disk; start nothing")
+    run.add_argument("--fields", action="store_true", help="list what can be set for KIND; start nothing")
 
 
 def _add_runs(nouns: Group, common: Parser) -> None:

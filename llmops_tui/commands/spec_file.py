@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from typing import Any
 
@@ -28,6 +29,16 @@ _SpecLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in rules if tag != "tag:yaml.org,2002:timestamp"]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+
+
+class _SettingLoader(_SpecLoader):
+    """`1e-4` is a number: YAML 1.1 wants `1.0e-4`, but nobody who types it without quotes means text."""
+
+
+_SettingLoader.yaml_implicit_resolvers = {first: list(rules) for first, rules in _SpecLoader.yaml_implicit_resolvers.items()}
+_SettingLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)[eE][-+]?[0-9]+$"), list("+-.0123456789")
+)
 
 
 def build_spec(kind: str, file: str | None, settings: list[str], name: str | None, program: list[str] | None) -> dict[str, Any]:
@@ -85,7 +96,7 @@ def apply_setting(spec: dict[str, Any], setting: str) -> None:
     if not equals or not all(keys):
         raise UsageError(f"--set {setting}: not KEY=VALUE", "write for example --set optim.learning_rate=1e-4")
     try:
-        value = yaml.load(text, _SpecLoader)
+        value = yaml.load(text, _SettingLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UsageError(
             f"--set {path}: {text!r} is not valid YAML", "put text with special characters in quotes twice: KEY='\"…\"'"
@@ -96,17 +107,7 @@ def apply_setting(spec: dict[str, Any], setting: str) -> None:
         if not isinstance(inner, dict):
             raise UsageError(f"--set {path}: {'.'.join(keys[: depth + 1])} already has the value {inner!r}", "set the one or the other")
         target = inner
-    target[keys[-1]] = number_or(value)
-
-
-def number_or(value: Any) -> Any:
-    """YAML 1.1 reads `1e-4` as text (it wants `1.0e-4`); nobody who types it means text."""
-    if isinstance(value, str) and value[:1] in "+-.0123456789" and "e" in value.lower():
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
+    target[keys[-1]] = value
 
 
 def _read(file: str) -> bytes:

@@ -1,4 +1,4 @@
-"""`/v1/models…` and `/v1/datasets…`: what is registered, what lies on disk, and registering more."""
+"""`/v1/models…`, `/v1/datasets…` and `/v1/specs…`: what is registered, what lies on disk, registering more, and what can be asked for."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pydantic import Field
 
 from llmops_tui.data import datasets, models
 from llmops_tui.engine.answering import EngineParts, answer, caller_directory, caller_path
-from llmops_tui.specs.answers import DatasetInfo, ModelInfo
+from llmops_tui.specs.answers import DatasetInfo, ModelInfo, SpecForm
 from llmops_tui.specs.common import StrictModel
+from llmops_tui.specs.form import spec_form
 
 router = APIRouter(tags=["catalog"])
 
@@ -32,6 +33,12 @@ class ImportDatasetRequest(StrictModel):
     copy_rows: bool = Field(False, alias="copy")
     licence: str = ""
     cwd: str = "/"
+
+
+@router.get("/specs/{kind}", response_model=SpecForm)
+async def show_form(kind: str) -> Response:
+    """The fields of a job kind with their types, defaults and bounds."""
+    return answer(spec_form(kind))
 
 
 @router.get("/models", response_model=list[ModelInfo])

@@ -74,6 +74,7 @@ class RunTable:
         return RunDetail(
             **self.summary(run),
             directory=str(run.dir.path),
+            cwd=str(run.record.get("cwd") or "/"),
             spec=run.spec_values,
             journal=[
                 {

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.common import BASIC, PATH, RunSpec
 
 
 class CommandSpec(RunSpec):
@@ -16,7 +16,7 @@ class CommandSpec(RunSpec):
 
     kind: Literal["command"] = "command"
     argv: list[str] = Field(min_length=1, description="The program and its arguments, without a shell")
-    cwd: str = Field("", description="Working directory; empty means the submitter's")
+    cwd: str = Field("", description="Working directory; empty means the submitter's", json_schema_extra={**PATH, **BASIC})
 
     @field_validator("argv")
     @classmethod

@@ -6,6 +6,7 @@ import re
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.config import JsonDict
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,39}")
 
@@ -15,6 +16,12 @@ MOST_SECONDS = 10 * 366 * 86400.0
 MOST_STEPS = 10**9
 MOST_TOKENS = 1 << 22
 _MOST_GPUS = 1024
+
+# How a form shows a field: among the first ones, and what helps to fill it in (a registered or found model, a file's path).
+BASIC: JsonDict = {"basic": True}
+MODEL: JsonDict = {"form": "model"}
+DATASET: JsonDict = {"form": "dataset"}
+PATH: JsonDict = {"form": "path"}
 
 RunReference = Annotated[str, Field(min_length=1, max_length=120)]
 
@@ -46,7 +53,9 @@ class StrictModel(BaseModel):
 class Resources(StrictModel):
     """What the run needs from the box."""
 
-    gpus: int | Literal["auto"] = Field("auto", description="GPUs wanted; auto takes one where the box has one, else none")
+    gpus: int | Literal["auto"] = Field(
+        "auto", description="GPUs wanted; auto takes one where the box has one, else none", json_schema_extra=BASIC
+    )
     gpu_memory_bytes: int | None = Field(
         None, gt=0, le=MOST_BYTES, description="Share a GPU: predicted peak memory on each, in bytes. Unset takes the GPU exclusively"
     )
@@ -80,7 +89,7 @@ class RunSpec(StrictModel):
     """A wish: what is to be run. One subclass a job kind."""
 
     kind: str
-    name: str = Field("", description="Short name in the run id; taken from the content if empty")
+    name: str = Field("", description="Short name in the run id; taken from the content if empty", json_schema_extra=BASIC)
     priority: int = Field(0, ge=-100, le=100, description="Higher starts first")
     after_ok: list[RunReference] = Field(default_factory=list, description="Runs that must have succeeded before this starts")
     after_any: list[RunReference] = Field(default_factory=list, description="Runs that must have ended, however, before this starts")

@@ -14,6 +14,7 @@ from typing import Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from llmops_tui.specs.leaves import Leaf, leaves
 from llmops_tui.specs.parse import SPECS
 from llmops_tui.specs.settings import Settings
 
@@ -35,7 +36,7 @@ def settings_page() -> str:
     """docs/settings.md"""
     parts = [_SETTINGS_HEAD]
     for section, field in Settings.model_fields.items():
-        parts.append(f"\n## `[{section}]`\n\n{_table(_leaves(_model_of(field), ''))}")
+        parts.append(f"\n## `[{section}]`\n\n{_table(leaves(_model_of(field)))}")
     return "".join(parts)
 
 
@@ -43,29 +44,8 @@ def specs_page() -> str:
     """docs/specs.md"""
     parts = [_SPECS_HEAD]
     for kind, model in SPECS.items():
-        parts.append(f"\n## {kind}\n\n{(model.__doc__ or '').strip()}\n\n{_table(_leaves(model, ''))}")
+        parts.append(f"\n## {kind}\n\n{(model.__doc__ or '').strip()}\n\n{_table(leaves(model))}")
     return "".join(parts)
-
-
-def _leaves(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo, object]]:
-    defaults = _defaults(model)
-    for name, field in model.model_fields.items():
-        if name == "kind":
-            continue
-        inner = field.annotation
-        if isinstance(inner, type) and issubclass(inner, BaseModel):
-            given = defaults.get(name)
-            for path, leaf, default in _leaves(inner, f"{prefix}{name}."):
-                own = given.model_dump() if isinstance(given, BaseModel) else {}
-                yield path, leaf, own.get(path.removeprefix(f"{prefix}{name}."), default)
-        else:
-            yield f"{prefix}{name}", field, "required" if field.is_required() else defaults.get(name)
-
-
-def _defaults(model: type[BaseModel]) -> dict[str, object]:
-    return {
-        name: field.get_default(call_default_factory=True) for name, field in model.model_fields.items() if not field.is_required()
-    }  # fmt: skip
 
 
 def _model_of(field: FieldInfo) -> type[BaseModel]:
@@ -75,10 +55,10 @@ def _model_of(field: FieldInfo) -> type[BaseModel]:
     return annotation
 
 
-def _table(rows: Iterator[tuple[str, FieldInfo, object]]) -> str:
+def _table(rows: Iterator[Leaf]) -> str:
     lines = ["| key | type | default | what it does |", "|---|---|---|---|"]
-    for path, field, default in rows:
-        shown = "**required**" if default == "required" else f"`{json.dumps(default)}`" if default is not None else "unset"
+    for path, field, default, required in rows:
+        shown = "**required**" if required else f"`{json.dumps(default)}`" if default is not None else "unset"
         lines.append(f"| `{path}` | {_type_name(field.annotation)} | {shown} | {(field.description or '').replace('|', '/')} |")
     return "\n".join(lines) + "\n"
 

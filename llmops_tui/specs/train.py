@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from llmops_tui.specs.common import MOST_STEPS, MOST_TOKENS, Limits, RunSpec, StrictModel, name_or_nothing
+from llmops_tui.specs.common import BASIC, DATASET, MODEL, MOST_STEPS, MOST_TOKENS, Limits, RunSpec, StrictModel, name_or_nothing
 
 RowFormat = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "question_answer", "text"]
 
@@ -16,10 +16,14 @@ RowFormat = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion
 class DatasetChoice(StrictModel):
     """Which rows are learnt from, and which are held out."""
 
-    path: str = Field(min_length=1, description="A file (JSONL, JSON, CSV, Parquet), or a registered dataset: name, name@v3")
+    path: str = Field(
+        min_length=1, description="A file (JSONL, JSON, CSV, Parquet), or a registered dataset: name, name@v3", json_schema_extra=DATASET
+    )
     format: RowFormat = Field("auto", description="How a row is read; auto detects and shows it")
     limit: int | None = Field(None, gt=0, le=10**12, description="Use only the first N rows after the shuffle; unset uses all")
-    eval_path: str = Field("", description="Held-out rows in a file of their own; empty takes them from the dataset")
+    eval_path: str = Field(
+        "", description="Held-out rows in a file of their own; empty takes them from the dataset", json_schema_extra=DATASET
+    )
     eval_fraction: float = Field(0.1, ge=0, lt=1, description="Held-out share when eval_path is empty")
     eval_limit: int = Field(64, gt=0, le=10**12, description="At most this many held-out rows are scored")
 
@@ -27,7 +31,7 @@ class DatasetChoice(StrictModel):
 class LoraChoice(StrictModel):
     """The adapter (Hu et al. 2021, arXiv:2106.09685)."""
 
-    r: int = Field(16, ge=1, le=1024, description="Rank")
+    r: int = Field(16, ge=1, le=1024, description="Rank", json_schema_extra=BASIC)
     alpha: int = Field(32, ge=1, le=65536, description="Scale; the update is multiplied by alpha / r")
     dropout: float = Field(0.0, ge=0, lt=1, description="Share of the adapter's inputs dropped while training")
     target_modules: str | list[str] = Field("all-linear", description="Modules that get an adapter")
@@ -36,7 +40,7 @@ class LoraChoice(StrictModel):
 class OptimizerChoice(StrictModel):
     """AdamW and its schedule."""
 
-    learning_rate: float = Field(2e-4, gt=0, le=1, description="Highest rate of the schedule")
+    learning_rate: float = Field(2e-4, gt=0, le=1, description="Highest rate of the schedule", json_schema_extra=BASIC)
     schedule: Literal["cosine", "linear", "constant"] = Field("cosine", description="How the rate falls after the warm-up")
     warmup_fraction: float = Field(0.03, ge=0, lt=1, description="Share of the steps in which the rate rises")
     weight_decay: float = Field(0.0, ge=0, le=100, description="Decoupled weight decay")
@@ -48,15 +52,19 @@ class TrainSpec(RunSpec):
 
     kind: Literal["train"] = "train"
     method: Literal["sft"] = Field("sft", description="Supervised fine-tuning")
-    model: str = Field(min_length=1, description="A model directory, or a registered model: name, name@v1, name@champion")
+    model: str = Field(
+        min_length=1, description="A model directory, or a registered model: name, name@v1, name@champion", json_schema_extra=MODEL
+    )
     dataset: DatasetChoice
     lora: LoraChoice = Field(default_factory=LoraChoice, description="The adapter")
     optim: OptimizerChoice = Field(default_factory=OptimizerChoice)
-    epochs: float = Field(1.0, gt=0, le=10_000, description="Passes over the rows; ignored when max_steps is set")
-    max_steps: int | None = Field(None, gt=0, le=MOST_STEPS, description="Optimizer steps; unset follows epochs")
-    micro_batch: int = Field(4, ge=1, le=65536, description="Rows a forward pass")
+    epochs: float = Field(1.0, gt=0, le=10_000, description="Passes over the rows; ignored when max_steps is set", json_schema_extra=BASIC)
+    max_steps: int | None = Field(None, gt=0, le=MOST_STEPS, description="Optimizer steps; unset follows epochs", json_schema_extra=BASIC)
+    micro_batch: int = Field(4, ge=1, le=65536, description="Rows a forward pass", json_schema_extra=BASIC)
     accumulation: int = Field(1, ge=1, le=65536, description="Forward passes an optimizer step")
-    max_length: int = Field(1024, ge=8, le=MOST_TOKENS, description="Tokens a row; longer rows are cut and counted")
+    max_length: int = Field(
+        1024, ge=8, le=MOST_TOKENS, description="Tokens a row; longer rows are cut and counted", json_schema_extra=BASIC
+    )
     packing: bool | Literal["auto"] = Field("auto", description="Pack rows: auto packs on a GPU, groups by length on CPU")
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the GPU has it, else float32")
     gradient_checkpointing: bool | Literal["auto"] = Field("auto", description="auto: off on CPU, on where memory forces it")

@@ -102,6 +102,14 @@ def test_a_wrong_spec_names_its_fields(client: Client) -> None:
     assert {field["field"] for field in caught.value.fields} == {"argv", "colour"}
 
 
+def test_a_kinds_form_tells_its_fields_and_an_unknown_kind_is_not_found(client: Client) -> None:
+    form = client.spec_form("train")
+    rate = next(field for field in form["fields"] if field["key"] == "optim.learning_rate")
+    assert (form["kind"], rate["type"], rate["default"], rate["above"], rate["basic"]) == ("train", "number", 2e-4, 0, True)
+    with pytest.raises(NotFoundError, match="unknown job kind 'none'"):
+        client.spec_form("none")
+
+
 def test_sql_reads_and_never_writes(client: Client) -> None:
     assert client.sql("SELECT 6 * 7 AS answer")["rows"] == [[42]]
     with pytest.raises(UsageError):
