@@ -49,6 +49,8 @@ class LiveRun:
     written: Annotation = field(default_factory=Annotation)
     usage: Usage = field(default_factory=Usage)
     tariff: Tariff = field(default_factory=Tariff)
+    # How many entries this engine has appended to its journal.
+    journaled: int = 0
     latest: dict[str, float] = field(default_factory=dict)
     progress: Progress | None = None
     # Serialises what is journaled about this run: its own life and the user's wishes.

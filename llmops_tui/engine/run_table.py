@@ -123,6 +123,7 @@ class RunTable:
         """Append one entry, durably. Raises OSError."""
         line = {"t": time.time(), "entry": entry, "state": state, "attempt": attempt or run.attempt, "reason": reason, "data": data}
         await asyncio.to_thread(run.dir.append_journal, line)
+        run.journaled += 1
 
     def tell_state(self, run: LiveRun) -> None:
         """Its state changed: events, database and queue."""

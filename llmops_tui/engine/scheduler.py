@@ -129,6 +129,10 @@ class Scheduler:
         """Every run, oldest first. To look at, on the event loop."""
         return self._table.by_id.values()
 
+    def living(self) -> list[str]:
+        """The runs that are under way."""
+        return list(self._lives)
+
     def summary(self, run_id: str) -> RunSummary:
         """One run; from memory. Raises NotFoundError."""
         return self._table.summary(self._table.get(run_id))

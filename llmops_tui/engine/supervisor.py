@@ -249,6 +249,7 @@ class Supervisor:
             }  # fmt: skip
             try:
                 await asyncio.to_thread(run.dir.append_journal, entry)
+                run.journaled += 1
             except OSError as error:
                 log.warning("%s: %s; the journal does not take it: %s", run.id, reason, error)
             run.stop, run.stop_told, run.state, run.reason = mode, False, "stopping", reason
