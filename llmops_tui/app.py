@@ -2,62 +2,124 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 from textual.app import App
 from textual.screen import Screen
 
-from llmops_tui.keys import bindings
+from llmops_tui.errors import LlmopsError
+from llmops_tui.keys import bindings, key_name, keymap, remap
+from llmops_tui.screens import palette
+from llmops_tui.screens.attention import sequences
 from llmops_tui.screens.board import Board
 from llmops_tui.screens.client_protocol import EngineClient
-from llmops_tui.screens.feed import Feed
-from llmops_tui.screens.messages import EngineEventArrived, EngineLost, HistoryArrived, StatusArrived
-from llmops_tui.screens.palette import theme, unicode_missing
+from llmops_tui.screens.farewell import farewell
+from llmops_tui.screens.feed import SLOW_FACTOR, Feed
+from llmops_tui.screens.line_speed import LineSpeed, waiting_bytes
+from llmops_tui.screens.messages import EngineEventArrived, EngineLost, HistoryArrived, PastArrived, Refused, StatusArrived
+from llmops_tui.screens.palettes import PALETTES
 from llmops_tui.screens.pulse import PulseScreen
 from llmops_tui.screens.state import ViewState
-from llmops_tui.specs.answers import RunSummary
+from llmops_tui.screens.view_file import ViewFile
+from llmops_tui.specs.console import ConsoleSettings
+from llmops_tui.specs.notable import Notable, notable
 
 _NOTICE_SECONDS = 5.0
 
 
+def _page(module: str, name: str) -> Callable[[], Screen[Any]]:
+    """A page that is imported when it is first gone to."""
+    return lambda: getattr(importlib.import_module(f"llmops_tui.screens.{module}"), name)()
+
+
 class LlmopsApp(App[None]):
-    """`client` is anything with the methods of `EngineClient`; it is only called from threads. `run_id`: the page it opens on."""
+    """`client` is anything with the methods of `EngineClient`; it is only called from threads. `run_id`: the page it opens on.
+
+    `problem` is what was wrong with the settings file, said at the foot; `view` is where the viewer remembers how it stood.
+    """
 
     CSS_PATH = "screens/console.tcss"
     ENABLE_COMMAND_PALETTE = False
     TITLE = "llmops-tui"
-    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {"pulse": PulseScreen}
+    MODES: ClassVar[dict[str, str | Callable[[], Screen[Any]]]] = {
+        "pulse": PulseScreen,
+        "runs": _page("runs", "RunsScreen"),
+        "queue": _page("queue", "QueueScreen"),
+        "gpus": _page("gpus", "GpusScreen"),
+        "inbox": _page("inbox", "InboxScreen"),
+    }
     DEFAULT_MODE = "pulse"
     BINDINGS = bindings("everywhere")
 
-    def __init__(self, client: EngineClient, status_seconds: float = 1.0, run_id: str | None = None) -> None:
+    def __init__(
+        self,
+        client: EngineClient,
+        status_seconds: float | None = None,
+        run_id: str | None = None,
+        settings: ConsoleSettings | None = None,
+        view: ViewFile | None = None,
+        problem: str = "",
+    ) -> None:
+        self.settings = settings or ConsoleSettings()
         super().__init__()
         self.client = client
+        self.view = view or ViewFile(None)
         self._first_run = run_id
-        self.state = ViewState(host=os.uname().nodename)
-        self.ascii_only = unicode_missing()
-        self.feed = Feed(client, self.post_message, status_seconds)
+        self._problem = problem or remap(self.settings.keys)
+        self.state = ViewState(host=os.uname().nodename, seen=self.view.seen)
+        self.ascii_only = palette.unicode_missing() if self.settings.ascii == "auto" else self.settings.ascii == "on"
+        self._status_seconds = status_seconds or self.settings.status_seconds
+        self.feed = Feed(client, self.post_message, self._status_seconds)
+        self._speed = LineSpeed()
+        self._slow_wish = self.settings.low_bandwidth
+        self._ticks = 0
         self._notices = 0
+
+    def get_theme_variable_defaults(self) -> dict[str, str]:
+        """The names of the style sheet, so that it can be read before a palette is chosen."""
+        return PALETTES["dark"].theme().variables
 
     def on_mount(self) -> None:
         """The frame first; the engine is asked once it is painted."""
-        self.register_theme(theme())
-        self.theme = "llmops"
+        self.set_keymap(keymap())
+        for number, command in enumerate(self.settings.commands):
+            self.bind(key_name(command.key), f"custom({number})", description=command.title, show=False)
+        if self._slow_wish == "on":
+            self._set_slow(True)
+        wished = self.settings.theme
+        few = self.console.color_system == "standard"
+        self.wear(("sixteen" if few else "dark") if wished == "auto" else wished)
         self.set_class(self.ascii_only, "-ascii")
         self.call_after_refresh(self._begin)
+
+    def wear(self, name: str) -> None:
+        """Draw everything in another palette."""
+        chosen = PALETTES[name]
+        palette.use(chosen)
+        theme = chosen.theme()
+        self.register_theme(theme)
+        self.theme = theme.name
 
     def _begin(self) -> None:
         self.feed.start()
         self.set_interval(1.0, self._tick)
-        if self._first_run:
-            self.open_run(self._first_run)
+        if self.view.mode in self.MODES and self.view.mode != "pulse" and self._first_run is None:
+            self.switch_mode(self.view.mode)
+        run_id = self._first_run or self.view.run
+        if run_id:
+            self.open_run(run_id)
+        if self._problem:
+            self.tell(self._problem, "bad")
 
     def on_unmount(self) -> None:
         """Nobody listens any more."""
         self.feed.stop()
+        self._note_view()
 
     def open_run(self, run_id: str) -> None:
         """The run's page on top of the present one."""
@@ -83,6 +145,16 @@ class LlmopsApp(App[None]):
 
         self.set_timer(_NOTICE_SECONDS, over)
 
+    def travel(self, moment: float | None) -> None:
+        """Show every panel as it was at a moment (Unix seconds), or the present."""
+        self.state.travel(moment)
+        self.feed.look_at(moment)
+        self._frame()
+
+    def action_go(self, mode: str) -> None:
+        """Another page."""
+        self.switch_mode(mode)
+
     def action_help(self) -> None:
         """The key table."""
         from llmops_tui.screens.help import HelpScreen
@@ -99,20 +171,151 @@ class LlmopsApp(App[None]):
         self.feed.hurry(start_engine=not self.state.live)
         self.tell("asking the engine" if self.state.live else "starting the engine", "muted")
 
+    def action_command_line(self, typed: str = "") -> None:
+        """A command by its name."""
+        from llmops_tui.screens.command_line import CommandLine
+
+        self.push_screen(CommandLine(self, typed))
+
+    def action_palette(self) -> None:
+        """Everything that can be done here."""
+        from llmops_tui.screens.action_palette import ActionPalette
+
+        self.push_screen(ActionPalette(self))
+
+    def action_maximise(self) -> None:
+        """The focused panel alone, or all again."""
+        if (board := self.board()) is not None:
+            board.maximise()
+
+    def action_travel(self) -> None:
+        """Into the past, or back to now."""
+        from llmops_tui.screens.travel_bar import TravelBar
+
+        if (board := self.board()) is not None:
+            TravelBar.toggle(board)
+
+    def enter_past(self, moment: float, run_id: str | None = None) -> None:
+        """Show a moment, on the run's page if one is named."""
+        from llmops_tui.screens.travel_bar import TravelBar
+
+        if run_id:
+            self.open_run(run_id)
+        self.call_after_refresh(lambda: TravelBar.toggle(board, moment) if (board := self.board()) is not None else None)
+
+    def leave_past(self) -> None:
+        """Back to now."""
+        if self.state.moment is not None:
+            self.action_travel()
+
+    def action_new_run(self) -> None:
+        """The form of a new run, from the last one's spec."""
+        self.new_run()
+
+    def new_run(self, kind: str | None = None, base: str | None = None) -> None:
+        """The form of a new run; `base`: a run whose spec it begins with."""
+        from llmops_tui.screens.new_run import NewRunScreen
+
+        self.push_screen(NewRunScreen(kind, base))
+
+    def action_export(self) -> None:
+        """Choose a format and write."""
+        from llmops_tui.screens.choose import ChooseScreen
+        from llmops_tui.screens.exporting import offered
+
+        if (board := self.board()) is not None:
+            self.push_screen(ChooseScreen("write what is shown", offered(board)), lambda form: self.export(form) if form else None)
+
+    def export(self, form: str = "svg", file: str = "") -> None:
+        """Write the page and say where."""
+        from llmops_tui.screens import exporting
+
+        if (board := self.board()) is None:
+            return
+        try:
+            path = exporting.write(exporting.content(board, form), form, board.PAGE, file, Path.cwd(), self.state.now())
+        except LlmopsError as error:
+            self.tell(str(error), "bad")
+        else:
+            self.tell(f"wrote {path}", "good")
+
+    def action_slow_line(self) -> None:
+        """On, off, by itself."""
+        order = ("auto", "on", "off")
+        self.slow_line(order[(order.index(self._slow_wish) + 1) % 3])
+
+    def slow_line(self, wish: str) -> None:
+        """Low-bandwidth mode: `on`, `off`, or `auto` (when the terminal cannot keep up)."""
+        self._slow_wish = wish
+        self._set_slow(wish == "on" or (wish == "auto" and self._speed.slow))
+        self.tell({"on": "low bandwidth: fewer, slower updates", "off": "full rate", "auto": "the rate follows the line"}[wish], "muted")
+
+    def _set_slow(self, slow: bool) -> None:
+        self.state.slow = slow
+        self.feed.seconds = self._status_seconds * (SLOW_FACTOR if slow else 1.0)
+        self.set_class(slow, "-slow")
+        for board in self._boards():
+            board.call_after_refresh(board.redraw)
+
+    def ask(self, run_id: str, message: str) -> None:
+        """A polite note to a run's owner."""
+        if (board := self.board()) is not None:
+            board.change(lambda: self.client.ask(run_id, message), f"asked the owner of {run_id}")
+
+    def show_sql(self, query: str) -> None:
+        """The answer of the database on a page of its own."""
+        from llmops_tui.screens.sql import SqlScreen
+
+        self.push_screen(SqlScreen(query))
+
+    def filter_runs(self, text: str) -> None:
+        """The Runs page, filtered."""
+        from llmops_tui.screens.runs import RunsScreen
+
+        if isinstance(board := self.board(), RunsScreen):
+            board.filter_by(text)
+
+    def action_jump(self) -> None:
+        """Letters for every place to go."""
+        from llmops_tui.screens.jump import JumpLabels
+
+        if (board := self.board()) is not None:
+            self.push_screen(JumpLabels(board))
+
+    def action_custom(self, number: int) -> None:
+        """One of the user's own commands."""
+        from llmops_tui.screens.custom import run_custom
+
+        if (board := self.board()) is not None:
+            run_custom(self, board, self.settings.commands[number])
+
     def on_status_arrived(self, message: StatusArrived) -> None:
         """The newest answer."""
+        if self.state.moment is not None:
+            return
         returned = self.state.status is not None and not self.state.live
         self.state.take_status(message.status)
         if returned:
             self.tell("the engine is back", "good")
-        for board in self._boards():
-            board.perform(board.draw_frame, board.draw, board.status_arrived)
+        self._show()
+
+    def on_past_arrived(self, message: PastArrived) -> None:
+        """The picture of the moment travelled to, if it is still meant."""
+        if message.moment == self.state.moment:
+            self.state.take_past(message.status, message.history, message.events)
+            self._show()
 
     def on_history_arrived(self, message: HistoryArrived) -> None:
-        """The strips begin in the past."""
-        self.state.take_history(message.history)
-        for board in self._boards():
-            board.redraw()
+        """The strips and the events begin in the past."""
+        if self.state.moment is None:
+            self.state.take_history(message.history)
+            self.state.take_events(message.events)
+            for board in self._boards():
+                board.redraw()
+
+    def on_refused(self, message: Refused) -> None:
+        """The engine said no."""
+        self.tell(message.reason, "bad")
 
     def on_engine_lost(self, message: EngineLost) -> None:
         """Keep what is shown, say that it is old."""
@@ -122,46 +325,65 @@ class LlmopsApp(App[None]):
     def on_engine_event_arrived(self, message: EngineEventArrived) -> None:
         """A line for the events; the next status brings what it changed."""
         self.state.events.append(message.event)
+        found = notable(message.event)
+        if found is not None:
+            self._call_attention(found)
         if message.event["type"] in ("run.state", "run.submitted"):
             self.feed.hurry()
 
+    def board(self) -> Board | None:
+        """The page on top, or the one under a dialog."""
+        return next(iter(self._boards()), None)
+
+    def _show(self) -> None:
+        for board in self._boards():
+            board.perform(board.draw_frame, board.draw, board.status_arrived)
+
+    def _call_attention(self, found: Notable) -> None:
+        urgent = found.level in ("bad", "note")
+        out = sequences(found.title, found.text, bell=self.settings.bell and urgent, desktop=self.settings.desktop)
+        if out and self._driver is not None and not self.is_headless:
+            self._driver.write(out)
+
     def _tick(self) -> None:
-        self._frame()
+        if self._slow_wish == "auto" and self._speed.look(waiting_bytes()):
+            self._set_slow(self._speed.slow)
+        self._ticks += 1
+        if not self.state.slow or self._ticks % int(SLOW_FACTOR) == 0:
+            self._frame()
+        self._note_view()
+
+    def _note_view(self) -> None:
+        """What stands on the screen, for the next time."""
+        board = self.board()
+        if board is None:
+            return
+        self.view.mode = self.current_mode
+        self.view.run = board.run_id() if board.PAGE == "run" else None
+        board.perform(lambda: self.view.pages.__setitem__(board.PAGE, board.remember()))
+        self.view.save()
 
     def _frame(self) -> None:
         for board in self._boards():
             board.perform(board.draw_frame)
 
     def _boards(self) -> list[Board]:
-        """The page on top, or the one under a dialog."""
         pages = [screen for screen in self.screen_stack if isinstance(screen, Board)]
         return [page for page in pages[-1:] if page.ready]
 
 
-def farewell(running: list[RunSummary], waiting: int, live: bool = True) -> str:
-    """What the shell is told when the viewer has gone; `live` is false where the engine's last answer is old."""
-    if not live:
-        names = ", ".join(run["id"] for run in running[:3]) + (", …" if len(running) > 3 else "")
-        going = f"{names} goes on without it" if len(running) == 1 else f"{names} go on without it" if running else "nothing ran"
-        queued = f", {waiting} wait{'s' if waiting == 1 else ''} until it is back" if waiting else ""
-        return f"the engine does not answer; by its last word {going}{queued}; `llmops-tui` starts it again"
-    if not running and not waiting:
-        return "nothing runs; `llmops-tui` brings you back"
-    jobs = f"{len(running)} job{'s' if len(running) != 1 else ''} keep{'s' if len(running) == 1 else ''} running" if running else ""
-    queued = f"{waiting} wait{'s' if waiting == 1 else ''} in the queue" if waiting else ""
-    names = f" ({', '.join(run['id'] for run in running[:3])}{', …' if len(running) > 3 else ''})" if running else ""
-    return f"{jobs}{names}{', ' if jobs and queued else ''}{queued}; `llmops-tui` brings you back"
-
-
-def run_app(client: EngineClient, run_id: str | None = None) -> int:
+def run_app(client: EngineClient, run_id: str | None = None, config: Path | None = None, view: Path | None = None) -> int:
     """Show the viewer (on a run's page if one is named) until the user leaves it; then say what goes on. The exit code of the program."""
-    app = LlmopsApp(client, run_id=run_id)
-    app.run()
+    from llmops_tui.specs.console import load_console
+
+    settings, problem = load_console(config) if config is not None else (ConsoleSettings(), "")
+    app = LlmopsApp(client, run_id=run_id, settings=settings, view=ViewFile(view), problem=problem)
+    app.run(mouse=settings.mouse)
     if app.return_code == 0:
         state = app.state
-        waiting = len(state.status["waiting"]) if state.status else 0
-        if state.status is None:
+        if state.present is None:
             print(f"{state.reason or 'no engine answered'}; `llmops-tui doctor` says more", file=sys.stderr)
         else:
-            print(farewell(state.still_running(), waiting, state.connection == "LIVE"), file=sys.stderr)
+            answers = state.live and state.connection != "SILENT"
+            print(farewell(state.still_running(), len(state.present["waiting"]), answers), file=sys.stderr)
     return app.return_code or 0

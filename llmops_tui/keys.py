@@ -5,7 +5,9 @@ This module imports nothing of the terminal until bindings are asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,12 +28,22 @@ class Key:
 
 PLACES: dict[str, str] = {
     "everywhere": "Everywhere",
+    "pages": "Pages",
     "pulse": "Pulse",
+    "runs": "Runs",
+    "run_actions": "Marked runs, or the selected one",
+    "compare": "Comparison",
     "run": "A run's page",
     "table": "Tables",
+    "edit": "A line of text",
     "chart": "Charts",
     "log": "Logs",
     "stop": "Stop question",
+    "confirm": "Yes or no",
+    "command": "Command line and palette",
+    "choose": "Choice",
+    "travel": "Time travel",
+    "inbox": "Inbox",
     "help": "This help",
 }
 
@@ -39,42 +51,117 @@ KEYS: tuple[Key, ...] = (
     Key("help", ("question_mark", "f1"), "app.help", "everywhere", "this help", "help"),
     Key("quit", ("q", "ctrl+c"), "app.leave", "everywhere", "leave the viewer; every run goes on", "leave"),
     Key("refresh", ("r",), "app.retry", "everywhere", "ask again now; with the engine gone, start it"),
+    Key("command", ("colon",), "app.command_line", "everywhere", "a command by name, with completion", "command"),
+    Key("palette", ("ctrl+p",), "app.palette", "everywhere", "everything that can be done here, by typing a part of it"),
+    Key("new_run", ("n",), "app.new_run", "everywhere", "a new run, from the last one's spec", "new"),
+    Key("maximise", ("z",), "app.maximise", "everywhere", "the focused panel on the whole screen, and back"),
+    Key("travel", ("t",), "app.travel", "everywhere", "time travel: show every panel as it was"),
+    Key("export", ("ctrl+s",), "app.export", "everywhere", "write the screen, table or comparison to a file"),
+    Key("slow_line", ("ctrl+b",), "app.slow_line", "everywhere", "low-bandwidth mode on, off or by itself"),
+    Key("jump", ("apostrophe",), "app.jump", "everywhere", "jump labels: a letter for each panel and row"),
+    Key("go_pulse", ("1",), "app.go('pulse')", "pages", "Pulse: the box, what runs, the curve, events"),
+    Key("go_runs", ("2",), "app.go('runs')", "pages", "Runs: every run, filter, marks, compare"),
+    Key("go_queue", ("3",), "app.go('queue')", "pages", "Queue: what waits, for what, in which order"),
+    Key("go_gpus", ("4",), "app.go('gpus')", "pages", "GPUs: who holds what, since when, idle how long"),
+    Key("go_inbox", ("5",), "app.go('inbox')", "pages", "Inbox: what finished, failed or was asked of you"),
     Key("open", ("enter", "l", "right"), "choose", "table", "open the row"),
     Key("down", ("j", "down"), "move(1)", "table", "next row"),
     Key("up", ("k", "up"), "move(-1)", "table", "row before"),
-    Key("page_down", ("pagedown", "ctrl+f"), "page(1)", "table", "a page down"),
-    Key("page_up", ("pageup", "ctrl+b"), "page(-1)", "table", "a page up"),
+    Key("page_down", ("pagedown", "ctrl+d"), "page(1)", "table", "a page down"),
+    Key("page_up", ("pageup", "ctrl+u"), "page(-1)", "table", "a page up"),
     Key("first", ("g", "home"), "end(False)", "table", "first row"),
     Key("last", ("G", "end"), "end(True)", "table", "last row"),
+    Key("mark", ("space",), "mark", "table", "mark or unmark the row, where rows can be marked, and go on"),
+    Key("unmark_all", ("u",), "unmark_all", "table", "unmark every row"),
+    Key("sort", ("s",), "next_sort", "table", "sort by the next column (a click on a heading does it too)"),
+    Key("sort_reverse", ("S",), "reverse_sort", "table", "sort the other way round"),
+    Key("filter", ("slash",), "filter", "runs", "filter as you type: state:running tag:x cfg.learning_rate>=1e-4", "filter"),
+    Key("filter_clear", ("escape",), "clear_filter", "runs", "every run again"),
+    Key("compare", ("o",), "compare", "runs", "compare the marked runs, or the run with the baseline", "compare"),
+    Key("column_add", ("a",), "add_column", "runs", "a setting or a metric as a column"),
+    Key("column_remove", ("A",), "remove_column", "runs", "take an added column away"),
+    Key("runs_stop", ("x",), "stop_runs", "run_actions", "stop (asks first)", "stop"),
+    Key("runs_checkpoint", ("c",), "checkpoint_runs", "run_actions", "write a checkpoint now", "save"),
+    Key("runs_retry", ("R",), "retry_runs", "run_actions", "queue again, from the newest checkpoint"),
+    Key("runs_clone", ("C",), "clone", "run_actions", "a new run from this one's spec, with one change", "clone"),
+    Key("runs_tags", ("T",), "tags", "run_actions", "tags", "tags"),
+    Key("runs_note", ("N",), "note", "run_actions", "a note", "note"),
+    Key("runs_baseline", ("b",), "baseline", "run_actions", "pin as a baseline to compare with, or let it go"),
+    Key("runs_remove", ("D",), "remove_runs", "run_actions", "delete ended runs and their directories (asks first)"),
+    Key("compare_back", ("escape", "backspace"), "back", "compare", "back to the page before", "back"),
+    Key("compare_pane", ("tab",), "pane(1)", "compare", "next pane", "pane"),
+    Key("compare_pane_back", ("shift+tab",), "pane(-1)", "compare", "pane before"),
+    Key("compare_pane_1", ("1",), "show_pane('chart')", "compare", "the curves"),
+    Key("compare_pane_2", ("2",), "show_pane('metrics')", "compare", "the metrics"),
+    Key("compare_pane_3", ("3",), "show_pane('facts')", "compare", "what differs"),
+    Key("compare_metric", ("m",), "cycle_metric(1)", "compare", "next metric in the chart", "metric"),
+    Key("compare_metric_back", ("M",), "cycle_metric(-1)", "compare", "metric before"),
+    Key("compare_all", ("d",), "toggle_all", "compare", "only what differs, or everything", "all/differing"),
+    Key("edit_submit", ("enter",), "submit", "edit", "done"),
+    Key("edit_leave", ("escape",), "leave", "edit", "leave the line"),
+    Key("edit_complete", ("tab",), "complete(1)", "edit", "complete the word; again: the next suggestion"),
+    Key("edit_complete_back", ("shift+tab",), "complete(-1)", "edit", "suggestion before"),
+    Key("edit_older", ("up",), "recall(1)", "edit", "an earlier line"),
+    Key("edit_newer", ("down",), "recall(-1)", "edit", "a later line"),
+    Key("edit_left", ("left",), "go(-1)", "edit", "a character left"),
+    Key("edit_right", ("right",), "go(1)", "edit", "a character right"),
+    Key("edit_word_left", ("ctrl+left",), "go_word(-1)", "edit", "a word left"),
+    Key("edit_word_right", ("ctrl+right",), "go_word(1)", "edit", "a word right"),
+    Key("edit_start", ("home", "ctrl+a"), "edge(False)", "edit", "to the beginning"),
+    Key("edit_end", ("end", "ctrl+e"), "edge(True)", "edit", "to the end"),
+    Key("edit_rub", ("backspace",), "rub(-1)", "edit", "delete the character before"),
+    Key("edit_delete", ("delete",), "rub(1)", "edit", "delete the character here"),
+    Key("edit_rub_word", ("ctrl+w",), "rub_word", "edit", "delete the word before"),
+    Key("edit_rub_all", ("ctrl+u",), "rub_all", "edit", "delete everything before"),
     Key("pulse_stop", ("x",), "stop_run", "pulse", "stop the selected run (asks first)", "stop"),
     Key("pulse_checkpoint", ("c",), "checkpoint", "pulse", "write a checkpoint of the selected run now", "save"),
     Key("pulse_metric", ("m",), "cycle_metric(1)", "pulse", "next curve in the chart", "metric"),
-    Key("pulse_log_y", ("y",), "toggle_log", "pulse", "logarithmic y axis on or off", "log y"),
-    Key("back", ("escape", "backspace"), "back", "run", "back to Pulse", "back"),
+    Key("pulse_log_y", ("y",), "toggle_log", "pulse", "logarithmic y axis on or off"),
+    Key("back", ("escape", "backspace"), "back", "run", "back to the page before", "back"),
     Key("next_pane", ("tab",), "pane(1)", "run", "next pane", "pane"),
     Key("previous_pane", ("shift+tab",), "pane(-1)", "run", "pane before"),
     Key("pane_1", ("1",), "show_pane('chart')", "run", "the chart"),
     Key("pane_2", ("2",), "show_pane('metrics')", "run", "the metrics"),
     Key("pane_3", ("3",), "show_pane('log')", "run", "the log"),
-    Key("pane_4", ("4",), "show_pane('facts')", "run", "spec, checkpoints and history"),
+    Key("pane_4", ("4",), "show_pane('samples')", "run", "what the model said, by step"),
+    Key("pane_5", ("5",), "show_pane('checkpoints')", "run", "the checkpoints"),
+    Key("pane_6", ("6",), "show_pane('facts')", "run", "spec and history"),
+    Key("pane_7", ("7",), "show_pane('capsule')", "run", "what makes it reproducible: code, packages, driver, data"),
+    Key("panels", ("p",), "panels", "run", "loss, GPU power and host over one time axis, and back", "panels"),
     Key("run_metric", ("m",), "cycle_metric(1)", "run", "next curve in the chart", "metric"),
     Key("run_metric_back", ("M",), "cycle_metric(-1)", "run", "curve before"),
-    Key("run_log_y", ("y",), "toggle_log", "run", "logarithmic y axis on or off", "log y"),
-    Key("run_stop", ("x",), "stop_run", "run", "stop the run (asks first)", "stop"),
-    Key("run_checkpoint", ("c",), "checkpoint", "run", "write a checkpoint now", "save"),
+    Key("run_log_y", ("y",), "toggle_log", "run", "logarithmic y axis on or off"),
     Key("follow", ("f",), "follow", "run", "follow the end of the log, or stay here"),
     Key("cross_left", ("h", "left"), "cross(-1)", "chart", "crosshair one column left"),
     Key("cross_right", ("l", "right"), "cross(1)", "chart", "crosshair one column right"),
     Key("cross_off", ("o",), "cross_off", "chart", "take the crosshair away"),
     Key("log_down", ("j", "down"), "scroll_log(1)", "log", "a line down"),
     Key("log_up", ("k", "up"), "scroll_log(-1)", "log", "a line up"),
-    Key("log_page_down", ("pagedown", "space", "ctrl+f"), "page_log(1)", "log", "a page down"),
-    Key("log_page_up", ("pageup", "ctrl+b"), "page_log(-1)", "log", "a page up"),
+    Key("log_page_down", ("pagedown", "space", "ctrl+d"), "page_log(1)", "log", "a page down"),
+    Key("log_page_up", ("pageup", "ctrl+u"), "page_log(-1)", "log", "a page up"),
     Key("log_first", ("g", "home"), "log_end(False)", "log", "the beginning of the log"),
     Key("log_last", ("G", "end"), "log_end(True)", "log", "the end of the log, and follow it"),
     Key("stop_now", ("n",), "answer('now')", "stop", "stop now: TERM, grace, KILL"),
     Key("stop_checkpoint", ("c",), "answer('checkpoint')", "stop", "write a checkpoint, then stop"),
     Key("stop_keep", ("escape", "k"), "answer('')", "stop", "keep it running"),
+    Key("confirm_yes", ("y",), "answer(True)", "confirm", "yes"),
+    Key("confirm_no", ("n", "escape"), "answer(False)", "confirm", "no"),
+    Key("command_leave", ("escape", "ctrl+c"), "leave", "command", "leave it, nothing done"),
+    Key("command_next", ("down", "tab", "ctrl+n"), "step(1)", "command", "next suggestion"),
+    Key("command_previous", ("up", "shift+tab", "ctrl+k"), "step(-1)", "command", "suggestion before"),
+    Key("choose_leave", ("escape", "q"), "leave", "choose", "none of them"),
+    Key("travel_back", ("left", "h"), "scrub(-1)", "travel", "a step back"),
+    Key("travel_on", ("right", "l"), "scrub(1)", "travel", "a step on"),
+    Key("travel_far_back", ("shift+left", "H"), "scrub(-10)", "travel", "ten steps back"),
+    Key("travel_far_on", ("shift+right", "L"), "scrub(10)", "travel", "ten steps on"),
+    Key("travel_finer", ("plus",), "finer", "travel", "smaller steps"),
+    Key("travel_coarser", ("minus",), "coarser", "travel", "larger steps"),
+    Key("travel_event_back", ("left_square_bracket",), "event(-1)", "travel", "to the event before"),
+    Key("travel_event_on", ("right_square_bracket",), "event(1)", "travel", "to the next event"),
+    Key("travel_first", ("home",), "edge(-1)", "travel", "to the first moment kept"),
+    Key("travel_live", ("t", "end", "escape"), "edge(1)", "travel", "back to now"),
+    Key("inbox_jump", ("J",), "jump_to_moment", "inbox", "travel to the moment of the event", "moment"),
+    Key("inbox_read", ("a",), "read_all", "inbox", "all read", "all read"),
     Key("help_close", ("escape", "question_mark", "q", "f1"), "dismiss", "help", "close"),
     Key("help_down", ("j", "down"), "scroll(1)", "help", "a line down"),
     Key("help_up", ("k", "up"), "scroll(-1)", "help", "a line up"),
@@ -99,7 +186,22 @@ _NAMES = {
     "left": "Left",
     "right": "Right",
     "f1": "F1",
+    "colon": ":",
+    "apostrophe": "'",
+    "slash": "/",
+    "ampersand": "&",
+    "plus": "+",
+    "minus": "-",
+    "full_stop": ".",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "shift+left": "Shift+Left",
+    "ctrl+left": "Ctrl+Left",
+    "ctrl+right": "Ctrl+Right",
+    "delete": "Del",
+    "shift+right": "Shift+Right",
 }
+_keymap: dict[str, tuple[str, ...]] = {}
 
 
 def name_of(key: str) -> str:
@@ -107,9 +209,51 @@ def name_of(key: str) -> str:
     return _NAMES.get(key, key.replace("ctrl+", "Ctrl+"))
 
 
+def remap(wished: Mapping[str, str]) -> str:
+    """Give keys other keys, by id; "" or what is wrong, and then nothing is changed. Counts until the next call."""
+    table = {key.id: key for key in KEYS}
+    fresh = {name: tuple(key_name(key.strip()) for key in keys.split(",") if key.strip()) for name, keys in wished.items()}
+    for name in fresh:
+        if name not in table:
+            return f"keys.{name}: there is no such key; `?` lists the ids"
+        if not fresh[name]:
+            return f"keys.{name}: names no key"
+    for place in PLACES:
+        taken: dict[str, str] = {}
+        for key in KEYS:
+            if key.where == place:
+                for pressed in fresh.get(key.id, key.keys):
+                    if pressed in taken and (key.id in fresh or taken[pressed] in fresh):
+                        return f"keys.{key.id if key.id in fresh else taken[pressed]}: {name_of(pressed)} is {taken[pressed]} already"
+                    taken[pressed] = key.id
+    _keymap.clear()
+    _keymap.update(fresh)
+    return ""
+
+
+def key_name(text: str) -> str:
+    """A key as Textual calls it, from how a person writes it: "?" is question_mark."""
+    names = {shown: name for name, shown in _NAMES.items()}
+    if text in names:
+        return names[text]
+    if len(text) == 1 and not text.isalnum():
+        return unicodedata.name(text, text).lower().replace("-", "_").replace(" ", "_")
+    return text
+
+
+def keymap() -> dict[str, str]:
+    """The changed keys in the form Textual takes."""
+    return {name: ",".join(keys) for name, keys in _keymap.items()}
+
+
+def in_force() -> list[Key]:
+    """The table with the user's own keys."""
+    return [replace(key, keys=_keymap[key.id]) if key.id in _keymap else key for key in KEYS]
+
+
 def keys_of(*places: str) -> list[Key]:
     """The keys offered in the places, in the table's order."""
-    return [key for key in KEYS if key.where in places]
+    return [key for key in in_force() if key.where in places]
 
 
 def hints(*places: str) -> list[tuple[str, str]]:
@@ -118,8 +262,8 @@ def hints(*places: str) -> list[tuple[str, str]]:
     return [(name_of(key.keys[0]), key.hint) for key in ordered]
 
 
-def bindings(where: str) -> list[Binding | tuple[str, str] | tuple[str, str, str]]:
-    """Textual's bindings of one place."""
+def bindings(*places: str) -> list[Binding | tuple[str, str] | tuple[str, str, str]]:
+    """Textual's bindings of some places."""
     from textual.binding import Binding
 
-    return [Binding(",".join(key.keys), key.action, key.help, show=False, id=key.id) for key in keys_of(where)]
+    return [Binding(",".join(key.keys), key.action, key.help, show=False, id=key.id) for key in KEYS if key.where in places]

@@ -1,13 +1,13 @@
-"""What every full screen has: a header line, a foot line, the client, and the requests that both pages make."""
+"""What every full screen has: a header line, a foot line, the client, its memory, and the requests that all pages make."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.css.query import NoMatches
 from textual.screen import Screen
+from textual.widget import Widget
 
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import hints
@@ -31,11 +31,16 @@ class Board(Screen[None]):
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (WIDE_COLUMNS, "-wide")]  # noqa: RUF012  # as the base class has it
     VERTICAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-short"), (SHORT_ROWS, "-tall")]  # noqa: RUF012  # as the base class has it
     PLACES: tuple[str, ...] = ()
+    PAGE = ""
+    """The page's name: the mode's, and under which its memory is kept."""
     ready = False
 
     def on_mount(self) -> None:
         """The parts are there: drawing may begin. Between being pushed and this, answers may already come."""
         self.ready = True
+        remembered = self.llmops.view.pages.get(self.PAGE)
+        if remembered:
+            self.recall(remembered)
 
     def on_unmount(self) -> None:
         """And may not any more."""
@@ -57,20 +62,45 @@ class Board(Screen[None]):
         return self.llmops.client
 
     def run_id(self) -> str | None:
-        """The run that the keys mean."""
-        raise NotImplementedError
+        """The run that the keys mean; None where the page means none."""
+        return None
+
+    def fields(self) -> dict[str, str]:
+        """What the user's own commands may name in braces: the selection."""
+        run = self.state.run(self.run_id())
+        if run is None:
+            return {"run": self.run_id() or ""}
+        return {
+            "run": run["id"], "kind": run["kind"], "name": run["name"], "state": run["state"], "owner": run["owner"],
+            "gpus": ",".join(run["gpus"]),
+        }  # fmt: skip
 
     def draw(self) -> None:
         """Show the state."""
         raise NotImplementedError
 
+    def remember(self) -> dict[str, Any]:
+        """What of this page should stand again after a lost connection, as JSON values."""
+        return {}
+
+    def recall(self, remembered: dict[str, Any]) -> None:
+        """Stand as remembered. The values come from a file: what does not fit is left out."""
+
+    def export_rows(self) -> tuple[list[str], list[list[Any]]] | None:
+        """Headings and rows of the page's table, for CSV and JSON; None where it has none."""
+        return None
+
+    def export_markdown(self) -> str | None:
+        """The page as markdown, where that says more than a picture of it."""
+        return None
+
     def status_arrived(self) -> None:
-        """A good answer came: ask for what hangs on it."""
+        """A good answer came (also of another moment): ask for what hangs on it."""
 
     def draw_frame(self) -> None:
         """Header and foot."""
         head, bottom = self.query_one("#header", LineWidget), self.query_one("#foot", LineWidget)
-        head.show_lines([header(self.state, head.size.width, time.time())])
+        head.show_lines([header(self.state, head.size.width)])
         notice, role = self.state.notice, self.state.notice_role
         if not notice and not self.state.live and self.state.reason:
             notice, role = f"r starts an engine · {self.state.reason}", "warn"
@@ -85,6 +115,7 @@ class Board(Screen[None]):
     def on_screen_resume(self) -> None:
         """Back on top: what came meanwhile is shown."""
         self.call_after_refresh(self.redraw)
+        self.call_after_refresh(self.perform, self.status_arrived)
 
     def redraw(self) -> None:
         """Frame and content."""
@@ -98,8 +129,36 @@ class Board(Screen[None]):
         except NoMatches:
             self.ready = False
 
+    def maximise(self) -> None:
+        """The focused panel between header and foot, all else aside; or everything back."""
+        aside = list(self.query(".-aside"))
+        for widget in aside:
+            widget.remove_class("-aside")
+        at = None if aside else self._focused_panel()
+        while at is not None and at is not self:
+            above = at.parent
+            for sibling in above.children if isinstance(above, Widget) else ():
+                if sibling is not at and sibling.id not in ("header", "foot", "travel"):
+                    sibling.add_class("-aside")
+            at = above if isinstance(above, Widget) else None
+        self.call_after_refresh(self.redraw)
+
+    def _focused_panel(self) -> Widget | None:
+        at: Widget | None = self.focused
+        while at is not None and not at.has_class("panel"):
+            at = at.parent if isinstance(at.parent, Widget) else None
+        return at
+
+    def refuse_in_past(self) -> bool:
+        """Whether nothing may be changed because the past is shown; says so."""
+        if self.state.moment is not None:
+            self.llmops.tell("this is the past: t brings you back to now", "warn")
+        return self.state.moment is not None
+
     def action_stop_run(self) -> None:
         """Ask, then stop."""
+        if self.refuse_in_past():
+            return
         run = self.state.run(self.run_id())
         if run is None or run["state"] not in ACTIVE | WAITING:
             self.llmops.tell(f"{self.run_id() or 'nothing'} does not run", "warn")
@@ -110,33 +169,34 @@ class Board(Screen[None]):
 
         def answered(mode: str | None) -> None:
             if mode:
+                how = "writes a checkpoint and stops" if mode == "checkpoint" else "is being stopped"
                 self.llmops.tell(f"asking the engine to stop {run_id}…", "muted")
-                self.run_worker(self._stop(run_id, mode))
+                self.change(lambda: self.client.stop_run(run_id, mode), f"{run_id} {how}")
 
         self.app.push_screen(StopScreen(run_id, run["state"]), answered)
 
     def action_checkpoint(self) -> None:
         """Ask the job to save now."""
+        if self.refuse_in_past():
+            return
         run = self.state.run(self.run_id())
         if run is None or run["state"] != "running":
             self.llmops.tell(f"{self.run_id() or 'nothing'} does not run", "warn")
             return
-        self.run_worker(self._checkpoint(run["id"]))
+        run_id = run["id"]
+        self.change(lambda: self.client.checkpoint(run_id), f"{run_id} was asked for a checkpoint")
 
-    async def _stop(self, run_id: str, mode: str) -> None:
+    def change(self, wish: Callable[[], object], done: str, after: Callable[[], None] | None = None) -> None:
+        """Do a change off the loop; then say `done` at the foot, or what the engine had against it."""
+        self.run_worker(self._change(wish, done, after))
+
+    async def _change(self, wish: Callable[[], object], done: str, after: Callable[[], None] | None) -> None:
         try:
-            await call(self.client.stop_run, run_id, mode)
+            await call(wish)
         except LlmopsError as error:
             self.llmops.tell(str(error), "bad")
         else:
-            how = "writes a checkpoint and stops" if mode == "checkpoint" else "is being stopped"
-            self.llmops.tell(f"{run_id} {how}", "good")
+            self.llmops.tell(done, "good")
             self.llmops.hurry()
-
-    async def _checkpoint(self, run_id: str) -> None:
-        try:
-            await call(self.client.checkpoint, run_id)
-        except LlmopsError as error:
-            self.llmops.tell(str(error), "bad")
-        else:
-            self.llmops.tell(f"{run_id} was asked for a checkpoint", "good")
+            if after is not None and self.ready:
+                after()

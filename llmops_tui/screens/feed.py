@@ -1,4 +1,4 @@
-"""Two daemon threads that bring the engine's answers to the app: the status once a second, and the event stream."""
+"""Two daemon threads that bring the engine's answers to the app: the status once a second, or the past asked for, and the event stream."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from collections.abc import Callable
 
 from textual.message import Message
 
-from llmops_tui.errors import LlmopsError
+from llmops_tui.errors import EngineUnavailableError, LlmopsError
 from llmops_tui.screens.client_protocol import EngineClient
-from llmops_tui.screens.messages import EngineEventArrived, EngineLost, HistoryArrived, StatusArrived
+from llmops_tui.screens.messages import EngineEventArrived, EngineLost, HistoryArrived, PastArrived, Refused, StatusArrived
 
 STATUS_SECONDS = 1.0
+SLOW_FACTOR = 4.0
 _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 2.0
 _HISTORY_SECONDS = 300.0
+_EVENTS = 200
 
 
 class Feed:
@@ -23,15 +25,18 @@ class Feed:
     def __init__(self, client: EngineClient, post: Callable[[Message], object], seconds: float = STATUS_SECONDS) -> None:
         self._client = client
         self._post = post
-        self._seconds = seconds
+        self.seconds = seconds
         self._wake = threading.Event()
         self._stopping = False
         self._refusal = ""  # why no engine could be started: tells more than that none runs
         self._start_wanted = True  # the first contact may start an engine; later ones only find it again
+        self._moment: float | None = None
+        self._fresh = True  # the strips and the events of the present are wanted
 
     def start(self) -> None:
         """Begin; daemon threads, so that a hanging call never keeps the program from leaving."""
         threading.Thread(target=self._follow_status, name="llmops-tui-status", daemon=True).start()
+        threading.Thread(target=self._follow_events, name="llmops-tui-events", daemon=True).start()
 
     def stop(self) -> None:
         """Post nothing any more."""
@@ -43,25 +48,59 @@ class Feed:
         self._start_wanted = self._start_wanted or start_engine
         self._wake.set()
 
+    def look_at(self, moment: float | None) -> None:
+        """Bring the picture of a past moment (Unix seconds) instead of the present; None goes on with the present."""
+        self._fresh = self._fresh or moment is None
+        self._moment = moment
+        self._wake.set()
+
     def _follow_status(self) -> None:
-        pause, first = _FIRST_PAUSE_SECONDS, True
+        pause = _FIRST_PAUSE_SECONDS
+        shown: float | None = None
         while not self._stopping:
+            moment = self._moment
             try:
                 self._start_if_wanted()
-                status = self._client.status()
-                self._refusal = ""
-                self._tell(StatusArrived(status))
-                if first:
-                    first = False
-                    self._tell(HistoryArrived(self._client.host_history(_HISTORY_SECONDS)))
-                    threading.Thread(target=self._follow_events, name="llmops-tui-events", daemon=True).start()
-                pause, wait = _FIRST_PAUSE_SECONDS, self._seconds
-            except LlmopsError as error:
+                if moment is None:
+                    self._ask_present()
+                elif moment != shown:
+                    self._ask_past(moment)
+                shown, self._refusal = moment, ""
+                pause, wait = _FIRST_PAUSE_SECONDS, self.seconds
+            except EngineUnavailableError as error:
                 self._tell(EngineLost(self._refusal or error.message))
                 wait = pause
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            self._wake.wait(wait)
+            except LlmopsError as error:
+                if moment is None:
+                    self._tell(EngineLost(self._refusal or error.message))
+                else:
+                    shown = moment
+                    self._tell(Refused(error.message))
+                wait = self.seconds
+            if self._moment == moment:
+                self._wake.wait(wait)
             self._wake.clear()
+
+    def _ask_present(self) -> None:
+        self._tell(StatusArrived(self._client.status()))
+        if self._fresh:
+            try:
+                history = self._client.host_history(_HISTORY_SECONDS)
+                events = self._client.events(limit=_EVENTS, newest=True)["events"]
+            except EngineUnavailableError:
+                raise
+            except LlmopsError as error:  # an engine of another version: what it does tell is shown
+                self._tell(Refused(error.message))
+            else:
+                self._tell(HistoryArrived(history, events))
+            self._fresh = False
+
+    def _ask_past(self, moment: float) -> None:
+        status = self._client.at(moment)
+        history = self._client.host_history(_HISTORY_SECONDS, start=moment - _HISTORY_SECONDS, end=moment)
+        events = self._client.events(limit=_EVENTS, newest=True, until=moment)["events"]
+        self._tell(PastArrived(moment, status, history, events))
 
     def _start_if_wanted(self) -> None:
         if not self._start_wanted:

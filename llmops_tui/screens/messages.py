@@ -23,10 +23,32 @@ class StatusArrived(Message):
 
 
 @dataclass
+class PastArrived(Message):
+    """How everything was at a moment: the status, the minutes before it, and the newest events by then."""
+
+    moment: float
+    status: Status
+    history: HostHistory
+    events: list[EngineEvent]
+
+    def can_replace(self, message: Message) -> bool:
+        """While scrubbing only the newest picture matters."""
+        return isinstance(message, PastArrived)
+
+
+@dataclass
 class HistoryArrived(Message):
-    """What the engine sampled before."""
+    """What the engine sampled before, and the newest events."""
 
     history: HostHistory
+    events: list[EngineEvent]
+
+
+@dataclass
+class Refused(Message):
+    """The engine lives and said no: it has no picture of the moment asked for, or is of another version."""
+
+    reason: str
 
 
 @dataclass

@@ -4,36 +4,10 @@ from __future__ import annotations
 
 import os
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 from rich.style import Style
 
-if TYPE_CHECKING:
-    from textual.theme import Theme
-
-# Blue, orange, green and violet of the Okabe–Ito order, lightened for a dark ground: told apart by every colour vision.
-ROLES: dict[str, str] = {
-    "text": "#c8ccd4",
-    "bright": "bold #eef1f5",
-    "muted": "#868e9c",
-    "axis": "#6f7886",
-    "faint": "#4b5360",
-    "accent": "#6cb6ff",
-    "title": "bold #6cb6ff",
-    "good": "#7fc8a0",
-    "warn": "#e3b341",
-    "bad": "#f47067",
-    "badge-good": "bold #0f1419 on #7fc8a0",
-    "badge-warn": "bold #0f1419 on #e3b341",
-    "badge-bad": "bold #0f1419 on #f47067",
-    "key": "bold #c8ccd4",
-    "mark": "#96832f",
-    "cross": "#868e9c",
-    "series-0": "#6cb6ff",
-    "series-1": "#f0a04b",
-    "series-2": "#7fc8a0",
-    "series-3": "#c39bf0",
-}
+from llmops_tui.screens.palettes import PALETTES, Palette
 
 STATE_ROLES: dict[str, str] = {
     "queued": "muted",
@@ -62,7 +36,20 @@ STATE_SIGNS: dict[str, str] = {
     "lost": "✗",
 }
 
-_PLAIN = {ord(sign): text for sign, text in zip("…·━─│●✓✗○◌◔◑×≤▴▸°⋯█–→", "~-=-|*+!o.>>x<^> ~#->", strict=True)}
+_PLAIN = {ord(sign): text for sign, text in zip("…·━─│●✓✗○◌◔◑×≤▴▸°⋯█–→▲▼■□←↑↓≥", "~-=-|*+!o.>>x<^> ~#->^v#.<^v>", strict=True)}
+_current: Palette = PALETTES["dark"]
+
+
+def current() -> Palette:
+    """The palette in use."""
+    return _current
+
+
+def use(palette: Palette) -> None:
+    """Draw with this palette from now on; widgets keep strips of the old one until their style is updated."""
+    global _current
+    _current = palette
+    style.cache_clear()
 
 
 def plain_text(text: str) -> str:
@@ -70,30 +57,11 @@ def plain_text(text: str) -> str:
     return text.translate(_PLAIN).encode("ascii", "replace").decode()
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=1024)
 def style(role: str, ground: str) -> Style:
-    """The style of a role on a background colour (`#rrggbb`)."""
-    return Style(bgcolor=ground) + Style.parse(ROLES.get(role, ROLES["text"]))
-
-
-def theme() -> Theme:
-    """The same palette for Textual's own parts."""
-    from textual.theme import Theme
-
-    return Theme(
-        name="llmops",
-        primary="#6cb6ff",
-        secondary="#c39bf0",
-        warning="#e3b341",
-        error="#f47067",
-        success="#7fc8a0",
-        accent="#6cb6ff",
-        foreground="#c8ccd4",
-        background="#0f1419",
-        surface="#0f1419",
-        panel="#1a212b",
-        dark=True,
-    )
+    """The style of a role on a ground: a name of the palette's grounds, or `#rrggbb`."""
+    roles = _current.roles
+    return Style(bgcolor=_current.grounds.get(ground, ground)) + Style.parse(roles.get(role, roles["text"]))
 
 
 def unicode_missing(environ: dict[str, str] | None = None) -> bool:

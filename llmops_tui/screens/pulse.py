@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from textual.app import ComposeResult
 from textual.containers import Container
 
@@ -46,8 +44,9 @@ _NO_RUNS = "no runs yet: `llmops-tui run train -f spec.yaml`, or `llmops-tui dem
 class PulseScreen(Board):
     """The first screen; the cursor's run is drawn in the chart."""
 
-    BINDINGS = bindings("pulse")
+    BINDINGS = bindings("pulse", "pages")
     PLACES = ("pulse",)
+    PAGE = "pulse"
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,7 +142,7 @@ class PulseScreen(Board):
     def _draw_runs(self) -> None:
         table = self.query_one(RowTable)
         runs = self.state.runs()
-        now = time.time()
+        now = self.state.clock()
         if self.state.selected is None or self.state.run(self.state.selected) is None:
             active = next((run for run in runs if run["state"] in ACTIVE), None) or next(iter(runs), None)
             if active is not None and table.key is None:
@@ -208,7 +207,7 @@ class PulseScreen(Board):
     def _draw_events(self) -> None:
         box = self.query_one("#events", LineWidget)
         rows = max(1, box.size.height)
-        told = [event for event in self.state.events if worth_telling(event)][-rows:]
+        told = [event for event in self.state.told() if worth_telling(event)][-rows:]
         box.show_lines([event_line(event) for event in told] or [[(" nothing yet", "muted")]])
 
 

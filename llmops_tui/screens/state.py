@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llmops_tui.specs.notable import Notable, notable
 from llmops_tui.specs.states import ACTIVE
 
 if TYPE_CHECKING:
@@ -19,10 +21,14 @@ SILENT_SECONDS = 4.0
 
 @dataclass
 class ViewState:
-    """`live` is false from the first failed call until the next good answer; the old answers stay, marked as old."""
+    """`live` is false from the first failed call until the next good answer; the old answers stay, marked as old.
+
+    `moment` is the past moment that is shown, None for now; every screen draws `status`, `history` and `events` all the same.
+    """
 
     host: str
     status: Status | None = None
+    present: Status | None = None
     live: bool = False
     reason: str = ""
     arrived_at: float = 0.0
@@ -31,14 +37,38 @@ class ViewState:
     notice_role: str = "text"
     history: dict[str, deque[float | None]] = field(default_factory=dict)
     events: deque[EngineEvent] = field(default_factory=lambda: deque(maxlen=200))
+    moment: float | None = None
+    past_events: list[EngineEvent] = field(default_factory=list)
+    seen: dict[str, int] = field(default_factory=dict)
+    slow: bool = False
+    now: Callable[[], float] = time.time
+
+    def clock(self) -> float:
+        """The moment shown: now, or the one travelled to. Unix seconds."""
+        return self.now() if self.moment is None else self.moment
+
+    def told(self) -> list[EngineEvent]:
+        """The events up to the moment shown, oldest first."""
+        return list(self.events) if self.moment is None else self.past_events
+
+    def notices(self) -> list[tuple[EngineEvent, Notable]]:
+        """What of the events somebody should hear of, oldest first."""
+        return [(event, found) for event in self.told() if (found := notable(event)) is not None]
+
+    def unread(self) -> int:
+        """How many of the notices came after the last reading."""
+        seen = self.seen.get(self.status["engine"]["epoch"], 0) if self.status else 0
+        return sum(event["seq"] > seen for event, _ in self.notices())
 
     @property
     def connection(self) -> str:
-        """LIVE, CONNECTING (never answered), RECONNECTING or SILENT."""
+        """LIVE, PAST, CONNECTING (never answered), RECONNECTING or SILENT."""
         if self.status is None:
             return "CONNECTING"
         if not self.live:
             return "RECONNECTING"
+        if self.moment is not None:
+            return "PAST"
         return "LIVE" if time.monotonic() - self.arrived_at < SILENT_SECONDS else "SILENT"
 
     def runs(self) -> list[RunSummary]:
@@ -56,19 +86,24 @@ class ViewState:
         return next((run for run in self.runs() if run["id"] == run_id), None)
 
     def still_running(self) -> list[RunSummary]:
-        """What goes on when the viewer leaves."""
-        return [run for run in self.runs() if run["state"] in ACTIVE]
+        """What goes on when the viewer leaves, by the newest answer."""
+        return [run for run in self.present["running"] if run["state"] in ACTIVE] if self.present else []
 
     def take_status(self, status: Status) -> None:
         """A new answer."""
         host = status["host"]
-        if self.status is None:
-            self._remember(status)
         self._note("host/cpu", host["cpu"])
         self._note("host/memory", host["memory_used_bytes"] / max(1, host["memory_total_bytes"]))
         for gpu in status["gpus"]:
             self._note(f"gpu/{gpu['index']}/utilisation", gpu["utilisation"])
-        self.status, self.live, self.reason, self.arrived_at = status, True, "", time.monotonic()
+        self.status = self.present = status
+        self.live, self.reason, self.arrived_at = True, "", time.monotonic()
+
+    def take_events(self, events: list[EngineEvent]) -> None:
+        """The newest events the engine keeps; those that the stream brought meanwhile are among them, or newer."""
+        known = {event["seq"]: event for event in [*events, *self.events]}
+        self.events.clear()
+        self.events.extend(known[seq] for seq in sorted(known))
 
     def take_history(self, history: HostHistory) -> None:
         """What the engine sampled before the viewer came; older than anything noted here."""
@@ -81,18 +116,21 @@ class ViewState:
                 past = [None if value is None else value * scale for value in values]
                 self.history[key] = deque([*past, *self.history.get(key, ())], maxlen=HISTORY_SAMPLES)
 
+    def travel(self, moment: float | None) -> None:
+        """Mean another moment; what is shown follows when its picture arrives. None is now."""
+        if moment is None and self.moment is not None:
+            self.history, self.past_events, self.status = {}, [], self.present
+        self.moment = moment
+
+    def take_past(self, status: Status, history: HostHistory, events: list[EngineEvent]) -> None:
+        """The picture of the moment."""
+        self.status, self.live, self.reason, self.arrived_at = status, True, "", time.monotonic()
+        self.history, self.past_events = {}, events
+        self.take_history(history)
+
     def lose(self, reason: str) -> None:
         """The engine did not answer."""
         self.live, self.reason = False, reason
 
     def _note(self, name: str, value: float | None) -> None:
         self.history.setdefault(name, deque(maxlen=HISTORY_SAMPLES)).append(value)
-
-    def _remember(self, status: Status) -> None:
-        """The stream begins now; what happened before is told from the runs themselves."""
-        past: list[EngineEvent] = []
-        for run in [*status["recent"], *status["running"], *status["waiting"]]:
-            for at, state in ((run["submitted_at"], "queued"), (run["started_at"], "running"), (run["ended_at"], run["state"])):
-                if at is not None:
-                    past.append({"seq": 0, "t": at, "type": "run.state", "run": run["id"], "data": {"state": state}})
-        self.events.extend(sorted(past, key=lambda event: event["t"])[-20:])

@@ -9,17 +9,22 @@ import pytest
 
 from llmops_tui.app import LlmopsApp
 from llmops_tui.keys import KEYS, PLACES, bindings, hints, name_of
+from llmops_tui.screens.choose import ChooseScreen
+from llmops_tui.screens.command_line import CommandLine
 from llmops_tui.screens.help import HelpScreen, help_lines
+from llmops_tui.screens.inbox import InboxScreen
 from llmops_tui.screens.pulse import PulseScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.stop import StopScreen
+from llmops_tui.screens.travel_bar import TravelBar
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.log_pane import LogPane
 from llmops_tui.screens.widgets.table import RowTable
 
 OWNERS = {
     "everywhere": LlmopsApp, "pulse": PulseScreen, "run": RunScreen, "table": RowTable, "chart": BrailleChart,
-    "log": LogPane, "stop": StopScreen, "help": HelpScreen,
+    "log": LogPane, "command": CommandLine, "travel": TravelBar, "choose": ChooseScreen, "inbox": InboxScreen, "pages": PulseScreen,
+    "stop": StopScreen, "help": HelpScreen,
 }  # fmt: skip
 
 

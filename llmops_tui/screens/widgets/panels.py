@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llmops_tui import __version__
 from llmops_tui.screens.palette import STATE_ROLES, STATE_SIGNS
 from llmops_tui.screens.widgets.axes import bytes_text, duration_text, value_text
 from llmops_tui.screens.widgets.lines import Run, fit, spaced
@@ -15,27 +16,31 @@ if TYPE_CHECKING:
     from llmops_tui.screens.state import ViewState
     from llmops_tui.specs.answers import EngineEvent, GpuSample, RunSummary
 
-_BADGES = {"LIVE": "badge-good", "CONNECTING": "badge-warn", "RECONNECTING": "badge-bad", "SILENT": "badge-bad"}
+_BADGES = {"LIVE": "badge-good", "CONNECTING": "badge-warn", "RECONNECTING": "badge-bad", "SILENT": "badge-bad", "PAST": "badge-warn"}
 _WARM, _HOT = 0.7, 0.9
 _GPU_EVENT_ROLES = {"gpu.back": "good", "gpu.throttled": "warn"}
 _UNLISTED_BYTES = 500 << 20  # the ledger's tolerance: a driver alone takes some
 _FULL = 0.97  # a GPU is there to be filled: only the last percents are worth a colour
 
 
-def header(state: ViewState, width: int, now: float) -> list[Run]:
-    """Where one is, what answers, whether it is live, and the time."""
+def header(state: ViewState, width: int) -> list[Run]:
+    """Where one is, what answers, what is unread, whether it is live or which moment it shows, and the time."""
     left: list[Run] = [(" llmops-tui ", "title"), (f" {state.host}", "bright")]
     if state.status is not None:
         engine, counts = state.status["engine"], state.status["counts"]
-        left.append((f"  engine {engine['version']}", "muted"))
+        other = engine["version"] != __version__
+        left.append((f"  engine {engine['version']}" + (f", console {__version__}" if other else ""), "warn" if other else "muted"))
         running, waiting = counts.get("running", 0), counts.get("queued", 0) + counts.get("blocked", 0)
         left += [("  ", "text"), (f"{running} running", "accent" if running else "muted"), (f"  {waiting} waiting", "muted")]
+        if unread := state.unread():
+            left.append((f"  {unread} unread", "warn"))
         problem = engine["ingest"] if engine["ingest"] != "ok" else next(iter(engine["warnings"]), "")
         if problem:
             left.append((f"  {problem}", "warn"))
     word = state.connection
-    clock = time.strftime("%H:%M:%S", time.localtime(now))
-    return spaced(left, [(" ", "text"), (f" {word} ", _BADGES[word]), (f"  {clock} ", "muted")], width)
+    clock = time.strftime("%H:%M:%S" if state.moment is None else "%m-%d %H:%M:%S", time.localtime(state.clock()))
+    slow: list[Run] = [(" slow line ", "warn")] if state.slow else []
+    return spaced(left, [*slow, (" ", "text"), (f" {word} ", _BADGES[word]), (f"  {clock} ", "muted")], width)
 
 
 def level_role(fraction: float | None) -> str:

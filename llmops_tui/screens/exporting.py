@@ -1,0 +1,74 @@
+"""Writing what is shown to a file: the screen as SVG or text, its table as CSV or JSON, a comparison as markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llmops_tui.errors import LlmopsError, UsageError
+
+if TYPE_CHECKING:
+    from llmops_tui.screens.board import Board
+
+FORMATS = {"svg": "svg", "text": "txt", "csv": "csv", "json": "json", "markdown": "md"}
+
+
+def offered(board: Board) -> list[tuple[str, str]]:
+    """The formats that this page has, with what each holds."""
+    formats = [("svg", "the screen as a picture"), ("text", "the screen as plain text")]
+    if board.export_rows() is not None:
+        formats += [("csv", "the table"), ("json", "the table, a row an object")]
+    if board.export_markdown() is not None:
+        formats.append(("markdown", "the comparison, to paste"))
+    return formats
+
+
+def content(board: Board, form: str) -> str:
+    """The page in a format. Raises UsageError for one that it does not have."""
+    if form not in FORMATS:
+        raise UsageError(f"{form!r} is no format", f"there is {', '.join(FORMATS)}")
+    here = dict(offered(board))
+    if form not in here:
+        raise UsageError(f"this page has no {form}", f"it has {', '.join(here)}")
+    if form == "svg":
+        return board.app.export_screenshot(title="llmops-tui")
+    if form == "markdown":
+        return board.export_markdown() or ""
+    if form == "text":
+        return "\n".join(line.rstrip() for line in _screen_lines(board)) + "\n"
+    columns, rows = board.export_rows() or ([], [])
+    if form == "json":
+        return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=1) + "\n"
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(columns)
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue()
+
+
+def write(text: str, form: str, page: str, file: str, directory: Path, now: float) -> Path:
+    """Write to `file` (relative to `directory`), or to a fresh name there. Raises LlmopsError; nothing is ever overwritten."""
+    name = file or f"llmops-{page}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}.{FORMATS[form]}"
+    path = directory / os.path.expanduser(name)
+    try:
+        with open(path, "x", encoding="utf-8") as out:
+            out.write(text)
+    except FileExistsError:
+        raise LlmopsError(f"{path} is there already", "give another name") from None
+    except OSError as error:
+        raise LlmopsError(f"{path}: {error.strerror}", "give another place: :export svg ~/screen.svg") from None
+    return path
+
+
+def _screen_lines(board: Board) -> list[str]:
+    width, height = board.app.size
+    return [strip.text[:width] for strip in board._compositor.render_strips()[:height]]
+
+
+def _cell(value: Any) -> Any:
+    return "" if value is None else " ".join(map(str, value)) if isinstance(value, list) else value
