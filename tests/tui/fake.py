@@ -12,18 +12,22 @@ from typing import Any, NamedTuple
 
 from llmops_tui.errors import EngineUnavailableError, NotFoundError
 from llmops_tui.specs.answers import (
+    Comparison,
+    Done,
     EngineEvent,
     EngineEvents,
     EngineInfo,
     GpuSample,
     HostHistory,
     RunDetail,
+    RunPage,
     RunSummary,
     Series,
     Span,
     Status,
 )
 from tests.tui import fake_past
+from tests.tui.fake_archive import Archive, comparison
 
 NOW = time.time()
 
@@ -77,14 +81,18 @@ class FakeEngine:
     log_reads: list[tuple[int, int]] = field(default_factory=list)
     stops: list[tuple[str, str]] = field(default_factory=list)
     checkpoints: list[str] = field(default_factory=list)
+    retried: list[str] = field(default_factory=list)
     started: int = 0
     calls: int = 0
     running: list[RunSummary] = field(default_factory=list)
     waiting: list[RunSummary] = field(default_factory=list)
     recent: list[RunSummary] = field(default_factory=list)
     stream: queue.Queue[EngineEvent] = field(default_factory=queue.Queue)
+    old_runs: int = 0
+    said: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.archive = Archive(self.old_runs, NOW)
         if not self.running:
             self.running = [
                 summary(
@@ -141,7 +149,7 @@ class FakeEngine:
 
     def run(self, run_id: str, /) -> RunDetail:
         self._check()
-        for run in (*self.running, *self.waiting, *self.recent):
+        for run in self.archive.every([*self.running, *self.waiting, *self.recent]):
             if run["id"] == run_id:
                 detail: dict[str, Any] = {
                     **run, "directory": f"/home/ada/.local/state/llmops-tui/runs/{run_id}",
@@ -251,6 +259,48 @@ class FakeEngine:
         self._check()
         self.checkpoints.append(run_id)
         return summary(run_id, "running")
+
+    def runs(
+        self, *, filter: str = "", sort: str = "", descending: bool = True, limit: int = 100, offset: int = 0,
+        columns: Sequence[str] = (), around: str = "",
+    ) -> RunPage:  # fmt: skip
+        self._check()
+        return self.archive.page(
+            [*self.running, *self.waiting, *self.recent], filter, sort, descending, limit, offset, columns, around
+        )  # fmt: skip
+
+    def annotate(
+        self, run_id: str, /, tags: Sequence[str] | None = None, note: str | None = None, baseline: bool | None = None
+    ) -> RunSummary:
+        self._check()
+        told = {"tags": None if tags is None else list(tags), "note": note, "baseline": baseline}
+        changes = {name: value for name, value in told.items() if value is not None}
+        self.archive.changes[run_id] = {**self.archive.changes.get(run_id, {}), **changes}
+        for group in (self.running, self.waiting, self.recent):
+            for run in group:
+                if run["id"] == run_id:
+                    run.update(changes)  # type: ignore[typeddict-item]
+        return self.run(run_id)
+
+    def retry(self, run_id: str, /) -> RunSummary:
+        self._check()
+        self.retried.append(run_id)
+        return summary(run_id, "queued")
+
+    def remove(self, run_id: str, /) -> Done:
+        self._check()
+        self.archive.removed.add(run_id)
+        self.recent = [run for run in self.recent if run["id"] != run_id]
+        return {"done": f"removed {run_id}"}
+
+    def compare(self, run_ids: Sequence[str], /) -> Comparison:
+        self._check()
+        every = {run["id"]: run for run in self.archive.every([*self.running, *self.waiting, *self.recent])}
+        return comparison([every[run_id] for run_id in run_ids])
+
+    def run_events(self, run_id: str, /, after: int = 0, types: Sequence[str] = (), limit: int = 1000) -> list[dict[str, Any]]:
+        self._check()
+        return [event for event in self.said.get(run_id, []) if event["seq"] > after and (not types or event["type"] in types)][:limit]
 
     def stream_events(self) -> Iterator[EngineEvent]:
         while True:
