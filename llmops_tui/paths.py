@@ -54,6 +54,14 @@ class Home:
         return self.root / "engine.json"
 
     @property
+    def view(self) -> Path:
+        """What this user's viewer remembers of how it stood; of somebody else's engine it is kept among the user's own files."""
+        if os.geteuid() == _owner(self.root):
+            return self.root / "view.json"
+        mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:12]
+        return _xdg("XDG_STATE_HOME", ".local/state") / "llmops-tui" / "views" / f"{mark}.json"
+
+    @property
     def config(self) -> Path:
         if path := os.environ.get("LLMOPS_CONFIG"):
             return Path(path).expanduser()
@@ -77,6 +85,15 @@ class Home:
                 return path
         return Path(f"/tmp/llmops-tui-{os.getuid()}") / f"{mark}.sock"
 
+    @property
+    def shared_socket(self) -> Path:
+        """Where an engine that serves a group listens: a place that does not follow from its user's environment."""
+        path = self.root.absolute() / "run" / "engine.sock"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+            return path
+        mark = hashlib.sha256(os.fsencode(self.root.absolute())).hexdigest()[:12]
+        return Path(f"/tmp/llmops-tui-shared-{os.getuid()}-{mark}") / "engine.sock"
+
 
 def find_home(home: str | os.PathLike[str] | None = None) -> Home:
     """The state directory: `--home`, else `$LLMOPS_HOME`, else `$XDG_STATE_HOME/llmops-tui`."""
@@ -84,6 +101,14 @@ def find_home(home: str | os.PathLike[str] | None = None) -> Home:
     if given:
         return Home(Path(given).expanduser().absolute(), explicit=True)
     return Home(_xdg("XDG_STATE_HOME", ".local/state") / "llmops-tui")
+
+
+def _owner(path: Path) -> int:
+    """Who a directory belongs to; this user, where there is none yet."""
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return os.geteuid()
 
 
 def _xdg(variable: str, fallback: str) -> Path:

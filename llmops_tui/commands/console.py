@@ -18,5 +18,6 @@ def open_console(args: argparse.Namespace) -> int:
     from llmops_tui.client import Client
     from llmops_tui.paths import find_home
 
+    home = find_home(args.home)
     # The app paints first and connects in a worker; it also starts the engine.
-    return run_app(Client(find_home(args.home)))
+    return run_app(Client(home), config=home.config, view=home.view)

@@ -13,7 +13,7 @@ from llmops_tui.commands.demo_assets import Assets, prepare
 from llmops_tui.commands.follow import end_summary, exit_code_of, follow_to_end
 from llmops_tui.commands.output import duration, print_json, say
 from llmops_tui.errors import LlmopsError, NotFoundError
-from llmops_tui.paths import find_home
+from llmops_tui.paths import Home, find_home
 from llmops_tui.specs.states import ENDED
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def demo(args: argparse.Namespace) -> int:
         tell(f"submitted {run_id}: LoRA fine-tune, scored on held-out rows before and after")
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))  # Textual draws on stderr
     if terminal and not args.no_tui and not args.json:
-        return _show(client, run_id)
+        return _show(home, client, run_id)
     return _follow(client, run_id, args.json)
 
 
@@ -100,10 +100,10 @@ def running_demo(client: Client) -> str | None:
     return next((run["id"] for run in page["runs"] if TAG in run["tags"]), None)
 
 
-def _show(client: Client, run_id: str) -> int:
+def _show(home: Home, client: Client, run_id: str) -> int:
     from llmops_tui.app import run_app
 
-    code = run_app(client, run_id)
+    code = run_app(client, run_id, home.config, home.view)
     try:
         detail = client.run(run_id)
     except LlmopsError:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 import types
@@ -14,6 +15,7 @@ from typing import Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from llmops_tui.specs.console import ConsoleSettings
 from llmops_tui.specs.leaves import Leaf, leaves
 from llmops_tui.specs.parse import SPECS
 from llmops_tui.specs.settings import Settings
@@ -23,6 +25,21 @@ _SETTINGS_HEAD = """# Settings
 One TOML file: `$XDG_CONFIG_HOME/llmops-tui/config.toml`, or `config.toml` in the directory given by `--home` or
 `$LLMOPS_HOME`, or the file `$LLMOPS_CONFIG` names. A missing file means these defaults; an unknown key or a wrong type stops
 the engine's start with one line that names it. Changes take effect at the next start of the engine.
+"""
+
+_CONSOLE_TAIL = """
+The console reads its section itself, at its own start; a mistake in it is said at the foot, and the defaults hold. `LLMOPS_THEME` and
+`LLMOPS_ASCII` win over it. A command of your own gets the selection in braces, quoted for the shell:
+
+```toml
+[console.keys]
+quit = "Q,ctrl+c"                   # the ids are in the help, `?`
+
+[[console.commands]]
+key = "ctrl+o"
+title = "the run's directory in a shell"
+run = "cd ~/.local/state/llmops-tui/runs/{run} && $SHELL"
+```
 """
 
 _SPECS_HEAD = """# Specs: what can be asked for
@@ -36,8 +53,22 @@ def settings_page() -> str:
     """docs/settings.md"""
     parts = [_SETTINGS_HEAD]
     for section, field in Settings.model_fields.items():
-        parts.append(f"\n## `[{section}]`\n\n{_table(leaves(_model_of(field)))}")
-    return "".join(parts)
+        table = _console_table() if section == "console" else _table(leaves(_model_of(field)))
+        parts.append(f"\n## `[{section}]`\n\n{table}")
+    return "".join(parts) + _CONSOLE_TAIL
+
+
+def _console_table() -> str:
+    lines = ["| key | type | default | what it does |", "|---|---|---|---|"]
+    for each in dataclasses.fields(ConsoleSettings):
+        value = each.default_factory() if callable(each.default_factory) else each.default
+        given = f"`{json.dumps(value)}`" if value or isinstance(value, bool) else "none"
+        choices, limits = each.metadata.get("choices"), each.metadata.get("range")
+        shape = " or ".join(f"`{choice}`" for choice in choices or ())
+        shape = f"number from {limits[0]:g} to {limits[1]:g}" if limits else shape
+        shape = shape or {"bool": "true or false", "Mapping[str, str]": "table"}.get(str(each.type), "list")
+        lines.append(f"| `{each.name}` | {shape} | {given} | {each.metadata['help']} |")
+    return "\n".join(lines) + "\n"
 
 
 def specs_page() -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator
 
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.common import StrictModel
+from llmops_tui.specs.console import parse_console
 from llmops_tui.specs.wording import named_faults
 
 _BYTES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -94,6 +95,14 @@ class Settings(StrictModel):
     gpus: GpuSettings = Field(default_factory=GpuSettings)
     people: PeopleSettings = Field(default_factory=PeopleSettings)
     money: MoneySettings = Field(default_factory=MoneySettings)
+    # A TypedDict or model of it would be a second telling: the viewer, which has no pydantic, reads the section by the same rule.
+    console: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("console")
+    @classmethod
+    def _as_the_viewer_reads_it(cls, value: dict[str, Any]) -> dict[str, Any]:
+        parse_console(value)
+        return value
 
 
 def load_settings(path: Path) -> Settings:
