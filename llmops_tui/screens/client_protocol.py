@@ -3,10 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from llmops_tui.specs.answers import EngineEvent, EngineEvents, EngineInfo, HostHistory, RunDetail, RunSummary, Series, Span, Status
+    from llmops_tui.specs.answers import (
+        Comparison,
+        Done,
+        EngineEvent,
+        EngineEvents,
+        EngineInfo,
+        HostHistory,
+        RunDetail,
+        RunPage,
+        RunSummary,
+        Series,
+        Span,
+        Status,
+    )
 
 
 class LogPart(Protocol):
@@ -59,4 +72,22 @@ class EngineClient(Protocol):
     ) -> EngineEvents: ...
     def stop_run(self, run_id: str, mode: str, /) -> RunSummary: ...
     def checkpoint(self, run_id: str, /) -> RunSummary: ...
+    def runs(
+        self,
+        *,
+        filter: str = "",
+        sort: str = "",
+        descending: bool = True,
+        limit: int = 100,
+        offset: int = 0,
+        columns: Sequence[str] = (),
+        around: str = "",
+    ) -> RunPage: ...
+    def annotate(
+        self, run_id: str, /, tags: Sequence[str] | None = None, note: str | None = None, baseline: bool | None = None
+    ) -> RunSummary: ...
+    def retry(self, run_id: str, /) -> RunSummary: ...
+    def remove(self, run_id: str, /) -> Done: ...
+    def compare(self, run_ids: Sequence[str], /) -> Comparison: ...
+    def run_events(self, run_id: str, /, after: int = 0, types: Sequence[str] = (), limit: int = 1000) -> list[dict[str, Any]]: ...
     def stream_events(self) -> Iterable[EngineEvent]: ...
