@@ -166,11 +166,13 @@ def upsert_run(con: duckdb.DuckDBPyConnection, summary: RunSummary, spec: Mappin
     ensure_run_key(con, summary["id"])
     con.execute(
         "UPDATE runs SET kind = ?, name = ?, state = ?, reason = ?, attempt = ?, priority = ?, owner = ?, tags = ?, "
-        "submitted_at = ?, started_at = ?, ended_at = ?, exit_code = ?, gpus = ?, spec = ? WHERE id = ?",
+        "note = ?, baseline = ?, submitted_at = ?, started_at = ?, ended_at = ?, exit_code = ?, gpus = ?, "
+        "gpu_seconds = ?, energy_joules = ?, spec = ? WHERE id = ?",
         [
             summary["kind"], summary["name"], summary["state"], summary["reason"], summary["attempt"], summary["priority"],
-            summary["owner"], summary["tags"], summary["submitted_at"], summary["started_at"], summary["ended_at"],
-            summary["exit_code"], summary["gpus"], json.dumps(spec), summary["id"],
+            summary["owner"], summary["tags"], summary["note"], summary["baseline"], summary["submitted_at"],
+            summary["started_at"], summary["ended_at"],
+            summary["exit_code"], summary["gpus"], summary["gpu_seconds"], summary["energy_joules"], json.dumps(spec), summary["id"],
         ],
     )  # fmt: skip
 

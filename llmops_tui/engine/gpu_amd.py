@@ -66,10 +66,11 @@ class AmdDevice:
         power = _number(sensors / "power1_average")
         if power is None:
             power = _number(sensors / "power1_input")
-        limit, temperature, busy = (
+        limit, temperature, busy, energy = (
             _number(sensors / "power1_cap"),
             _number(sensors / "temp1_input"),
             _number(self._path / "gpu_busy_percent"),
+            _number(sensors / "energy1_input"),
         )
         return FastReading(
             utilisation=None if busy is None else busy / 100,
@@ -80,19 +81,18 @@ class AmdDevice:
             temperature_celsius=None if temperature is None else temperature / 1000,
             sm_clock_mhz=_active_clock(self._path / "pp_dpm_sclk"),
             memory_clock_mhz=_active_clock(self._path / "pp_dpm_mclk"),
-            processes=self._memory_by_process(),
+            processes=self._memory_by_process(),  # compute alone: a desktop's memory is nobody's here
+            energy_joules=None if energy is None else energy / 1e6,
         )
 
     def read_slow(self) -> SlowReading:
-        """Link, memory errors and energy."""
+        """Link and memory errors."""
         speed = re.match(r"([\d.]+) GT/s", _text(self._path / "current_link_speed") or "")
         errors = re.search(r"ue:\s*(\d+)", _text(self._path / "ras/umc_err_count") or "")
-        energy = _number(self._sensors() / "energy1_input")
         return SlowReading(
             pcie_generation=_GENERATION.get(float(speed.group(1))) if speed else None,
             pcie_width=_number(self._path / "current_link_width"),
             ecc_uncorrected=int(errors.group(1)) if errors else None,
-            energy_joules=None if energy is None else energy / 1e6,
         )
 
     def _sensors(self) -> Path:

@@ -167,6 +167,8 @@ class NvmlDevice:
         reasons = self._ask(nvml.nvmlDeviceGetCurrentClocksEventReasons)
         if reasons is None:  # drivers before 535
             reasons = self._ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons)
+        energy = self._ask(nvml.nvmlDeviceGetTotalEnergyConsumption)
+        processes, complete = self._processes()
         return FastReading(
             utilisation=None if utilisation is None else utilisation.gpu / 100,
             memory_used_bytes=None if memory is None else memory.used,
@@ -177,7 +179,9 @@ class NvmlDevice:
             sm_clock_mhz=self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_SM),
             memory_clock_mhz=self._ask(nvml.nvmlDeviceGetClockInfo, nvml.NVML_CLOCK_MEM),
             throttle_reasons=throttle_names(reasons or 0),
-            processes=self._processes(),
+            processes=processes,
+            all_processes=complete,
+            energy_joules=None if energy is None else energy / 1000,
         )
 
     def read_slow(self) -> SlowReading:
@@ -185,20 +189,19 @@ class NvmlDevice:
         nvml = self._nvml
         received = self._ask(nvml.nvmlDeviceGetPcieThroughput, nvml.NVML_PCIE_UTIL_RX_BYTES)
         sent = self._ask(nvml.nvmlDeviceGetPcieThroughput, nvml.NVML_PCIE_UTIL_TX_BYTES)
-        energy = self._ask(nvml.nvmlDeviceGetTotalEnergyConsumption)
         return SlowReading(
             pcie_rx_bytes_per_second=None if received is None else received * 1024.0,  # NVML gives KB/s
             pcie_tx_bytes_per_second=None if sent is None else sent * 1024.0,
             pcie_generation=self._ask(nvml.nvmlDeviceGetCurrPcieLinkGeneration),
             pcie_width=self._ask(nvml.nvmlDeviceGetCurrPcieLinkWidth),
             ecc_uncorrected=self._ask(nvml.nvmlDeviceGetTotalEccErrors, nvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED, nvml.NVML_VOLATILE_ECC),
-            energy_joules=None if energy is None else energy / 1000,
         )
 
-    def _processes(self) -> list[tuple[int, int | None]]:
-        """Compute and graphics processes; one that does both is listed by the driver in both, with the same memory."""
+    def _processes(self) -> tuple[list[tuple[int, int | None]], bool]:
+        """Compute and graphics processes, and whether these are all; one that does both is listed in both, with the same memory."""
         nvml = self._nvml
         found: dict[int, int | None] = {}
+        complete = True
         for current, older in (
             (nvml.nvmlDeviceGetComputeRunningProcesses_v3, nvml.nvmlDeviceGetComputeRunningProcesses_v2),
             (nvml.nvmlDeviceGetGraphicsRunningProcesses_v3, nvml.nvmlDeviceGetGraphicsRunningProcesses_v2),
@@ -206,9 +209,10 @@ class NvmlDevice:
             listed = self._ask(current)
             if listed is None:
                 listed = self._ask(older)
+            complete = complete and listed is not None
             for process in listed or []:
                 found[process.pid] = max(found.get(process.pid) or 0, process.usedGpuMemory or 0) or None
-        return sorted(found.items())
+        return sorted(found.items()), complete
 
     def _ask(self, call: Callable[..., T], *arguments: Any) -> T | None:
         """One NVML call: its value, or None where this card, driver or user may not have it."""

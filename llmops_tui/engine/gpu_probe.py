@@ -29,7 +29,11 @@ class GpuFaultError(Exception):
 
 @dataclass(frozen=True)
 class FastReading:
-    """Read at every tick. `processes` are (pid, bytes held or None)."""
+    """Read at every tick. `processes` are (pid, bytes held or None); `all_processes`: nobody else can hold memory of this GPU.
+
+    `energy_joules` counts from the driver's load on. It is read this often because a run's energy is the difference between
+    two readings, and a run may be short.
+    """
 
     utilisation: float | None = None
     memory_used_bytes: int | None = None
@@ -41,6 +45,8 @@ class FastReading:
     memory_clock_mhz: int | None = None
     throttle_reasons: list[str] = field(default_factory=list)
     processes: list[tuple[int, int | None]] = field(default_factory=list)
+    all_processes: bool = False
+    energy_joules: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,6 @@ class SlowReading:
     pcie_generation: int | None = None
     pcie_width: int | None = None
     ecc_uncorrected: int | None = None
-    energy_joules: float | None = None
 
 
 class Device(Protocol):

@@ -110,7 +110,7 @@ class WatchedGpu:
                 "pcie_generation": slow.pcie_generation,
                 "pcie_width": slow.pcie_width,
                 "ecc_uncorrected": slow.ecc_uncorrected,
-                "energy_joules": slow.energy_joules,
+                "energy_joules": fast.energy_joules,
                 "xid": list(self._xids),
                 "processes": [row.copy() for row in self._rows],
                 "held_by": [],
@@ -118,8 +118,17 @@ class WatchedGpu:
                 "holders": [],
                 "held_since": None,
                 "idle_seconds": None,
-                "hidden_bytes": None,
+                "hidden_bytes": self._unaccounted_bytes(),
             }
+
+    def _unaccounted_bytes(self) -> int | None:
+        """Memory in use that no process in sight holds; None where the driver does not tell all processes and their memory."""
+        used = self._fast.memory_used_bytes
+        if used is None or self._health != "ok" or not self._fast.all_processes:
+            return None
+        # A process that is listed and not there (it died badly, or lives where we cannot see) is none that one could ask to leave.
+        seen = [row["memory_bytes"] for row in self._rows if row["run"] or row["owner"]]
+        return None if None in seen else max(0, used - sum(size or 0 for size in seen))
 
     def _overdue(self) -> bool:
         return self._asked_at is not None and time.monotonic() - self._asked_at > self._patience

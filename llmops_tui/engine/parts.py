@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import llmops_tui
 from llmops_tui.data.store import Store
+from llmops_tui.engine.gpu_use import GpuUse
 from llmops_tui.engine.gpus import GpuMonitor
 from llmops_tui.engine.host import HostMonitor
 from llmops_tui.engine.hub import Hub
@@ -54,6 +55,7 @@ class Parts:
     hanging_up: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)
     host_sample: HostSample | None = None
+    gpu_use: GpuUse = field(default_factory=GpuUse)
     _failures: dict[str, str] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_SLOW_WORKERS, "slow-request"))
@@ -128,14 +130,9 @@ class Parts:
         )
 
     def gpu_samples(self) -> list[GpuSample]:
-        """The newest sample of each GPU, with the runs that hold it."""
-        holders: dict[str, list[str]] = {}
-        for holding in self.scheduler.holdings():
-            for uuid in holding.gpu_uuids:
-                holders.setdefault(uuid, []).append(holding.run_id)
+        """The newest sample of each GPU, with the runs that hold it and what they make of it."""
         samples = self.gpus.snapshot()
-        for sample in samples:
-            sample["held_by"] = sorted(holders.get(sample["uuid"], []))
+        self.gpu_use.fill(samples, self.scheduler.runs(), time.time())
         return samples
 
     def status(self) -> Status:
@@ -167,8 +164,8 @@ class Parts:
 
     async def _keep_sampling(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
-            await self._sample()
-            for event in self.gpus.drain_events():
+            found = await self._sample()
+            for event in [*self.gpus.drain_events(), *found]:
                 data: dict[str, Any] = {key: value for key, value in event.items() if key != "type"}
                 await self.hub.publish(event["type"], None, data)
             try:
@@ -176,11 +173,15 @@ class Parts:
             except TimeoutError:
                 continue
 
-    async def _sample(self) -> None:
+    async def _sample(self) -> list[dict[str, Any]]:
+        """One look at the box, for everybody who wants to know; returns the events that follow from it."""
         # In a thread: asking a network file system for its free space can take long.
         sample = await asyncio.to_thread(self._sample_host)
         self.host_sample = sample
-        self.samples.add(sample, self.gpus.snapshot())
+        gpus, now = self.gpu_samples(), time.time()
+        self.samples.add(sample, gpus)
+        await self.scheduler.meter(gpus, now)
+        return self.gpu_use.look(gpus, now)
 
     def _sample_host(self) -> HostSample:
         slots = self.scheduler.cpu_slots

@@ -24,6 +24,7 @@ from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ledger import Holding
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.queue_rules import obstacle, queue_key
+from llmops_tui.engine.tariff import Tariff
 from llmops_tui.engine.verdict import Verdict
 from llmops_tui.errors import LlmopsError, NotFoundError
 from llmops_tui.specs.answers import Progress, RunDetail, RunSummary
@@ -35,8 +36,9 @@ log = logging.getLogger(__name__)
 class RunTable:
     """The runs by id, oldest first. `wake` is set whenever the queue should be looked through again."""
 
-    def __init__(self, store: Store, hub: Hub) -> None:
+    def __init__(self, store: Store, hub: Hub, tariff: Tariff) -> None:
         self.by_id: dict[str, LiveRun] = {}
+        self.tariff = tariff
         self.wake = asyncio.Event()
         self._store = store
         self._hub = hub
@@ -98,6 +100,7 @@ class RunTable:
 
     def add(self, run: LiveRun) -> None:
         """A run that was just submitted."""
+        run.tariff = self.tariff
         self.by_id[run.id] = run
         blocked = obstacle(run, self.by_id)
         if isinstance(blocked, str) and blocked:
@@ -135,6 +138,11 @@ class RunTable:
         self.store_soon(run)
         self.wake.set()
 
+    def tell_annotated(self, run: LiveRun) -> None:
+        """The user wrote something to it: events and database."""
+        self._hub.publish_soon("run.annotated", run.id, {"tags": list(run.tags), "note": run.note, "baseline": run.baseline})
+        self.store_soon(run)
+
     async def end(self, run: LiveRun, verdict: Verdict, ended_at: float | None = None) -> None:
         """The run's lock is held. A final state follows from the attempt's files, so a full disk does not hold it up.
 
@@ -143,7 +151,7 @@ class RunTable:
         was_active = run.state in ACTIVE
         ended_at = time.time() if ended_at is None else ended_at
         try:
-            await self.journal(run, verdict.state, verdict.reason, {"exit": verdict.exit_code, "ended_at": ended_at})
+            await self.journal(run, verdict.state, verdict.reason, {"exit": verdict.exit_code, "ended_at": ended_at, **_used(run)})
         except OSError as error:
             # Where its directory was deleted from outside there is no journal to keep, and nothing that could start again.
             if not was_active and not isinstance(error, FileNotFoundError):
@@ -157,7 +165,7 @@ class RunTable:
     async def queue_again(self, run: LiveRun, reason: str, *, retries_used: int, requeues: int) -> None:
         """The run's lock is held. One entry says both that the attempt is over and that another follows."""
         attempt = run.attempt + 1 if await asyncio.to_thread(run.dir.attempt(run.attempt).exists) else run.attempt
-        data = {"retries_used": retries_used, "requeues": requeues, "after": run.state}
+        data = {"retries_used": retries_used, "requeues": requeues, "after": run.state, **_used(run)}
         await self.journal_entry(run, "state", "queued", reason, data, attempt=attempt)
         run.attempt, run.state, run.reason = attempt, "queued", reason
         run.retries_used, run.requeues, run.stop = retries_used, requeues, ""
@@ -176,9 +184,10 @@ class RunTable:
         rows = [(self.summary(run), run.spec_values) for run in runs]
 
         def write(con: duckdb.DuckDBPyConnection) -> None:
-            stored = {row[0]: row[1:] for row in con.execute("SELECT id, state, attempt, reason FROM runs").fetchall()}
+            columns = ("state", "attempt", "reason", "tags", "note", "baseline", "gpu_seconds", "energy_joules")
+            stored = {row[0]: row[1:] for row in con.execute(f"SELECT id, {', '.join(columns)} FROM runs").fetchall()}
             for summary, spec in rows:
-                if stored.get(summary["id"]) != (summary["state"], summary["attempt"], summary["reason"]):
+                if stored.get(summary["id"]) != tuple(summary[column] for column in columns):  # type: ignore[literal-required]
                     queries.upsert_run(con, summary, spec)
 
         with contextlib.suppress(LlmopsError):
@@ -190,6 +199,14 @@ class RunTable:
             lambda con: con.execute("SELECT id, latest, progress FROM ingest_offsets JOIN runs USING (run_key)").fetchall()
         )
         return {str(row[0]): (decode_latest(row[1]), json.loads(row[2]) if row[2] else None) for row in rows}
+
+
+def _used(run: LiveRun) -> dict[str, float]:
+    """The sums over all its attempts, for the journal; nothing for a run that never held a GPU."""
+    used = run.usage
+    if not used.gpu_seconds:
+        return {}
+    return {"gpu_seconds": used.gpu_seconds, **({} if used.energy_joules is None else {"energy_joules": used.energy_joules})}
 
 
 def _log_failure(future: Any) -> None:

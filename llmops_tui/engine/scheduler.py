@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, Protocol
 
 from llmops_tui.data.checkpoints import newest_complete
@@ -23,16 +23,18 @@ from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.jobs.launch import describe_launch
 from llmops_tui.engine.ledger import Placement, Wait, place
 from llmops_tui.engine.live_run import LiveRun
+from llmops_tui.engine.metering import Meter
 from llmops_tui.engine.progress_events import ProgressEvents
 from llmops_tui.engine.queue_rules import Doomed, another_attempt, obstacle
 from llmops_tui.engine.recovery import load_runs
 from llmops_tui.engine.run_table import RunTable
 from llmops_tui.engine.supervisor import GpuView, Supervisor
+from llmops_tui.engine.tariff import Tariff
 from llmops_tui.engine.verdict import Verdict
 from llmops_tui.engine.wishes import Wishes
 from llmops_tui.errors import LlmopsError
 from llmops_tui.paths import Home
-from llmops_tui.specs.answers import Progress, RunSummary
+from llmops_tui.specs.answers import GpuSample, Progress, RunSummary
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.settings import Settings
 from llmops_tui.specs.states import ACTIVE, WAITING
@@ -78,7 +80,9 @@ class Scheduler:
         self._gpus = gpus
         self._cores = len(os.sched_getaffinity(0))
         self.cpu_slots = settings.engine.cpu_slots or max(1, self._cores // _CORES_PER_SLOT)
-        self._table = table = RunTable(store, hub)
+        tariff = Tariff(settings.money.per_kwh, settings.money.per_gpu_hour)
+        self._table = table = RunTable(store, hub, tariff)
+        self._meter = Meter(gpus)
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._later: set[asyncio.Task[None]] = set()
         self._pids: dict[int, str] = {}
@@ -87,6 +91,7 @@ class Scheduler:
         wishes = Wishes(home, table, self._supervisor, ingest, gpus, self.cpu_slots)
         self.check, self.submit, self.stop = wishes.check, wishes.submit, wishes.stop
         self.control, self.retry = wishes.control, wishes.retry
+        self.annotate = wishes.annotate
         self.set_priority, self.move, self.remove = wishes.set_priority, wishes.move, wishes.remove
         self.summaries, self.detail, self.holdings = table.summaries, table.detail, table.holdings
 
@@ -98,9 +103,12 @@ class Scheduler:
         known = await asyncio.to_thread(self._table.stored_progress)
         for run in runs:
             run.latest, run.progress = known.get(run.id, ({}, None))
-        for run in runs:
-            if run.state in ACTIVE:
-                self._begin_life(run)
+            run.tariff = self._table.tariff
+        active = [run for run in runs if run.state in ACTIVE]
+        for run in active:  # all of them first: those who shared a GPU share what it drew while no engine looked
+            await self._meter.adopt(run)
+        for run in active:
+            self._begin_life(run)
         await self._table.store_all(runs)
         self._table.wake.set()
 
@@ -153,6 +161,12 @@ class Scheduler:
                 self._hub.publish_soon(kind, run_id, {key: value for key, value in event.items() if key not in ("type", "seq")})
         if run.state in ACTIVE:
             self._progress.changed(run)
+
+    async def meter(self, gpus: Sequence[GpuSample], t: float) -> None:
+        """The GPUs as sampled at `t`: charge those who hold them, and note it from time to time."""
+        self._meter.tick(gpus, t)
+        for run in await self._meter.save():
+            self._table.store_soon(run)
 
     # --- starting ---
 
@@ -207,13 +221,14 @@ class Scheduler:
             run.memory_bytes = run.spec.resources.gpu_memory_bytes
             run.state, run.reason = "starting", ""
             run.stop, run.stop_told, run.pid, run.started_at, run.ended_at, run.exit_code = "", False, None, None, None, None
-            held = {"gpus": run.gpu_uuids, "cpu_slots": run.cpu_slots, "memory_bytes": run.memory_bytes}
+            held = {"gpus": run.gpu_uuids, "cpu_slots": run.cpu_slots, "memory_bytes": run.memory_bytes, **self._meter.begin(run)}
             try:
                 await self._table.journal(run, "starting", "", held)
                 await asyncio.to_thread(self._write_launch, run, run.spec)
             except OSError as error:
                 log.warning("%s could not be started: %s", run.id, error)
                 run.state, run.reason = "queued", f"could not be started, tried again soon: {error}"
+                self._meter.forget(run)
                 run.gpu_uuids, run.cpu_slots = [], 0
                 run.not_before = time.monotonic() + _RETRY_START_SECONDS
                 return
@@ -290,6 +305,7 @@ class Scheduler:
         if verdict.state == "succeeded":
             verdict = await self._register_models(run, verdict)
         ended_at = await asyncio.to_thread(end_time, run.dir, run.attempt, run.started_at)
+        await self._meter.close(run, ended_at)
         async with run.lock:
             self._progress.forget(run.id)
             run.latest, run.progress = self._ingest.latest(run.id), self._ingest.progress(run.id)
