@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmops_tui.specs.answers import (
+        Comparison,
         DatasetInfo,
         Done,
         EngineEvents,
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
         GpuSample,
         HostHistory,
         LogSize,
+        LogFilter,
+        LogSearch,
         ModelInfo,
         RunDetail,
         RunEvents,
@@ -131,10 +134,26 @@ class Client:
         span: Span = self._json("GET", "/v1/span")
         return span
 
-    def runs(self, state: str | None = None, kind: str | None = None, limit: int = 100, offset: int = 0) -> RunPage:
-        """Runs, newest first; `state` may be several, separated by commas."""
-        query = [("limit", str(limit)), ("offset", str(offset))]
-        query += [(name, value) for name, value in (("state", state), ("kind", kind)) if value]
+    def runs(
+        self,
+        state: str | None = None,
+        kind: str | None = None,
+        limit: int = 100,
+        offset: int = 0,
+        filter: str = "",
+        sort: str = "",
+        descending: bool | None = None,
+        columns: Sequence[str] = (),
+    ) -> RunPage:
+        """A page of runs, newest first unless sorted otherwise; `state` may be several, separated by commas.
+
+        `filter` is in the language of specs/run_filter.py, `sort` a key of it or a `cfg.…` or `metric.…` column; without
+        `descending` times go down and the rest up. `columns` (`cfg.…`, `metric.…`) come as the page's `columns`.
+        """
+        query = [("limit", str(limit)), ("offset", str(offset)), *(("column", column) for column in columns)]
+        query += [(name, value) for name, value in (("state", state), ("kind", kind), ("filter", filter), ("sort", sort)) if value]
+        if descending is not None:
+            query.append(("descending", "true" if descending else "false"))
         page: RunPage = self._json("GET", "/v1/runs", query)
         return page
 
@@ -153,6 +172,15 @@ class Client:
         """The fields of a job kind, as a form shows them."""
         form: SpecForm = self._json("GET", f"/v1/specs/{segment(kind)}")
         return form
+
+    def annotate(self, run_id: str, tags: Sequence[str] | None = None, note: str | None = None, baseline: bool | None = None) -> RunSummary:
+        """Replace a run's tags or note, or pin it as a baseline; what is None stays as it was."""
+        return self._run_request(run_id, "annotate", {"tags": None if tags is None else list(tags), "note": note, "baseline": baseline})
+
+    def compare(self, run_ids: Sequence[str]) -> Comparison:
+        """2 to 16 runs side by side: settings, data, environment and metrics."""
+        comparison: Comparison = self._json("GET", "/v1/compare", [("run", run_id) for run_id in run_ids], timeout=120.0)
+        return comparison
 
     def stop_run(self, run_id: str, mode: str = "now") -> RunSummary:
         """End a run: "now" (TERM, grace, KILL) or "checkpoint" (the job saves first and ends by itself)."""
@@ -213,6 +241,41 @@ class Client:
         """How long the run's output was at moment `t`, to the few seconds between two looks; None where nobody looked."""
         answer: LogSize = self._json("GET", f"/v1/runs/{_run_segment(run_id)}/log/size", [("t", repr(float(t)))])
         return answer["bytes"]
+
+    def log_search(
+        self,
+        run_id: str,
+        pattern: str,
+        regex: bool = False,
+        ignore_case: bool = False,
+        offset: int = 0,
+        until: int | None = None,
+        backward: bool = False,
+        limit: int = 100,
+    ) -> LogSearch:
+        """Hits in the run's output that begin in [offset, until), nearest first; it ends early with `more`. A limit of 0 only counts."""
+        query = _log_query(pattern, regex, ignore_case, offset, until, backward, limit)
+        found: LogSearch = self._json("GET", f"/v1/runs/{_run_segment(run_id)}/log/search", query)
+        return found
+
+    def log_filter(
+        self,
+        run_id: str,
+        pattern: str,
+        regex: bool = False,
+        ignore_case: bool = False,
+        offset: int = 0,
+        until: int | None = None,
+        backward: bool = False,
+        limit: int = 200,
+        context: int = 0,
+        line_bytes: int = 4096,
+    ) -> LogFilter:
+        """The lines with hits in [offset, until) and `context` lines around each; of a longer line the `line_bytes` with the hit."""
+        query = _log_query(pattern, regex, ignore_case, offset, until, backward, limit)
+        query += [("context", str(context)), ("line_bytes", str(line_bytes))]
+        lines: LogFilter = self._json("GET", f"/v1/runs/{_run_segment(run_id)}/log/filter", query)
+        return lines
 
     def stream_run(
         self, run_id: str, offset: int = 0, on_connection: ConnectionWatcher | None = None, give_up_seconds: float | None = None
@@ -303,6 +366,13 @@ class Client:
 
     def _json(self, method: str, path: str, query: Query | None = None, body: object = None, timeout: float = 30.0) -> Any:
         return json.loads(self._transport.call(method, path, query, body, timeout).body)
+
+
+def _log_query(pattern: str, regex: bool, ignore_case: bool, offset: int, until: int | None, backward: bool, limit: int) -> Query:
+    query = [("pattern", pattern), ("offset", str(offset)), ("limit", str(limit))]
+    query += [(name, "true") for name, wanted in (("regex", regex), ("ignore_case", ignore_case)) if wanted]
+    query += [("until", str(until))] if until is not None else []
+    return [*query, ("direction", "backward")] if backward else query
 
 
 def _run_segment(run_id: str) -> str:

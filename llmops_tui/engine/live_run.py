@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from llmops_tui.data.annotation import Annotation
@@ -14,6 +15,8 @@ from llmops_tui.engine.ledger import Holding
 from llmops_tui.engine.tariff import Tariff
 from llmops_tui.specs.answers import Progress, RunSummary
 from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.filter_row import search_text
+from llmops_tui.specs.run_config import RunConfig
 from llmops_tui.specs.states import ACTIVE
 
 # Why the engine ends a run: the user said so (at once, or by itself after a checkpoint), or it was silent for too long.
@@ -55,27 +58,33 @@ class LiveRun:
     progress: Progress | None = None
     # Serialises what is journaled about this run: its own life and the user's wishes.
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _searched: tuple[Annotation, str] | None = None
     # Set when the one who watches this run should look again.
     nudge: asyncio.Event = field(default_factory=asyncio.Event)
 
-    @property
+    @cached_property
     def id(self) -> str:
         return self.dir.id
 
-    @property
+    @cached_property
     def spec_values(self) -> dict[str, Any]:
         value = self.record.get("spec")
         return value if isinstance(value, dict) else {}
 
-    @property
+    @cached_property
+    def config(self) -> RunConfig:
+        """The spec's settings by dotted key."""
+        return RunConfig(self.spec_values)
+
+    @cached_property
     def kind(self) -> str:
         return str(self.spec_values.get("kind", ""))
 
-    @property
+    @cached_property
     def name(self) -> str:
         return str(self.spec_values.get("name") or "")
 
-    @property
+    @cached_property
     def owner(self) -> str:
         return str(self.record.get("owner") or "")
 
@@ -95,11 +104,18 @@ class LiveRun:
         return bool(self.written.baseline)
 
     @property
+    def search_text(self) -> str:
+        """What a filter's bare words are looked for in."""
+        if self._searched is None or self._searched[0] is not self.written:
+            self._searched = (self.written, search_text(self.id, self.name, self.tags, self.note))
+        return self._searched[1]
+
+    @property
     def gpus(self) -> list[str]:
         """The GPUs it holds now, by UUID."""
         return list(self.gpu_uuids) if self.state in ACTIVE else []
 
-    @property
+    @cached_property
     def submitted_at(self) -> float:
         return float(self.record.get("submitted_at") or 0.0)
 
@@ -109,8 +125,9 @@ class LiveRun:
             return None
         return Holding(self.id, list(self.gpu_uuids), self.memory_bytes, self.cpu_slots)
 
-    def summary(self, queue_position: int | None) -> RunSummary:
-        gpu_seconds, joules = self.usage.gpu_seconds_at(time.time()), self.usage.joules
+    def summary(self, queue_position: int | None, now: float | None = None) -> RunSummary:
+        """As it is told; `now` (Unix seconds) is until when what it holds counts, unset: the present."""
+        gpu_seconds, joules = self.usage.gpu_seconds_at(time.time() if now is None else now), self.usage.joules
         return RunSummary(
             id=self.id,
             kind=self.kind,

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
-from pydantic import Field
+from pydantic import Field, field_validator
 from starlette.responses import StreamingResponse
 
 from llmops_tui.data import queries
+from llmops_tui.data.annotation import Annotation
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.answering import EngineParts, Moment, answer, caller_directory, event_stream
-from llmops_tui.engine.log_reading import read_log
 from llmops_tui.engine.peers import owner_of
 from llmops_tui.engine.preflight import prepare
-from llmops_tui.engine.run_views import page
+from llmops_tui.engine.run_pages import MOST_COLUMNS, page, read_wish
 from llmops_tui.engine.stream import run_stream
 from llmops_tui.errors import NotFoundError, UsageError
 from llmops_tui.specs.answers import Done, RunDetail, RunEvents, RunPage, RunSummary, Series, SeriesAnswer, Submission
@@ -51,17 +52,53 @@ class MoveRequest(StrictModel):
     position: int = Field(ge=1, le=10**6, description="1 is first")
 
 
+class AnnotateRequest(StrictModel):
+    """What is said about a run; null leaves it as it is."""
+
+    tags: list[Annotated[str, Field(min_length=1, max_length=64)]] | None = Field(None, max_length=64)
+    note: str | None = Field(None, max_length=16_384)
+    baseline: bool | None = None
+
+    @field_validator("tags")
+    @classmethod
+    def _words(cls, tags: list[str] | None) -> list[str] | None:
+        if tags is None:
+            return None
+        for tag in tags:
+            if not tag.isprintable() or tag != tag.strip():
+                raise ValueError(f"the tag {tag!r} has control characters, or spaces around it")
+        return list(dict.fromkeys(tags))
+
+    @field_validator("note")
+    @classmethod
+    def _whole_characters(cls, note: str | None) -> str | None:
+        try:
+            (note or "").encode()
+        except UnicodeEncodeError:
+            raise ValueError("holds half of a character: write it as UTF-8 text") from None
+        return note
+
+
 @router.get("/runs", response_model=RunPage)
 async def list_runs(
     parts: EngineParts,
     state: str = "",
     kind: str = "",
+    filter: str = "",
+    sort: Annotated[str, Query(max_length=200)] = "",
+    descending: bool | None = None,
+    column: Annotated[list[str] | None, Query(max_length=MOST_COLUMNS)] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
     offset: Annotated[int, Query(ge=0, le=_BIGGEST)] = 0,
 ) -> Response:
-    """Runs, newest first. `state` and `kind` may name several, separated by commas."""
-    states, kinds = _choice("state", state, STATES), _choice("kind", kind, JOB_KINDS)
-    return answer(page(parts.scheduler.runs(), states, kinds, limit, offset))
+    """Runs, newest first unless sorted otherwise. `state` and `kind` may name several, separated by commas; `filter` is the
+    language of docs/runs.md; `sort` one of submitted, started, ended, duration, id, state, kind, name, owner, priority, attempt or
+    a column; `column` a `cfg.…` or `metric.…`."""
+    wish = read_wish(
+        filter=filter, states=_choice("state", state, STATES), kinds=_choice("kind", kind, JOB_KINDS), sort=sort,
+        descending=descending, columns=column or (), limit=limit, offset=offset,
+    )  # fmt: skip
+    return answer(page(parts.scheduler.runs(), wish, time.time()))
 
 
 @router.post("/runs", response_model=Submission, status_code=201)
@@ -117,6 +154,12 @@ async def move_run(parts: EngineParts, run_id: str, request: MoveRequest) -> Res
     return answer(await parts.scheduler.move(run_id, request.position))
 
 
+@router.post("/runs/{run_id}/annotate", response_model=RunSummary)
+async def annotate_run(parts: EngineParts, run_id: str, request: AnnotateRequest) -> Response:
+    """Replace a run's tags or note, or pin it as a baseline; what is null stays as it was."""
+    return answer(await parts.scheduler.annotate(run_id, Annotation(request.tags, request.note, request.baseline)))
+
+
 @router.delete("/runs/{run_id}", response_model=Done)
 async def remove_run(parts: EngineParts, run_id: str) -> Response:
     """Delete an ended run and its directory."""
@@ -163,22 +206,10 @@ async def run_events(
     return answer(RunEvents(events=events[:limit]))
 
 
-@router.get("/runs/{run_id}/log", response_class=Response)
-async def run_log(
-    parts: EngineParts,
-    run_id: str,
-    offset: Annotated[int, Query(ge=-_BIGGEST, le=_BIGGEST)] = 0,
-    limit: Annotated[int, Query(ge=1, le=8 << 20)] = 65536,
-) -> Response:
-    """Raw bytes of the job's output; a negative offset counts from the end. Where they lie is in the X- headers."""
-    part = await asyncio.to_thread(read_log, _directory(parts, run_id).log, offset, limit)
-    headers = {
-        "x-offset": str(part.offset),
-        "x-next-offset": str(part.next_offset),
-        "x-size": str(part.size),
-        "x-first-kept": str(part.first_kept),
-    }
-    return Response(part.data, media_type="application/octet-stream", headers=headers)
+@router.get("/runs/{run_id}/log/size", response_model=LogSize)
+async def run_log_size(parts: EngineParts, run_id: str, t: Moment) -> Response:
+    """How long the output was at moment `t` (Unix seconds), as the last look before it saw; null where nobody had looked."""
+    return answer(LogSize(bytes=await parts.past.log_bytes(parts.scheduler.one(run_id), t)))
 
 
 @router.get("/runs/{run_id}/stream", response_class=StreamingResponse)

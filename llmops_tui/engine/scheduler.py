@@ -141,6 +141,10 @@ class Scheduler:
         """The runs that are under way."""
         return list(self._lives)
 
+    def one(self, run_id: str) -> LiveRun:
+        """One run, to look at on the event loop. Raises NotFoundError."""
+        return self._table.get(run_id)
+
     def summary(self, run_id: str) -> RunSummary:
         """One run; from memory. Raises NotFoundError."""
         return self._table.summary(self._table.get(run_id))

@@ -1,4 +1,4 @@
-"""What users wish of the queue: submit, stop, retry, priority, move, checkpoint, remove. Durable when a wish was answered.
+"""What users wish of the queue: submit, stop, retry, priority, move, checkpoint, annotate, remove. Durable when a wish was answered.
 
 Belongs to the event loop's thread. A wish only says what shall be; scheduler.py makes it so.
 """
@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+from llmops_tui.data.annotation import ANNOTATE, Annotation
 from llmops_tui.data.models import list_models
 from llmops_tui.data.rundir import append_line, create_run, number_of, remove_run
 from llmops_tui.engine.ledger import Never, place
@@ -187,6 +188,20 @@ class Wishes:
             await self._table.journal_entry(run, "move", None, "", {"order": order, "priority": priority})
             run.priority, run.order = priority, order
         self._table.tell_state(run)
+        return self._table.summary(run)
+
+    async def annotate(self, run_id: str, annotation: Annotation) -> RunSummary:
+        """Tags, note or baseline of a run in any state; what is None stays. Raises UsageError (nothing is said), LlmopsError."""
+        run = self._table.get(run_id)
+        if annotation == Annotation():
+            raise UsageError("nothing is said about the run", "give tags, a note or baseline")
+        async with run.lock:
+            try:
+                await self._table.journal_entry(run, ANNOTATE, None, "", annotation.to_json())
+            except OSError as error:
+                raise LlmopsError(f"{run.id} was not annotated: {error.strerror or error}", "make room in the state directory") from error
+            run.written = annotation.over(run.written)
+        self._table.tell_annotated(run)
         return self._table.summary(run)
 
     async def remove(self, run_id: str) -> None:

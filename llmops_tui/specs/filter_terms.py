@@ -10,7 +10,7 @@ import fnmatch
 import math
 import operator as compare
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from llmops_tui.specs.run_config import RunConfig
@@ -135,7 +135,7 @@ def compile_term(key: str, operator: str, values: Sequence[str]) -> Test:
         return _numbers(lambda row, now: row.latest.get(metric), operator, values, _number)
     found = KEYS.get(key)
     if found is None:
-        raise BadTermError(f"there is no key {key!r}", _meant(key, [*KEYS, *FAMILIES]), "key")
+        raise BadTermError(f"there is no key {key!r}", nearest(key, [*KEYS, *FAMILIES]), "key")
     if found.kind in ("number", "duration"):
         return _numbers(found.get, operator, values, _number if found.kind == "number" else read_duration)
     if operator in _ORDER:
@@ -231,7 +231,7 @@ def _choice(key: str, found: Key, operator: str, values: Sequence[str]) -> Test:
     wanted: set[str] = set()
     for place, value in enumerate(values):
         if value not in found.choices:
-            raise BadTermError(f"there is no {key} {value!r}", _meant(value, found.choices), "value", place)
+            raise BadTermError(f"there is no {key} {value!r}", nearest(value, found.choices), "value", place)
         wanted |= STATE_GROUPS.get(value, {value})
     chosen, get, inside = frozenset(wanted), found.get, operator != "!="
     return lambda row, now: (get(row, now) in chosen) is inside
@@ -261,7 +261,7 @@ def _has(value: str, place: int) -> Test:
         "metric": lambda row, now: bool(row.latest),
     }
     if name not in tests:
-        raise BadTermError(f"{value!r} is nothing a run has", _meant(value, (*HAS, *FAMILIES)), "value", place)
+        raise BadTermError(f"{value!r} is nothing a run has", nearest(value, (*HAS, *FAMILIES)), "value", place)
     return tests[name]
 
 
@@ -302,6 +302,7 @@ def _duration(row: FilterRow, now: float) -> float | None:
     return None if row.started_at is None else (now if row.ended_at is None else row.ended_at) - row.started_at
 
 
-def _meant(word: str, known: Sequence[str]) -> str:
+def nearest(word: str, known: Collection[str]) -> str:
+    """The next step after a name that is not known: the one that was meant, or all there are."""
     near = difflib.get_close_matches(word, known, 1, 0.5)
     return f"did you mean {near[0]}?" if near else f"use one of: {', '.join(known)}"

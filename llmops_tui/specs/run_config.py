@@ -44,9 +44,13 @@ class Shape:
         if key not in self._found:
             if len(self._found) >= _MOST_REMEMBERED:
                 self._found.clear()
-            ends = [place for full, place in self._places.items() if full.endswith(f".{key}")]
-            self._found[key] = ends[0] if len(ends) == 1 else None
+            meant = self.meant(key)
+            self._found[key] = self._places[meant[0]] if len(meant) == 1 else None
         return self._found[key]
+
+    def meant(self, key: str) -> list[str]:
+        """The whole keys that this one is, or is the end of; of several none can be chosen."""
+        return [key] if key in self._places else [full for full in self.keys if full.endswith(f".{key}")]
 
 
 class RunConfig:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.live_run import LiveRun
-from llmops_tui.engine.run_views import overview, page
+from llmops_tui.engine.run_views import overview
 
 
 def _run(number: int, state: str, kind: str = "command", priority: int = 0, ended_at: float | None = None) -> LiveRun:
@@ -28,12 +28,3 @@ def test_the_runs_that_ended_last_are_shown_and_all_are_counted() -> None:
     seen = overview([_run(number, "succeeded", ended_at=100.0 - number) for number in range(1, 50)], 3)
     assert [run["id"] for run in seen.recent] == ["command-x-0001", "command-x-0002", "command-x-0003"]
     assert seen.counts == {"succeeded": 49}
-
-
-def test_a_page_is_cut_from_the_newest_on_and_counts_what_matches() -> None:
-    runs = [_run(number, "failed" if number % 2 else "queued", kind="train" if number > 6 else "command") for number in range(1, 11)]
-    found = page(runs, {"failed"}, (), 2, 1)
-    assert ([run["id"] for run in found["runs"]], found["total"]) == (["train-x-0007", "command-x-0005"], 5)
-    assert page(runs, (), {"train"}, 100, 0)["total"] == 4
-    assert page(runs, (), (), 100, 1000) == {"runs": [], "total": 10}
-    assert page(runs, {"queued"}, {"command"}, 1, 0)["runs"][0]["queue_position"] == 3
