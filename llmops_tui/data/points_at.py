@@ -32,14 +32,16 @@ def latest_at(con: duckdb.DuckDBPyConnection, run_ids: Iterable[str], t: float) 
         for key, names in missing.items():
             if names:
                 alike.setdefault(frozenset(names), []).append(key)
-        for names, runs in alike.items():
-            for key, name, value in _newest(con, runs, names, until_ms, 0 if window is None else until_ms - window):
+        for wanted_names, runs in alike.items():
+            for key, name, value in _newest(con, runs, wanted_names, until_ms, 0 if window is None else until_ms - window):
                 missing[key].discard(name)
                 found.setdefault(ids[key], {})[name] = value
     return found
 
 
-def _newest(con: duckdb.DuckDBPyConnection, runs: list[int], names: Collection[str], until_ms: int, from_ms: int) -> list[tuple[int, str, float]]:
+def _newest(
+    con: duckdb.DuckDBPyConnection, runs: list[int], names: Collection[str], until_ms: int, from_ms: int
+) -> list[tuple[int, str, float]]:
     # Numbers written into the statement are compared with each block's bounds before it is read; parameters in a list are not.
     metrics = con.execute("SELECT metric_key, name FROM metrics WHERE list_contains(?, name)", [list(names)]).fetchall()
     if not metrics:

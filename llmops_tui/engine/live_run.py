@@ -88,12 +88,14 @@ class LiveRun:
     def owner(self) -> str:
         return str(self.record.get("owner") or "")
 
-    @property
-    def tags(self) -> list[str]:
-        if self.written.tags is not None:
-            return self.written.tags
+    @cached_property
+    def _spec_tags(self) -> list[str]:
         tags = self.spec_values.get("tags")
         return [str(tag) for tag in tags] if isinstance(tags, list) else []
+
+    @property
+    def tags(self) -> list[str]:
+        return self._spec_tags if self.written.tags is None else self.written.tags
 
     @property
     def note(self) -> str:

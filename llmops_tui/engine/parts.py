@@ -19,6 +19,8 @@ from llmops_tui.engine.gpus import GpuMonitor
 from llmops_tui.engine.host import HostMonitor
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ingest import Ingest
+from llmops_tui.engine.log_sizes import LogSizes
+from llmops_tui.engine.past import Past
 from llmops_tui.engine.run_views import overview
 from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
@@ -56,9 +58,15 @@ class Parts:
     started_at: float = field(default_factory=time.time)
     host_sample: HostSample | None = None
     gpu_use: GpuUse = field(default_factory=GpuUse)
+    past: Past = field(init=False)
+    _log_sizes: LogSizes = field(init=False)
     _failures: dict[str, str] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_SLOW_WORKERS, "slow-request"))
+
+    def __post_init__(self) -> None:
+        self.past = Past(self.store, self.samples, self.scheduler.runs, self.started_at)
+        self._log_sizes = LogSizes(self.home.runs)
 
     @classmethod
     def open(cls, home: Home, settings: Settings) -> Parts:
@@ -149,6 +157,11 @@ class Parts:
             currency=self.settings.money.currency,
         )
 
+    async def at(self, t: float) -> Status:
+        """The same as it was at `t` (Unix seconds). Raises UsageError for a moment nothing is known of."""
+        present = self.status()
+        return Status(**{**present, **await self.past.at(t, present["host"], present["gpus"])})
+
     async def _keep_running(self, name: str, part: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         """A part that fails is logged, shown as a warning and started again: one fault must not stop the supervision of jobs."""
         while True:
@@ -176,10 +189,11 @@ class Parts:
     async def _sample(self) -> list[dict[str, Any]]:
         """One look at the box, for everybody who wants to know; returns the events that follow from it."""
         # In a thread: asking a network file system for its free space can take long.
-        sample = await asyncio.to_thread(self._sample_host)
+        living = self.scheduler.living()
+        sample, log_sizes = await asyncio.to_thread(lambda: (self._sample_host(), self._log_sizes.look(living)))
         self.host_sample = sample
         gpus, now = self.gpu_samples(), time.time()
-        self.samples.add(sample, gpus)
+        self.samples.add(sample, gpus, log_sizes)
         await self.scheduler.meter(gpus, now)
         return self.gpu_use.look(gpus, now)
 

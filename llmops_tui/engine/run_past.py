@@ -50,7 +50,7 @@ class Journals:
         Tags, note and baseline are today's: they are what its user says of the run, not what happened to it.
         """
         past = LiveRun(run.dir, run.record, run.spec, priority=run.spec.priority if run.spec else 0, order=float(number_of(run.id)))
-        past.written = run.written
+        past.written, past.tariff = run.written, run.tariff
         for known_at, entry in self._entries(run):
             if known_at <= t and entry.get("entry") != "annotate":
                 apply_entry(past, entry)

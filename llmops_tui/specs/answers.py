@@ -80,7 +80,8 @@ class ReservedBy(TypedDict):
 
 
 class GpuSample(TypedDict):
-    """One GPU, once a second. `health` is "ok", "lost", "stalled" (its driver does not answer) or "error".
+    """One GPU, once a second. `health` is "ok", "lost", "stalled" (its driver does not answer) or "error", and
+    "unknown" at a past moment when no sample was taken.
 
     `idle_seconds`: how long it has been held and used under 5 %; None when nobody holds it or its use is not told.
     `hidden_bytes`: memory in use that no process in sight accounts for, 0 within what drivers keep for themselves, None
@@ -118,15 +119,18 @@ class GpuSample(TypedDict):
 
 
 class HostSample(TypedDict):
-    """The box itself, once a second. `cpu` is the mean over cores, 0–1; `disk_*` is the file system of the state directory."""
+    """The box itself, once a second. `cpu` is the mean over cores, 0–1; `disk_*` is the file system of the state directory.
+
+    Readings are None only at a past moment when no sample was taken.
+    """
 
     t: float
-    cpu: float
+    cpu: float | None
     cpu_cores: int
-    load_1m: float
-    memory_used_bytes: int
+    load_1m: float | None
+    memory_used_bytes: int | None
     memory_total_bytes: int
-    disk_free_bytes: int
+    disk_free_bytes: int | None
     disk_total_bytes: int
     cpu_slots: int
     cpu_slots_free: int
@@ -447,3 +451,43 @@ class Reservations(TypedDict):
     """`GET /v1/reservations`: those in force, the one that ends first before the others."""
 
     reservations: list[Reservation]
+
+
+class LogHit(TypedDict):
+    """Where a search found something, byte offsets in the log; `offset` is where its line begins (of a very long line: a place before it)."""
+
+    offset: int
+    hit_start: int
+    hit_end: int
+
+
+class LogSearch(TypedDict):
+    """`GET /v1/runs/{id}/log/search`: hits in the direction asked for, nearest first; `count` counts also those beyond the limit of 0.
+
+    `more`: the answer ended early (by its limit or its time); go on with `scanned_to` as `offset` (backward: as `until`).
+    """
+
+    hits: list[LogHit]
+    count: int
+    scanned_to: int
+    more: bool
+    size: int
+
+
+class FilteredLine(TypedDict):
+    """A line as it was written, or 4 KiB of a longer one; `matched` or context. `span`: the first hit, in characters of `text`."""
+
+    offset: int
+    bytes: int
+    text: str
+    matched: bool
+    span: list[int]
+
+
+class LogFilter(TypedDict):
+    """`GET /v1/runs/{id}/log/filter`: lines in the file's order; `scanned_to` and `more` as in LogSearch."""
+
+    lines: list[FilteredLine]
+    scanned_to: int
+    more: bool
+    size: int
