@@ -206,12 +206,6 @@ async def run_events(
     return answer(RunEvents(events=events[:limit]))
 
 
-@router.get("/runs/{run_id}/log/size", response_model=LogSize)
-async def run_log_size(parts: EngineParts, run_id: str, t: Moment) -> Response:
-    """How long the output was at moment `t` (Unix seconds), as the last look before it saw; null where nobody had looked."""
-    return answer(LogSize(bytes=await parts.past.log_bytes(parts.scheduler.one(run_id), t)))
-
-
 @router.get("/runs/{run_id}/stream", response_class=StreamingResponse)
 async def follow_run(
     parts: EngineParts, run_id: str, request: Request, offset: Annotated[int, Query(ge=-1, le=_BIGGEST)] = 0
