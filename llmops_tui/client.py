@@ -27,9 +27,9 @@ if TYPE_CHECKING:
         EngineInfo,
         GpuSample,
         HostHistory,
-        LogSize,
         LogFilter,
         LogSearch,
+        LogSize,
         ModelInfo,
         RunDetail,
         RunEvents,
@@ -144,14 +144,17 @@ class Client:
         sort: str = "",
         descending: bool | None = None,
         columns: Sequence[str] = (),
+        around: str = "",
     ) -> RunPage:
         """A page of runs, newest first unless sorted otherwise; `state` may be several, separated by commas.
 
         `filter` is in the language of specs/run_filter.py, `sort` a key of it or a `cfg.…` or `metric.…` column; without
         `descending` times go down and the rest up. `columns` (`cfg.…`, `metric.…`) come as the page's `columns`.
+        A run named by `around` that matches is on the page, wherever that is; the page's `offset` says.
         """
         query = [("limit", str(limit)), ("offset", str(offset)), *(("column", column) for column in columns)]
-        query += [(name, value) for name, value in (("state", state), ("kind", kind), ("filter", filter), ("sort", sort)) if value]
+        words = (("state", state), ("kind", kind), ("filter", filter), ("sort", sort), ("around", around))
+        query += [(name, value) for name, value in words if value]
         if descending is not None:
             query.append(("descending", "true" if descending else "false"))
         page: RunPage = self._json("GET", "/v1/runs", query)

@@ -18,7 +18,6 @@ from llmops_tui.data.annotation import Annotation
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.answering import EngineParts, Moment, answer, caller_directory, event_stream
 from llmops_tui.engine.peers import owner_of
-from llmops_tui.engine.preflight import prepare
 from llmops_tui.engine.run_pages import MOST_COLUMNS, page, read_wish
 from llmops_tui.engine.stream import run_stream
 from llmops_tui.errors import NotFoundError, UsageError
@@ -90,13 +89,14 @@ async def list_runs(
     column: Annotated[list[str] | None, Query(max_length=MOST_COLUMNS)] = None,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
     offset: Annotated[int, Query(ge=0, le=_BIGGEST)] = 0,
+    around: Annotated[str, Query(max_length=300)] = "",
 ) -> Response:
     """Runs, newest first unless sorted otherwise. `state` and `kind` may name several, separated by commas; `filter` is the
     language of docs/runs.md; `sort` one of submitted, started, ended, duration, id, state, kind, name, owner, priority, attempt or
-    a column; `column` a `cfg.…` or `metric.…`."""
+    a column; `column` a `cfg.…` or `metric.…`; `around` a run that shall be on the page if it matches."""
     wish = read_wish(
         filter=filter, states=_choice("state", state, STATES), kinds=_choice("kind", kind, JOB_KINDS), sort=sort,
-        descending=descending, columns=column or (), limit=limit, offset=offset,
+        descending=descending, columns=column or (), limit=limit, offset=offset, around=around,
     )  # fmt: skip
     return answer(page(parts.scheduler.runs(), wish, time.time()))
 
@@ -106,13 +106,13 @@ async def submit_run(parts: EngineParts, request: SubmitRequest, connection: Req
     """Check a spec, its files and its data, then queue it. Once this answered, the run is never lost."""
     spec = parse_spec(request.spec)
     cwd = caller_directory(request.cwd)
-    prepared = await parts.slowly(prepare, spec, parts.home, parts.settings, cwd)
+    owner, uid = owner_of(connection)
+    prepared = await parts.slowly(parts.on_behalf.prepare, uid, spec, cwd)
     warnings = [str(warning) for warning in prepared.get("warnings", [])]
     submission = Submission(id="", summary=None, spec=spec.model_dump(mode="json"), prepared=prepared, warnings=warnings)
     if request.dry_run:
         parts.scheduler.check(spec)
         return answer(submission)
-    owner, uid = owner_of(connection)
     summary = await parts.scheduler.submit(spec, owner=owner, uid=uid, cwd=str(cwd), prepared=prepared)
     submission["id"], submission["summary"] = summary["id"], summary
     return answer(submission, 201)

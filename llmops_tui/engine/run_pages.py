@@ -45,7 +45,10 @@ _DESCENDING = frozenset({"submitted", "started", "ended", "duration", "priority"
 
 @dataclass(frozen=True)
 class PageWish:
-    """What was asked for. `states` and `kinds` empty: any; `descending` None: as the sort key is usually read."""
+    """What was asked for. `states` and `kinds` empty: any; `descending` None: as the sort key is usually read.
+
+    `around`: a run that shall be on the page, wherever that is; where it does not match, the page is the one at `offset`.
+    """
 
     filter: Filter
     states: Collection[str] = ()
@@ -55,11 +58,12 @@ class PageWish:
     columns: tuple[str, ...] = ()
     limit: int = 100
     offset: int = 0
+    around: str = ""
 
 
 def read_wish(
     *, filter: str, states: Collection[str], kinds: Collection[str], sort: str, descending: bool | None, columns: Iterable[str],
-    limit: int, offset: int,
+    limit: int, offset: int, around: str = "",
 ) -> PageWish:  # fmt: skip
     """Raises FilterError, or UsageError naming the sort key or column there is not."""
     chosen = tuple(dict.fromkeys(columns))
@@ -68,7 +72,7 @@ def read_wish(
     for column in chosen:
         if not _is_column(column):
             raise _no_such("column", column, _FAMILIES)
-    return PageWish(parse(filter), states, kinds, sort or "submitted", descending, chosen, limit, offset)
+    return PageWish(parse(filter), states, kinds, sort or "submitted", descending, chosen, limit, offset, around)
 
 
 def page(runs: Collection[LiveRun], wish: PageWish, now: float) -> RunPage:
@@ -83,7 +87,9 @@ def page(runs: Collection[LiveRun], wish: PageWish, now: float) -> RunPage:
         found = [run for run in found if run.kind in kinds]
     if not wish.filter.everything:
         found = [run for run in found if test(run, now)]
-    shown = _sorted(found, wish, now)[wish.offset : wish.offset + wish.limit]
+    ordered = _sorted(found, wish, now)
+    offset = _offset(ordered, wish)
+    shown = ordered[offset : offset + wish.limit]
     places: dict[str, int] = {}
     if any(run.state in WAITING for run in shown):
         queue = sorted((run for run in runs if run.state in WAITING), key=queue_key)
@@ -92,7 +98,15 @@ def page(runs: Collection[LiveRun], wish: PageWish, now: float) -> RunPage:
         runs=[run.summary(places.get(run.id)) for run in shown],
         total=len(found),
         columns={run.id: {column: _cell(run, column) for column in wish.columns} for run in shown} if wish.columns else {},
+        offset=offset,
     )
+
+
+def _offset(runs: list[LiveRun], wish: PageWish) -> int:
+    place = next((at for at, run in enumerate(runs) if run.id == wish.around), None) if wish.around else None
+    if place is None or wish.offset <= place < wish.offset + wish.limit:
+        return wish.offset
+    return max(0, place - wish.limit // 2)
 
 
 def _sorted(runs: list[LiveRun], wish: PageWish, now: float) -> list[LiveRun]:

@@ -284,11 +284,13 @@ class RunPage(TypedDict):
     """`GET /v1/runs`: one page, and how many runs match in all.
 
     `columns` has the asked `cfg.…` and `metric.…` columns of each run of the page, by run id; empty when none was asked.
+    `offset` is the place of the first run of the page.
     """
 
     runs: list[RunSummary]
     total: int
     columns: dict[str, dict[str, Scalar]]
+    offset: int
 
 
 class DifferenceRow(TypedDict):
@@ -491,3 +493,19 @@ class LogFilter(TypedDict):
     scanned_to: int
     more: bool
     size: int
+
+
+class NotifyResult(TypedDict):
+    """One way a notification goes: whether it arrived, and if not, why. `target` leaves out what may be secret."""
+
+    channel: str
+    target: str
+    delivered: bool
+    reason: str
+    seconds: float
+
+
+class NotifyTest(TypedDict):
+    """`POST /v1/engine/notify-test`."""
+
+    results: list[NotifyResult]
