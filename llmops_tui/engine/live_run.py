@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -48,6 +49,8 @@ class LiveRun:
     # On the monotonic clock: it is not started before, because starting it failed a moment ago.
     not_before: float = 0.0
     pid: int | None = None
+    # Descriptors that hold its GPUs against other engines until its shim has inherited them (gpu_locks.py).
+    gpu_locks: list[int] = field(default_factory=list)
     # What the user wrote to it after it was submitted.
     written: Annotation = field(default_factory=Annotation)
     usage: Usage = field(default_factory=Usage)
@@ -120,6 +123,18 @@ class LiveRun:
     @cached_property
     def submitted_at(self) -> float:
         return float(self.record.get("submitted_at") or 0.0)
+
+    @property
+    def uid(self) -> int:
+        """The submitter; the engine's own user where nobody noted it."""
+        uid = self.record.get("uid")
+        return uid if isinstance(uid, int) and not isinstance(uid, bool) else os.geteuid()
+
+    def let_go_of_locks(self) -> None:
+        """Close the engine's own copies; a shim that inherited them keeps the GPUs held."""
+        locks, self.gpu_locks = self.gpu_locks, []
+        for descriptor in locks:
+            os.close(descriptor)
 
     def holding(self) -> Holding | None:
         """What the run holds of the box; nothing unless it is active."""

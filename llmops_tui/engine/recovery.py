@@ -47,6 +47,7 @@ def load_run(directory: RunDir, record: dict[str, Any]) -> LiveRun:
     else:
         problem = ""
     run = LiveRun(directory, record, spec, priority=spec.priority if spec else 0, order=float(number_of(directory.id)))
+    _ = run.config  # flattened now, in a thread: the first filter over thousands of runs must not hold up the event loop
     for entry in directory.read_journal():
         apply_entry(run, entry)
         run.usage.apply(entry)

@@ -211,7 +211,10 @@ def _text(get: Callable[[FilterRow, float], object], value: str, part: bool) -> 
 
     def test(row: FilterRow, now: float) -> bool:
         found = get(row, now)
-        return fits(found) if isinstance(found, str) else any(fits(one) for one in found)  # type: ignore[attr-defined]
+        for one in (found,) if isinstance(found, str) else found:  # type: ignore[attr-defined]  # noqa: SIM110 - a generator a run is slow
+            if fits(one):
+                return True
+        return False
 
     return test
 

@@ -16,10 +16,10 @@ _MOST_REMEMBERED = 512
 def flatten(spec: Mapping[str, object]) -> dict[str, Scalar]:
     """`{"optim": {"learning_rate": 1e-4}}` as `{"optim.learning_rate": 1e-4}`; a list becomes one text, `a, b`."""
     flat: dict[str, Scalar] = {}
-    todo: list[tuple[str, object]] = [("", spec)]  # no recursion: how deep a stranger's spec is nested is not ours to choose
+    todo: list[tuple[str, object]] = [("", dict(spec))]  # no recursion: how deep a stranger's spec is nested is not ours to choose
     while todo:
         prefix, value = todo.pop()
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             inner = [(f"{prefix}.{key}" if prefix else str(key), item) for key, item in value.items()]
             todo.extend(reversed(inner))
         else:
@@ -30,27 +30,24 @@ def flatten(spec: Mapping[str, object]) -> dict[str, Scalar]:
 class Shape:
     """The keys that the settings of many runs have in common, and which of them a short key means."""
 
-    __slots__ = ("__weakref__", "_found", "_places", "keys")
+    __slots__ = ("__weakref__", "keys", "places")
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         self.keys = keys
-        self._places = {key: place for place, key in enumerate(keys)}
-        self._found: dict[str, int | None] = {}
+        # Where the value of a key stands; the short keys that were asked for are added, so that the next run has them at hand.
+        self.places: dict[str, int | None] = {key: place for place, key in enumerate(keys)}
 
-    def place(self, key: str) -> int | None:
-        """Where the key's value stands. `key` is a whole one, or the end of exactly one: `learning_rate` or `optim.learning_rate`."""
-        if key in self._places:
-            return self._places[key]
-        if key not in self._found:
-            if len(self._found) >= _MOST_REMEMBERED:
-                self._found.clear()
-            meant = self.meant(key)
-            self._found[key] = self._places[meant[0]] if len(meant) == 1 else None
-        return self._found[key]
+    def find(self, key: str) -> int | None:
+        """Where the value of a short key stands: the end of exactly one key, `learning_rate` for `optim.learning_rate`."""
+        if len(self.places) >= len(self.keys) + _MOST_REMEMBERED:
+            self.places = {full: place for place, full in enumerate(self.keys)}
+        meant = self.meant(key)
+        self.places[key] = place = self.keys.index(meant[0]) if len(meant) == 1 else None
+        return place
 
     def meant(self, key: str) -> list[str]:
         """The whole keys that this one is, or is the end of; of several none can be chosen."""
-        return [key] if key in self._places else [full for full in self.keys if full.endswith(f".{key}")]
+        return [key] if key in self.keys else [full for full in self.keys if full.endswith(f".{key}")]
 
 
 class RunConfig:
@@ -69,7 +66,10 @@ class RunConfig:
 
     def get(self, key: str) -> Scalar:
         """The value of a key or of a short one; None where the run has no such setting."""
-        place = self.shape.place(key)
+        try:
+            place = self.shape.places[key]
+        except KeyError:
+            place = self.shape.find(key)
         return None if place is None else self.values[place]
 
     def items(self) -> Iterator[tuple[str, Scalar]]:
@@ -83,7 +83,7 @@ _shapes: WeakValueDictionary[tuple[str, ...], Shape] = WeakValueDictionary()
 def _scalar(value: object) -> Scalar:
     if value is None or isinstance(value, str | int | float | bool):
         return value
-    if isinstance(value, list | tuple) and not any(isinstance(item, Mapping | list | tuple) for item in value):
+    if isinstance(value, list | tuple) and not any(isinstance(item, dict | list | tuple) for item in value):
         return ", ".join(item if isinstance(item, str) else json.dumps(item) for item in value)
     try:
         return json.dumps(value, separators=(",", ":"))

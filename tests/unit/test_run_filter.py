@@ -100,6 +100,11 @@ def test_the_position_travels_to_the_client() -> None:
     assert told.fields[0] == {"field": "filter", "message": "there is no state 'nope' (character 7)", "position": "6"}
 
 
+def test_thousands_of_terms_are_no_problem() -> None:
+    assert parse("fiqa " * 780).matches(LIVELY, NOW)
+    assert not parse("x or " * 790 + "x").matches(BARE, NOW)
+
+
 def test_a_short_key_that_ends_two_settings_means_neither() -> None:
     assert not parse("cfg.path:fiqa").matches(LIVELY, NOW)
     assert parse("cfg.dataset.path:fiqa").matches(LIVELY, NOW)
