@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         LogSearch,
         LogSize,
         ModelInfo,
+        NotifyTest,
         RunDetail,
         RunEvents,
         RunPage,
@@ -101,6 +102,11 @@ class Client:
                 raise EngineUnavailableError(f"the engine (pid {pid}) still works after {wait_seconds:g} s", f"see {self.home.engine_log}")
             time.sleep(0.02)
         return done
+
+    def notify_test(self) -> NotifyTest:
+        """Let the engine send a test by the hook and the webhook of its settings. Raises ConflictError where there is neither."""
+        test: NotifyTest = self._json("POST", "/v1/engine/notify-test", timeout=_SLOW_SECONDS)
+        return test
 
     def status(self) -> Status:
         """Everything the first screen needs."""

@@ -1,4 +1,4 @@
-"""`engine start|stop|status|backup|service install`."""
+"""`engine start|stop|status|backup|notify-test|service install`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
-from llmops_tui.commands.output import ago, one_line, print_fields, print_json, say
+from llmops_tui.commands.output import ago, one_line, print_fields, print_json, print_table, say
 from llmops_tui.errors import EngineUnavailableError
 from llmops_tui.paths import find_home
 
@@ -64,6 +64,21 @@ def backup(args: argparse.Namespace) -> int:
     else:
         print(done["done"])
     return 0
+
+
+def notify_test(args: argparse.Namespace) -> int:
+    """Say of each way whether it arrived; exit code 1 where one did not."""
+    test = connect(args).notify_test()
+    if args.json:
+        print_json(test)
+    else:
+        rows = [
+            [result["channel"], result["target"], "delivered" if result["delivered"] else "failed", f"{result['seconds']:.1f} s",
+             result["reason"]]
+            for result in test["results"]
+        ]  # fmt: skip
+        print_table(["WAY", "TO", "RESULT", "TOOK", "WHY"], rows, right=[3])
+    return 0 if all(result["delivered"] for result in test["results"]) else 1
 
 
 def install_service(args: argparse.Namespace) -> int:

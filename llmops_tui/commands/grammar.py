@@ -9,6 +9,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 from llmops_tui import __version__
+from llmops_tui.commands.moment import EXAMPLES as MOMENTS
+from llmops_tui.commands.moment import moment
 from llmops_tui.commands.parser import Parser
 from llmops_tui.specs.states import JOB_KINDS, STATES
 
@@ -81,10 +83,28 @@ def _noun(group: Group, common: Parser, name: str, summary: str) -> Group:
 
 
 def _add_box_commands(nouns: Group, common: Parser) -> None:
-    _command(
-        nouns, common, "status", "status:status", "show the engine, the box, what runs and what waits", ("llmops-tui status --json", "")
-    )
-    _command(nouns, common, "gpus", "gpus:gpus", "show the GPUs, who holds them and whose processes are on them")
+    status = _command(
+        nouns, common, "status", "status:status", "show the engine, the box, what runs and what waits",
+        ("llmops-tui status --json", ""),
+        ('llmops-tui status --at "2h ago"', "as it was then"),
+    )  # fmt: skip
+    gpus = _command(nouns, common, "gpus", "gpus:gpus", "show the GPUs, who holds them and whose processes are on them")
+    for parser in (status, gpus):
+        parser.add_argument("--at", type=moment, default=None, metavar="TIME", help=f"as it was at that moment: {MOMENTS}")
+
+    events = _noun(nouns, common, "events", "what happened to runs, GPUs and the engine")
+    listing = _command(
+        events, common, "list", "events:list_events", "list events, oldest first: the newest ones of those asked for",
+        ("llmops-tui events list --since 2h", "all but the steps of progress"),
+        ("llmops-tui events list --type run.state --run train-fiqa-0001", ""),
+        ("llmops-tui events list -f --json", "what happens from now on, as JSON lines"),
+    )  # fmt: skip
+    listing.add_argument("--type", action="append", metavar="TYPE", help="only these, for example run.state, gpu.xid, run.progress")
+    listing.add_argument("--run", metavar="RUN", help="only this run's")
+    listing.add_argument("--since", type=moment, default=None, metavar="TIME", help=f"not before: {MOMENTS}")
+    listing.add_argument("--until", type=moment, default=None, metavar="TIME", help="not after")
+    listing.add_argument("--limit", type=positive, default=50, metavar="N", help="the newest so many (default: 50)")
+    listing.add_argument("-f", "--follow", action="store_true", help="go on with what happens")
 
     engine = _noun(nouns, common, "engine", "start and stop the daemon that keeps the runs")
     start = _command(
@@ -99,6 +119,7 @@ def _add_box_commands(nouns: Group, common: Parser) -> None:
         ("llmops-tui engine backup /backups/llmops.duckdb", ""),
     )  # fmt: skip
     backup.add_argument("path", metavar="FILE", help="a name that is free; the copy opens like any DuckDB database")
+    _command(engine, common, "notify-test", "engine:notify_test", "send a test by the hook and the webhook of [notify]")
     service = _noun(engine, common, "service", "keep the engine running by a systemd user unit")
     install = _command(service, common, "install", "engine:install_service", "write the systemd user unit and say what linger does")
     install.add_argument("--print", dest="print_only", action="store_true", help="print the unit and write nothing")

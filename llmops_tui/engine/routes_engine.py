@@ -19,7 +19,7 @@ from llmops_tui.data.sql_sandbox import user_sql
 from llmops_tui.engine.answering import EngineParts, Moment, answer, caller_path, event_stream
 from llmops_tui.engine.stream import engine_stream
 from llmops_tui.errors import UsageError
-from llmops_tui.specs.answers import Done, EngineEvent, EngineEvents, EngineInfo, GpuSample, HostHistory, SqlAnswer, Status
+from llmops_tui.specs.answers import Done, EngineEvent, EngineEvents, EngineInfo, GpuSample, HostHistory, NotifyTest, SqlAnswer, Status
 from llmops_tui.specs.common import StrictModel
 from llmops_tui.specs.settings import Settings
 
@@ -49,6 +49,12 @@ async def stop_engine(parts: EngineParts) -> Response:
     # The answer leaves first: a server that is stopping closes its connections.
     asyncio.get_running_loop().call_later(0.05, parts.stopping.set)
     return answer(Done(done="the engine stops; jobs go on"))
+
+
+@router.post("/engine/notify-test", response_model=NotifyTest)
+async def test_notifications(parts: EngineParts) -> Response:
+    """Send a test by every way the settings name, and say what became of it; 409 where they name none."""
+    return answer(NotifyTest(results=await parts.notifier.test()))
 
 
 @router.get("/status", response_model=Status)

@@ -106,7 +106,7 @@ def _type_name(annotation: object) -> str:
         return "mapping"
     if origin is not None and get_args(annotation):  # Annotated
         return _type_name(get_args(annotation)[0])
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
+    return {"str": "text", "SecretStr": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(
         getattr(annotation, "__name__", ""), str(annotation)
     )
 

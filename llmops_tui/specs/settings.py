@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
 
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.common import StrictModel
 from llmops_tui.specs.console import parse_console
+from llmops_tui.specs.notable import TOPICS, Topic
 from llmops_tui.specs.wording import named_faults
 
 _BYTES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -88,6 +91,35 @@ class MoneySettings(StrictModel):
     per_gpu_hour: float = Field(0.0, ge=0, le=1e6, description="Price of holding one GPU for an hour; 0: GPU time has no price")
 
 
+class NotifySettings(StrictModel):
+    """`[notify]`"""
+
+    on: list[Topic] = Field(
+        default_factory=lambda: list(TOPICS),
+        description="What is told: failed (runs that failed, ran out of memory, hung or were lost), finished (runs that ended "
+        "otherwise), alarm (GPUs, disk, alarms), asked (a note to you)",
+    )
+    command: str = Field("", max_length=4096, description="A program run for each, without a shell: JSON on stdin, LLMOPS_EVENT_* set")
+    webhook: SecretStr | None = Field(None, max_length=4096, description="An http(s) address that gets each as a POST of JSON")
+    timeout_seconds: float = Field(10.0, gt=0, le=600, description="A program or a server that takes longer has failed")
+
+    @field_validator("command")
+    @classmethod
+    def _words(cls, value: str) -> str:
+        if value and not shlex.split(value):  # an open quote raises ValueError, which says so
+            raise ValueError("holds no program")
+        return value
+
+    @field_validator("webhook")
+    @classmethod
+    def _address(cls, value: SecretStr | None) -> SecretStr | None:
+        url = value.get_secret_value() if value else ""
+        parts = urlsplit(url)
+        if url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0 or not url.isascii() or " " in url):
+            raise ValueError("must be an address like https://host/path")
+        return value
+
+
 class Settings(StrictModel):
     """The whole file."""
 
@@ -95,6 +127,7 @@ class Settings(StrictModel):
     gpus: GpuSettings = Field(default_factory=GpuSettings)
     people: PeopleSettings = Field(default_factory=PeopleSettings)
     money: MoneySettings = Field(default_factory=MoneySettings)
+    notify: NotifySettings = Field(default_factory=NotifySettings)
     # A TypedDict or model of it would be a second telling: the viewer, which has no pydantic, reads the section by the same rule.
     console: dict[str, Any] = Field(default_factory=dict)
 
