@@ -12,8 +12,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import llmops_tui
-from llmops_tui.engine import routes_catalog, routes_engine, routes_log, routes_past, routes_runs
+from llmops_tui.engine import routes_catalog, routes_engine, routes_log, routes_past, routes_people, routes_runs
 from llmops_tui.engine.answering import error_answer
+from llmops_tui.engine.door import Door
 from llmops_tui.engine.parts import Parts
 from llmops_tui.engine.peers import LONGEST_BODY_BYTES, too_large
 from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
@@ -36,12 +37,13 @@ def create_app(parts: Parts) -> FastAPI:
     )
     app.state.parts = parts
     app.add_middleware(_BodyLimit)
+    app.add_middleware(Door, parts=parts)
     app.add_exception_handler(LlmopsError, _on_llmops_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(OSError, _on_os_error)
     app.add_exception_handler(Exception, _on_unexpected)
-    for routes in (routes_engine, routes_log, routes_past, routes_runs, routes_catalog):
+    for routes in (routes_engine, routes_log, routes_past, routes_people, routes_runs, routes_catalog):
         app.include_router(routes.router, prefix="/v1")
     return app
 

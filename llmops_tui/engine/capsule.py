@@ -12,7 +12,7 @@ import platform
 import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import psutil
 
 from llmops_tui.data.durable import read_json, write_bytes, write_json
 from llmops_tui.data.rundir import RunDir
-from llmops_tui.engine.working_tree import describe_tree
+from llmops_tui.engine.working_tree import WorkingTree, describe_tree
 from llmops_tui.specs.answers import GpuSample
 
 _ENV_NAMES = {"PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "VIRTUAL_ENV", "LANG", "TZ", "DS_ACCELERATOR"}
@@ -42,6 +42,7 @@ def write_capsule(
     record: Mapping[str, Any],
     gpus: Sequence[GpuSample],
     driver: Mapping[str, str] | None = None,
+    look_at_tree: Callable[[Path], WorkingTree | None] | None = None,
 ) -> dict[str, Any]:
     """Write the capsule of an attempt, durable when this returns, and return it. Blocks up to 6 s on a huge working tree.
 
@@ -53,7 +54,7 @@ def write_capsule(
     directory.mkdir(parents=True, exist_ok=True)
     spec = dict(record.get("spec") or {})
     own_env = {str(name): str(value) for name, value in (spec.get("env") or {}).items()}
-    tree = describe_tree(Path(str(record["cwd"]))) if record.get("cwd") else None
+    tree = (look_at_tree or describe_tree)(Path(str(record["cwd"]))) if record.get("cwd") else None
     git: dict[str, Any] | None = None
     if tree is not None:
         git = {"root": tree.root, "commit": tree.commit, "branch": tree.branch, "untracked": tree.untracked, "problem": tree.problem}

@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llmops_tui.engine.lifeline import AnotherEngineError, listen, remove_traces, take_lock, unwritable, write_note
-from llmops_tui.errors import EngineUnavailableError, LlmopsError
+from llmops_tui.errors import EngineUnavailableError, LlmopsError, UsageError
 from llmops_tui.paths import Home, find_home
 
 if TYPE_CHECKING:
     from llmops_tui.engine.parts import Parts
+    from llmops_tui.engine.people import People
+    from llmops_tui.specs.settings import PeopleSettings
 
 _LOG_BYTES = 8 << 20
 _LINGERING_SECONDS = 2
@@ -38,6 +40,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", help="state directory; default $LLMOPS_HOME, else $XDG_STATE_HOME/llmops-tui")
     parser.add_argument("--config", type=Path, help="settings file")
     parser.add_argument("--foreground", action="store_true", help="stay in this terminal and log to it; the default without --detach")
+    parser.add_argument("--shared", action="store_true", help="serve the group of --group, or of people.group in the settings")
+    parser.add_argument("--group", default="", metavar="NAME", help="the Unix group to serve")
+    parser.add_argument("--read-only", action="store_true", help="refuse every change")
     parser.add_argument("--detach", action="store_true", help="go on in a process of its own")
     parser.add_argument("--report", type=int, metavar="FD", help="descriptor that takes one line of JSON once it is ready or has failed")
     options = parser.parse_args(arguments)
@@ -60,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(error, report)
     _log_to(home, foreground=not options.detach)
     try:
-        _serve(home, options.config or home.config, report)
+        _serve(home, options, report)
     except LlmopsError as error:
         log.error("the engine stops: %s", error)
         return _fail(error, report)
@@ -104,37 +109,64 @@ def _fail(error: LlmopsError, report: _Report) -> int:
     return error.exit_code
 
 
-def _serve(home: Home, config_file: Path, report: _Report) -> None:
+def _serve(home: Home, options: argparse.Namespace, report: _Report) -> None:
     # Imported here: one of ten engines that start at once wins the lock, the others leave without this second of work.
     from llmops_tui.engine.parts import Parts
+    from llmops_tui.engine.shared_home import open_to_group
     from llmops_tui.specs.settings import load_settings
 
-    parts = Parts.open(home, load_settings(config_file))
+    settings = load_settings(options.config or home.config)
+    people = _people(settings.people, options)
+    if people.gid is not None:
+        open_to_group(home, people.gid, people.group)
+    socket_path = home.socket if people.gid is None else home.shared_socket
+    parts = Parts.open(home, settings, people)
     try:
-        listener = listen(home.socket)
+        listener = listen(socket_path, people.gid)
     except BaseException:
         parts.close()
         raise
     try:
-        asyncio.run(_run(parts, listener, home, report))
+        asyncio.run(_run(parts, listener, socket_path, report))
     finally:
         parts.close()
-        remove_traces(home, home.socket)
+        remove_traces(home, socket_path)
     log.info("engine stopped")
 
 
-async def _run(parts: Parts, listener: socket.socket, home: Home, report: _Report) -> None:
+def _people(settings: PeopleSettings, options: argparse.Namespace) -> People:
+    """Who may come, by the command line and the settings. Raises UsageError where no group is named, PermissionDeniedError."""
+    from llmops_tui.engine.people import People
+
+    group = options.group or settings.group
+    if options.shared and not group:
+        raise UsageError("a shared engine needs a group", "name it: --group NAME, or people.group in the settings")
+    read_only = options.read_only or settings.read_only or os.environ.get("LLMOPS_READ_ONLY", "0") not in ("", "0")
+    return People(settings, group=group, read_only=read_only)
+
+
+async def _run(parts: Parts, listener: socket.socket, socket_path: Path, report: _Report) -> None:
     import uvicorn
 
     from llmops_tui.engine.api import create_app
     from llmops_tui.engine.peers import PeerCheckedProtocol
+    from llmops_tui.engine.shared_home import show_note
+
+    home, people = parts.home, parts.people
+
+    class Protocol(PeerCheckedProtocol):
+        """For those whom this engine serves."""
+
+        served_gid, served_group = people.gid, people.group
 
     class Server(uvicorn.Server):
         """uvicorn without its ten ticks a second and its own way with signals."""
 
         async def main_loop(self) -> None:
-            write_note(home, home.socket)
-            log.info("engine %d serves %s at %s", os.getpid(), home.root, home.socket)
+            write_note(home, socket_path, shared=people.gid is not None)
+            if people.gid is not None:
+                show_note(home, people.gid)
+            log.info("engine %d serves %s at %s", os.getpid(), home.root, socket_path)
             report.send({"ready": os.getpid()})
             # What was imported and built so far stays for ever: the collector need not look at it again.
             gc.collect()
@@ -152,7 +184,7 @@ async def _run(parts: Parts, listener: socket.socket, home: Home, report: _Repor
     await parts.start()
     config = uvicorn.Config(
         create_app(parts),
-        http=PeerCheckedProtocol,
+        http=Protocol,
         ws="none",
         lifespan="off",
         loop="asyncio",

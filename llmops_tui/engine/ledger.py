@@ -7,7 +7,7 @@ shared by runs whose predictions fit together, never both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llmops_tui.specs.answers import GpuSample
@@ -75,8 +75,16 @@ class _Account:
         return None if usable is None else usable - self.charged_bytes - self.foreign_bytes
 
 
-def place(resources: Resources, gpus: Sequence[GpuSample], holdings: Sequence[Holding], cpu_slots_total: int) -> Placement | Wait | Never:
+def place(
+    resources: Resources,
+    gpus: Sequence[GpuSample],
+    holdings: Sequence[Holding],
+    cpu_slots_total: int,
+    closed: Mapping[str, str] | None = None,
+) -> Placement | Wait | Never:
     """Decide about one request against the GPUs as sampled and what started runs hold.
+
+    `closed` names the GPUs, by UUID, that this request may not have whatever is free on them, and why.
 
     `gpus="auto"` takes one GPU where the box has one that is not lost, else CPU slots. A stalled GPU is waited for: sending
     the run to the CPU because a driver was silent for some seconds would cost the user hours.
@@ -95,7 +103,7 @@ def place(resources: Resources, gpus: Sequence[GpuSample], holdings: Sequence[Ho
         if sum(size is None or size >= need for size in sizes) < wanted:
             largest = max(size for size in sizes if size is not None)
             return Never(f"needs {_gib(need)} on {_count(wanted)}; the largest GPU here has {_gib(largest)} to give")
-    obstacles = {account.label: _obstacle(account, need) for account in accounts}
+    obstacles = {account.label: (closed or {}).get(account.gpu["uuid"]) or _obstacle(account, need) for account in accounts}
     fitting = [account for account in accounts if not obstacles[account.label]]
     if len(fitting) < wanted:
         return Wait(_waiting_for(wanted, obstacles))

@@ -58,8 +58,10 @@ def unwritable(home: Home, error: OSError) -> LlmopsError:
     return EngineUnavailableError(f"the state directory {home.root} cannot be written: {error.strerror}", step)
 
 
-def listen(path: Path) -> socket.socket:
+def listen(path: Path, gid: int | None = None) -> socket.socket:
     """A listening socket of mode 0600 in a directory of mode 0700 that is ours. Hold the lock: a file left there is stale.
+
+    For the group `gid` the socket has mode 0660 in a directory of mode 2750, both the group's.
 
     Raises PermissionDeniedError when the directory is a symbolic link or another user's.
     """
@@ -71,8 +73,11 @@ def listen(path: Path) -> socket.socket:
             f"{directory}, where the engine's socket belongs, is not a directory of uid {os.geteuid()}",
             "remove it, or set XDG_RUNTIME_DIR to a directory of your own",
         )
-    if stat.S_IMODE(status.st_mode) != 0o700:
-        directory.chmod(0o700)
+    mode = 0o700 if gid is None else 0o2750
+    if gid is not None:
+        os.chown(directory, -1, gid)
+    if stat.S_IMODE(directory.lstat().st_mode) != mode:
+        directory.chmod(mode)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -81,6 +86,9 @@ def listen(path: Path) -> socket.socket:
             listener.bind(os.fspath(path))
         finally:
             os.umask(before)
+        if gid is not None:
+            os.chown(path, -1, gid)
+            path.chmod(0o660)
         listener.listen(_BACKLOG)
         listener.setblocking(False)
     except OSError:
@@ -89,7 +97,7 @@ def listen(path: Path) -> socket.socket:
     return listener
 
 
-def write_note(home: Home, socket_path: Path) -> None:
+def write_note(home: Home, socket_path: Path, *, shared: bool = False) -> None:
     """engine.json: clients find the socket by it even where their environment differs."""
     write_json(
         home.engine_json,
@@ -98,6 +106,7 @@ def write_note(home: Home, socket_path: Path) -> None:
             "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
             "start_ticks": _start_ticks(),
             "socket": os.fspath(socket_path),
+            "shared": shared,
             "version": llmops_tui.__version__,
             "started_at": time.time(),
         },

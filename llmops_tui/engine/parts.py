@@ -14,13 +14,20 @@ from typing import Any, ParamSpec, TypeVar
 
 import llmops_tui
 from llmops_tui.data.store import Store
+from llmops_tui.engine.audit import AuditLog
+from llmops_tui.engine.gpu_claims import GpuClaims
+from llmops_tui.engine.gpu_locks import GpuLocks, lock_directory
 from llmops_tui.engine.gpu_use import GpuUse
 from llmops_tui.engine.gpus import GpuMonitor
 from llmops_tui.engine.host import HostMonitor
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ingest import Ingest
 from llmops_tui.engine.log_sizes import LogSizes
+from llmops_tui.engine.notifier import Notifier, channels_of
+from llmops_tui.engine.on_behalf import OnBehalf
 from llmops_tui.engine.past import Past
+from llmops_tui.engine.people import People, describe_you
+from llmops_tui.engine.reservations import ReservationBook
 from llmops_tui.engine.run_views import overview
 from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
@@ -53,6 +60,12 @@ class Parts:
     host: HostMonitor
     samples: Samples
     scheduler: Scheduler
+    notifier: Notifier
+    people: People
+    audit: AuditLog
+    reservations: ReservationBook
+    gpu_locks: GpuLocks
+    on_behalf: OnBehalf
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     hanging_up: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)
@@ -69,11 +82,13 @@ class Parts:
         self._log_sizes = LogSizes(self.home.runs)
 
     @classmethod
-    def open(cls, home: Home, settings: Settings) -> Parts:
+    def open(cls, home: Home, settings: Settings, people: People | None = None) -> Parts:
         """Open the database and make the parts; nothing runs yet. Hold the state directory's lock.
 
-        Raises what `Store.open` raises: a newer program's database, a damaged one.
+        Raises what `Store.open` raises: a newer program's database, a damaged one. Without `people` the engine is private.
         """
+        people = people or People(settings.people)
+        channels = channels_of(settings.notify)
         for directory in (home.runs, home.models, home.datasets, home.cache):
             directory.mkdir(parents=True, exist_ok=True)
         store = Store.open(home.database, settings.engine)
@@ -88,8 +103,27 @@ class Parts:
         )
         gpus = GpuMonitor(settings, lambda pid: scheduler.run_of_pid(pid), home=home.root)
         host = HostMonitor(home.root)
-        scheduler = Scheduler(home, settings, store, hub, ingest, gpus)
-        return cls(home, settings, store, hub, ingest, gpus, host, Samples(store, settings.engine), scheduler)
+        reservations = ReservationBook(home.root / "reservations.json")
+        locks = GpuLocks(lock_directory(settings.gpus.lock_directory), home.root, people.group)
+        on_behalf = OnBehalf(home, settings, people.gid)
+        scheduler = Scheduler(home, settings, store, hub, ingest, gpus, GpuClaims(reservations, locks), on_behalf)
+        return cls(
+            home=home,
+            settings=settings,
+            store=store,
+            hub=hub,
+            ingest=ingest,
+            gpus=gpus,
+            host=host,
+            samples=Samples(store, settings.engine),
+            scheduler=scheduler,
+            notifier=Notifier(settings.notify, hub, home, channels),
+            people=people,
+            audit=AuditLog(home.root / "audit.jsonl"),
+            reservations=reservations,
+            gpu_locks=locks,
+            on_behalf=on_behalf,
+        )
 
     async def start(self) -> None:
         """Adopt what lives, then let everything run."""
@@ -98,7 +132,10 @@ class Parts:
         await self.scheduler.recover()
         await self._sample()
         await self.hub.publish("engine.started", None, {"pid": os.getpid(), "version": llmops_tui.__version__})
-        for name, part in (("ingest", self.ingest.run), ("scheduler", self.scheduler.run), ("sampling", self._keep_sampling)):
+        parts = {
+            "ingest": self.ingest.run, "scheduler": self.scheduler.run, "sampling": self._keep_sampling, "notifications": self.notifier.run,
+        }  # fmt: skip
+        for name, part in parts.items():
             self._tasks.append(asyncio.create_task(self._keep_running(name, part), name=name))
 
     async def serve_until_stopped(self) -> None:
@@ -117,6 +154,7 @@ class Parts:
     def close(self) -> None:
         """Let go of the GPUs and the database. Safe before `start` and after a failure."""
         self.gpus.stop()
+        self.notifier.close()
         self._slow.shutdown(wait=False, cancel_futures=True)
         self.store.close()
 
@@ -134,13 +172,23 @@ class Parts:
             started_at=self.started_at,
             epoch=self.store.epoch,
             ingest=self.ingest.state,
-            warnings=[*self._failures.values(), *self.gpus.warnings, *([self.store.failure] if self.store.failure else [])],
+            warnings=[
+                *self._failures.values(),
+                *self.gpus.warnings,
+                *self.people.warnings,
+                *(problem for problem in (self.store.failure, self.gpu_locks.problem) if problem),
+            ],
+            shared=self.people.gid is not None,
+            group=self.people.group,
+            you=describe_you(self.people),
         )
 
     def gpu_samples(self) -> list[GpuSample]:
         """The newest sample of each GPU, with the runs that hold it and what they make of it."""
         samples = self.gpus.snapshot()
         self.gpu_use.fill(samples, self.scheduler.runs(), time.time())
+        for sample in samples:
+            sample["reserved_by"] = self.reservations.on(sample["uuid"])
         return samples
 
     def status(self) -> Status:
@@ -178,6 +226,9 @@ class Parts:
     async def _keep_sampling(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
             found = await self._sample()
+            for ended in self.reservations.take_ended():
+                await self.hub.publish("gpu.released", None, {"id": ended["id"], "owner": ended["owner"], "gpus": ended["gpus"], "by": ""})
+                self.scheduler.look_again()
             for event in [*self.gpus.drain_events(), *found]:
                 data: dict[str, Any] = {key: value for key, value in event.items() if key != "type"}
                 await self.hub.publish(event["type"], None, data)

@@ -6,14 +6,15 @@ import asyncio
 import json
 import logging
 import os
-import pwd
 import socket
 import struct
 
 from starlette.requests import HTTPConnection
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from llmops_tui.errors import LlmopsError, PermissionDeniedError, UsageError
+from llmops_tui.engine.people import user_name
+from llmops_tui.engine.shared_home import refuse_stranger
+from llmops_tui.errors import LlmopsError, UsageError
 
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (man 7 unix)
 _HEAD_BYTES = 64 << 10
@@ -34,10 +35,7 @@ def peer_uid(connection: socket.socket) -> int:
 def owner_of(request: HTTPConnection) -> tuple[str, int]:
     """Name and uid of the user who asks."""
     uid = int(getattr(request.state, "peer_uid", os.geteuid()))
-    try:
-        return pwd.getpwuid(uid).pw_name, uid
-    except KeyError:
-        return str(uid), uid
+    return user_name(uid), uid
 
 
 def too_large(what: str) -> UsageError:
@@ -46,12 +44,15 @@ def too_large(what: str) -> UsageError:
 
 
 class PeerCheckedProtocol(HttpToolsProtocol):
-    """HTTP for the engine's own user and root alone; a request's head and body are bounded in size and time.
+    """HTTP for the engine's own user, root and the served group alone; a request's head and body are bounded in size and time.
 
     uvicorn bounds neither: a header that never ends would grow in memory, a half request would hold its connection for ever.
     A body whose length is not told beforehand is counted by the application (api.py).
     """
 
+    # Of the engine that is shared; a subclass sets them (daemon.py).
+    served_gid: int | None = None
+    served_group = ""
     _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
     _refused = False
@@ -59,10 +60,10 @@ class PeerCheckedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         uid = peer_uid(transport.get_extra_info("socket"))
-        if uid not in (0, os.geteuid()):
+        refusal = refuse_stranger(uid, self.served_gid, self.served_group)
+        if refusal is not None:
             log.warning("refused a connection of uid %d", uid)
-            error = PermissionDeniedError(f"this engine serves uid {os.geteuid()}, not uid {uid}", "start one of your own: --home DIR")
-            self._refuse(403, error)
+            self._refuse(403, refusal)
             return
         self.app_state = {**self.app_state, "peer_uid": uid}
         self._start_timer(_HEAD_SECONDS)

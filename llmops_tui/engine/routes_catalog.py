@@ -8,8 +8,9 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import Field
 
-from llmops_tui.data import datasets, models
+from llmops_tui.data import datasets
 from llmops_tui.engine.answering import EngineParts, answer, caller_directory, caller_path
+from llmops_tui.engine.people import who_asks
 from llmops_tui.specs.answers import DatasetInfo, ModelInfo, SpecForm
 from llmops_tui.specs.common import StrictModel
 from llmops_tui.specs.form import spec_form
@@ -44,21 +45,20 @@ async def show_form(kind: str) -> Response:
 @router.get("/models", response_model=list[ModelInfo])
 async def list_models(parts: EngineParts) -> Response:
     """Registered versions, then models found on disk."""
-    return answer(await parts.slowly(models.list_models, parts.home))
+    return answer(await parts.slowly(parts.on_behalf.list_models, who_asks().uid))
 
 
 @router.post("/models/import", response_model=ModelInfo, status_code=201)
 async def import_model(parts: EngineParts, request: ImportModelRequest) -> Response:
     """Register a model where it lies."""
     path = caller_path(request.cwd, request.path)
-    register = partial(models.register_model, parts.home, request.name, path, licence=request.licence)
-    return answer(await parts.slowly(register), 201)
+    return answer(await parts.slowly(parts.on_behalf.import_model, who_asks().uid, request.name, path, request.licence), 201)
 
 
 @router.get("/models/{reference:path}", response_model=ModelInfo)
 async def show_model(parts: EngineParts, reference: str, cwd: str = "/") -> Response:
     """One model by `name`, `name@v2`, `name@alias` or a path meant from `cwd`."""
-    return answer(await parts.slowly(models.get_model, parts.home, reference, caller_directory(cwd)))
+    return answer(await parts.slowly(parts.on_behalf.get_model, who_asks().uid, reference, caller_directory(cwd)))
 
 
 @router.get("/datasets", response_model=list[DatasetInfo])
@@ -72,7 +72,7 @@ async def import_dataset(parts: EngineParts, request: ImportDatasetRequest) -> R
     """Check every row of a file and register it as the next version of its name."""
     path = caller_path(request.cwd, request.path)
     register = partial(
-        datasets.import_dataset, parts.home, path, request.name, request.format, copy=request.copy_rows, licence=request.licence
+        parts.on_behalf.import_dataset, who_asks().uid, path, request.name, request.format, copy=request.copy_rows, licence=request.licence
     )
     return answer(await parts.slowly(register), 201)
 
@@ -80,4 +80,4 @@ async def import_dataset(parts: EngineParts, request: ImportDatasetRequest) -> R
 @router.get("/datasets/{reference:path}", response_model=DatasetInfo)
 async def show_dataset(parts: EngineParts, reference: str, cwd: str = "/") -> Response:
     """One dataset by `name`, `name@v2` or a path meant from `cwd`."""
-    return answer(await parts.slowly(datasets.get_dataset, parts.home, reference, caller_directory(cwd)))
+    return answer(await parts.slowly(parts.on_behalf.get_dataset, who_asks().uid, reference, caller_directory(cwd)))

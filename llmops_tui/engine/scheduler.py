@@ -15,19 +15,21 @@ from typing import Any, Protocol
 
 from llmops_tui.data.checkpoints import newest_complete
 from llmops_tui.data.durable import sync_directory, write_json
-from llmops_tui.data.models import register_artifact
 from llmops_tui.data.rundir import RunDir, sweep_leftovers
 from llmops_tui.data.store import Store
 from llmops_tui.engine.attempt_files import artifact_events, end_time
+from llmops_tui.engine.gpu_claims import GpuClaims, GpuTakenError
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.jobs.launch import describe_launch
 from llmops_tui.engine.ledger import Placement, Wait, place
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.metering import Meter
+from llmops_tui.engine.on_behalf import OnBehalf
 from llmops_tui.engine.progress_events import ProgressEvents
 from llmops_tui.engine.queue_rules import Doomed, another_attempt, obstacle
 from llmops_tui.engine.recovery import load_runs
 from llmops_tui.engine.run_table import RunTable
+from llmops_tui.engine.submitter import JOB_UMASK, account_of, give_run
 from llmops_tui.engine.supervisor import GpuView, Supervisor
 from llmops_tui.engine.tariff import Tariff
 from llmops_tui.engine.verdict import Verdict
@@ -73,8 +75,20 @@ class Events(Protocol):
 class Scheduler:
     """The queue's machine: it starts what fits and ends what is over. The users' wishes come in through wishes.py."""
 
-    def __init__(self, home: Home, settings: Settings, store: Store, hub: Hub, ingest: Events, gpus: Gpus) -> None:
+    def __init__(
+        self,
+        home: Home,
+        settings: Settings,
+        store: Store,
+        hub: Hub,
+        ingest: Events,
+        gpus: Gpus,
+        claims: GpuClaims | None = None,
+        on_behalf: OnBehalf | None = None,
+    ) -> None:
         self._home = home
+        self._claims = claims
+        self._on_behalf = on_behalf or OnBehalf(home, settings)
         self._hub = hub
         self._ingest = ingest
         self._gpus = gpus
@@ -86,7 +100,9 @@ class Scheduler:
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._later: set[asyncio.Task[None]] = set()
         self._pids: dict[int, str] = {}
-        self._supervisor = Supervisor(gpus, settings.engine.log_keep_bytes, self._on_running)
+        self._supervisor = Supervisor(
+            gpus, settings.engine.log_keep_bytes, self._on_running, claims.hold if claims else None, self._on_behalf.describe_tree
+        )
         self._progress = ProgressEvents(hub)
         wishes = Wishes(home, table, self._supervisor, ingest, gpus, self.cpu_slots)
         self.check, self.submit, self.stop = wishes.check, wishes.submit, wishes.stop
@@ -149,6 +165,15 @@ class Scheduler:
         """One run; from memory. Raises NotFoundError."""
         return self._table.summary(self._table.get(run_id))
 
+    def owner(self, run_id: str) -> tuple[str, int] | None:
+        """Name and uid of the run's submitter; None where there is no such run."""
+        run = self._table.by_id.get(run_id)
+        return None if run is None else (run.owner, run.uid)
+
+    def look_again(self) -> None:
+        """Something outside changed what may start: a reservation came or went."""
+        self._table.wake.set()
+
     def run_of_pid(self, pid: int) -> str | None:
         """The run whose main process this is. For any thread."""
         return self._pids.get(pid)
@@ -178,6 +203,8 @@ class Scheduler:
         """One pass over the queue in its order. A run that waits for a GPU is not overtaken by others that want one."""
         gpus = list(self._gpus.snapshot())
         gpu_queue_closed = cpu_queue_closed = ""
+        if self._claims and gpus and self._table.waiting():
+            await self._claims.look([gpu["uuid"] for gpu in gpus])
         for run in self._table.waiting():
             blocked = obstacle(run, self._table.by_id)
             if isinstance(blocked, Doomed):
@@ -193,18 +220,22 @@ class Scheduler:
             if wanted != 0 and not self._gpus.ready:
                 self._wait(run, "queued", "waits for the GPU driver's first answer")
                 continue
-            closed = gpu_queue_closed if on_gpu else cpu_queue_closed
-            if closed:
-                self._wait(run, "queued", f"waits behind {closed}")
+            behind = gpu_queue_closed if on_gpu else cpu_queue_closed
+            kept = self._claims.kept_for(run) if self._claims and on_gpu else set()
+            if behind and not kept:
+                self._wait(run, "queued", f"waits behind {behind}")
                 continue
-            answer = place(run.spec.resources, gpus, self._table.holdings(), self.cpu_slots)
+            closed = self._claims.closed_to(run) if self._claims else {}
+            if behind:  # of what others wait for it gets nothing; what is reserved for its owner they cannot have
+                closed = {**{gpu["uuid"]: f"waited for by {behind}" for gpu in gpus if gpu["uuid"] not in kept}, **closed}
+            answer = place(run.spec.resources, gpus, self._table.holdings(), self.cpu_slots, closed)
             if isinstance(answer, Placement):
                 await self._start(run, answer)
                 continue
             self._wait(run, "queued", answer.reason)
             if isinstance(answer, Wait):
                 if on_gpu:
-                    gpu_queue_closed = run.id
+                    gpu_queue_closed = gpu_queue_closed or run.id
                 else:
                     cpu_queue_closed = run.id
 
@@ -223,6 +254,13 @@ class Scheduler:
                 return
             run.gpu_uuids, run.cpu_slots = placement.gpu_uuids, placement.cpu_slots
             run.memory_bytes = run.spec.resources.gpu_memory_bytes
+            try:
+                if self._claims:
+                    await self._claims.hold(run)
+            except GpuTakenError as error:  # between the look and now
+                run.gpu_uuids, run.cpu_slots = [], 0
+                self._wait(run, "queued", f"waits for a GPU: one was just taken, {error}")
+                return
             run.state, run.reason = "starting", ""
             run.stop, run.stop_told, run.pid, run.started_at, run.ended_at, run.exit_code = "", False, None, None, None, None
             held = {"gpus": run.gpu_uuids, "cpu_slots": run.cpu_slots, "memory_bytes": run.memory_bytes, **self._meter.begin(run)}
@@ -234,6 +272,7 @@ class Scheduler:
                 run.state, run.reason = "queued", f"could not be started, tried again soon: {error}"
                 self._meter.forget(run)
                 run.gpu_uuids, run.cpu_slots = [], 0
+                run.let_go_of_locks()
                 run.not_before = time.monotonic() + _RETRY_START_SECONDS
                 return
             self._begin_life(run)
@@ -244,6 +283,9 @@ class Scheduler:
         directory.mkdir(exist_ok=True)
         run.dir.checkpoints.mkdir(exist_ok=True)
         run.dir.artifacts.mkdir(exist_ok=True)
+        account = account_of(run.uid)
+        if account is not None:
+            give_run(run.dir, run.attempt, account, self._on_behalf.group)
         share = run.cpu_slots / self.cpu_slots if run.cpu_slots else 1.0
         launch = describe_launch(
             spec,
@@ -255,7 +297,14 @@ class Scheduler:
             gpu_numbers={gpu["uuid"]: gpu["index"] for gpu in self._gpus.snapshot()},
             threads=max(1, int(self._cores * share)),
             resume_from=newest_complete(run.dir) if run.attempt > 1 else None,
+            environment=account.environment(os.environ) if account else None,
         )
+        if account is not None:
+            launch["user"] = {"uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
+            launch["umask"] = JOB_UMASK
+            prepared = run.record.get("prepared")
+            if isinstance(prepared, dict) and prepared.get("cwd"):  # a ~ in the spec's is the submitter's, not ours
+                launch["cwd"] = str(prepared["cwd"])
         sync_directory(run.dir.path)
         write_json(directory / "launch.json", launch)
 
@@ -332,7 +381,7 @@ class Scheduler:
         problems = []
         for event in await asyncio.to_thread(artifact_events, run.dir, run.attempt):
             try:
-                await asyncio.to_thread(register_artifact, self._home, run.dir, event)
+                await asyncio.to_thread(self._on_behalf.register_artifact, run.uid, run.dir, event)
             except (LlmopsError, OSError, ValueError) as error:
                 log.warning("%s: a model was not registered: %s", run.id, error)
                 problems.append(f"a model was not registered: {error}")

@@ -1,9 +1,11 @@
 """The keeper of one attempt: starts the job, waits, sweeps up, and writes how it ended. Standard library only.
 
-    python -I -S shim.py RUN_DIR ATTEMPT
+    python -I -S shim.py RUN_DIR ATTEMPT [DESCRIPTOR …]
 
 It outlives the engine. While it lives it holds `shim.lock`; the job tree inherits `tree.lock`. An attempt is begun at most
-once: whoever creates `attempt-N/claim` owns it, so starting a shim twice for one attempt is harmless.
+once: whoever creates `attempt-N/claim` owns it, so starting a shim twice for one attempt is harmless. The descriptors it is
+given hold the job's GPUs; they are the job tree's too, and closed when that is gone. Started by root for another user
+(launch.json names them), only the job itself becomes that user: between fork and exec, before anything of theirs is opened.
 Exit codes: 0 exit.json is written; 73 it could not claim; 74 it could not write exit.json; 75 another shim or its job tree
 lives; 76 the attempt was already claimed.
 """
@@ -54,7 +56,9 @@ def main(arguments: list[str]) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is: the tree goes, and it is told
         keeper.sweep()
         outcome = keeper.outcome("exec_failed", f"the shim failed: {type(error).__name__}: {error}")
-    os.close(int(locks[1] or 0))  # the tree is gone: let everybody see it while exit.json waits for disk space
+    # The tree is gone: let everybody see it, and have its GPUs, while exit.json waits for disk space.
+    for descriptor in (int(locks[1] or 0), *map(int, arguments[2:])):
+        os.close(descriptor)
     return tell(attempt_dir, exit_file, outcome)
 
 
@@ -199,7 +203,10 @@ class Keeper:
         assert isinstance(argv, list)
         assert isinstance(env, dict)
         os.setsid()
-        log = os.open(os.path.join(self._run_dir, "stdout.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        become_user(launch.get("user"))
+        if isinstance(launch.get("umask"), int):
+            os.umask(int(str(launch["umask"])))
+        log = os.open(os.path.join(self._run_dir, "stdout.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         null = os.open("/dev/null", os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(log, 1)
@@ -289,6 +296,19 @@ class Keeper:
             if error.errno not in _HOPELESS:
                 return  # again at the next turn
         self._untold_start = None
+
+
+def become_user(user: object) -> None:
+    """Give up root for good; nothing where no user is named. Raises OSError or AssertionError: then nothing may be started."""
+    if user is None:
+        return
+    assert isinstance(user, dict)
+    uid, gid = int(user["uid"]), int(user["gid"])
+    os.setgroups([int(group) for group in user["groups"]])
+    os.setresgid(gid, gid, gid)
+    os.setresuid(uid, uid, uid)
+    if os.getresuid() != (uid, uid, uid) or os.getresgid() != (gid, gid, gid) or uid == 0:
+        raise AssertionError(f"could not become uid {uid}")
 
 
 def descendants() -> list[int]:

@@ -14,6 +14,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from llmops_tui.data.durable import write_json
@@ -21,17 +23,20 @@ from llmops_tui.data.rundir import RunDir, append_line
 from llmops_tui.engine.attempt_files import Look, claim_for_engine, end_event, look, owned_by_engine, read_record, shim_pidfd, tree_left
 from llmops_tui.engine.backends.local import spawn_shim
 from llmops_tui.engine.capsule import write_capsule
+from llmops_tui.engine.gpu_locks import GpuTakenError
 from llmops_tui.engine.live_run import LiveRun, StopMode
 from llmops_tui.engine.log_rotation import rotate
 from llmops_tui.engine.proc_tree import signal_tree
 from llmops_tui.engine.silence import Silence, hang_seconds
 from llmops_tui.engine.verdict import Verdict, judge
+from llmops_tui.engine.working_tree import WorkingTree, describe_tree
 from llmops_tui.specs.answers import GpuSample
 
 _SPAWN_TRIES = 5
 _START_POLL_SECONDS = 0.02
 _LOCK_POLL_SECONDS = 0.25
 _TREE_POLL_SECONDS = 0.5
+_GPU_POLL_SECONDS = 2.0
 _LEAVING_SECONDS = 1.0
 _SLOW_TICK_SECONDS = 10.0
 log = logging.getLogger(__name__)
@@ -49,8 +54,17 @@ class GpuView(Protocol):
 class Supervisor:
     """Watches attempts. `on_running(run)` is called once the job's process exists; all on the event loop."""
 
-    def __init__(self, gpus: GpuView, log_keep_bytes: int, on_running: Callable[[LiveRun], Coroutine[None, None, None]]) -> None:
+    def __init__(
+        self,
+        gpus: GpuView,
+        log_keep_bytes: int,
+        on_running: Callable[[LiveRun], Coroutine[None, None, None]],
+        hold_gpus: Callable[[LiveRun], Coroutine[None, None, None]] | None = None,
+        tree_of_user: Callable[[int, Path], WorkingTree | None] | None = None,
+    ) -> None:
         self._gpus = gpus
+        self._hold_gpus = hold_gpus
+        self._tree_of_user = tree_of_user
         self._log_keep_bytes = log_keep_bytes
         self._on_running = on_running
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -58,6 +72,12 @@ class Supervisor:
 
     async def live(self, run: LiveRun) -> Verdict:
         """See the attempt to its end; its process tree is gone when this returns. launch.json must stand unless it began."""
+        try:
+            return await self._live(run)
+        finally:
+            run.let_go_of_locks()
+
+    async def _live(self, run: LiveRun) -> Verdict:
         tries = 0
         timed_out = False
         seen: Look
@@ -68,6 +88,7 @@ class Supervisor:
             if seen.exit_record is not None:
                 break
             if seen.shim_alive:
+                run.let_go_of_locks()  # the shim holds them
                 await self._watch_shim(run)
                 continue
             if seen.claimed:
@@ -84,6 +105,8 @@ class Supervisor:
             if run.stop or tries >= _SPAWN_TRIES:
                 if await asyncio.to_thread(claim_for_engine, run.dir, run.attempt):
                     return _never_began(run)
+                continue
+            if not await self._holds_gpus(run):
                 continue
             tries += 1
             await self._spawn(run, tries)
@@ -112,12 +135,29 @@ class Supervisor:
                 log.warning("%s: it is stopped with its usual grace: %s", run.id, error)
         run.nudge.set()
 
+    async def _holds_gpus(self, run: LiveRun) -> bool:
+        """Whether the run's GPUs are held against other engines; waits a little where not.
+
+        They are, unless an engine died between its decision and the shim's start and another engine was quicker than we.
+        """
+        if self._hold_gpus is None:
+            return True
+        try:
+            await self._hold_gpus(run)
+        except GpuTakenError as error:
+            run.reason = f"waits for its GPU, {error}"
+            with contextlib.suppress(TimeoutError):
+                run.nudge.clear()
+                await asyncio.wait_for(run.nudge.wait(), _GPU_POLL_SECONDS)
+            return False
+        return True
+
     async def _spawn(self, run: LiveRun, tries: int) -> None:
         """Start the shim and wait until it has claimed the attempt, or has given up."""
         if tries > 1:
             await asyncio.sleep(min(5.0, 0.2 * 2**tries))
         try:
-            child = await asyncio.to_thread(spawn_shim, run.dir, run.attempt)
+            child = await asyncio.to_thread(spawn_shim, run.dir, run.attempt, run.gpu_locks)
         except OSError as error:
             log.warning("%s: its shim could not be started: %s", run.id, error)
             return
@@ -265,7 +305,8 @@ class Supervisor:
 
     async def _write_capsule(self, directory: RunDir, attempt: int, run: LiveRun, gpus: list[GpuSample]) -> None:
         try:
-            await asyncio.to_thread(write_capsule, directory, attempt, run.record, gpus, self._gpus.driver)
+            look = describe_tree if self._tree_of_user is None else partial(self._tree_of_user, run.uid)
+            await asyncio.to_thread(write_capsule, directory, attempt, run.record, gpus, self._gpus.driver, look)
         except Exception:
             log.exception("%s: the capsule of attempt %d was not written", run.id, attempt)
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -20,17 +21,25 @@ _OF_A_JOB = ("LLMOPS_RUN_DIR", "LLMOPS_RUN_ID", "LLMOPS_ATTEMPT")
 log = logging.getLogger(__name__)
 
 
-def spawn_shim(run: RunDir, attempt: int) -> subprocess.Popen[bytes]:
+def spawn_shim(run: RunDir, attempt: int, inherited: Sequence[int] = ()) -> subprocess.Popen[bytes]:
     """Start the shim of an attempt whose launch.json stands. Harmless to repeat: an attempt is begun once.
 
-    What the shim itself has to say goes to the run's log. Raises OSError (no memory, no process left).
+    What the shim itself has to say goes to the run's log. `inherited` are descriptors that it and its job keep open: what
+    they hold is held for as long as the job lives. Raises OSError (no memory, no process left).
     """
-    argv = [*_scope(), sys.executable, "-I", "-S", str(_SHIM), str(run.path.absolute()), str(attempt)]
+    argv = [*_scope(), sys.executable, "-I", "-S", str(_SHIM), str(run.path.absolute()), str(attempt), *map(str, inherited)]
     environment = {name: value for name, value in os.environ.items() if name not in _OF_A_JOB}
-    output = os.open(run.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    output = os.open(run.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
     try:
         return subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=output, cwd="/", env=environment, start_new_session=True
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env=environment,
+            start_new_session=True,
+            pass_fds=inherited,
         )
     finally:
         os.close(output)

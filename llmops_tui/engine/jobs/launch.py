@@ -17,10 +17,19 @@ from llmops_tui.specs.common import RunSpec
 _AMD_UUID = re.compile(r"GPU-[0-9a-f]{1,16}|PCI-.*")
 
 
+class LaunchUser(TypedDict):
+    """Who the job becomes before it is started."""
+
+    uid: int
+    gid: int
+    groups: list[int]
+
+
 class Launch(TypedDict):
     """The content of launch.json; `env` is the whole environment, `events_bytes` what earlier attempts told, by size.
 
-    `control_bytes`: how much of control.jsonl was meant for them.
+    `control_bytes`: how much of control.jsonl was meant for them. `user` is None where the job is the engine's own user's;
+    `umask` None where the engine's is the job's.
     """
 
     argv: list[str]
@@ -31,6 +40,8 @@ class Launch(TypedDict):
     attempt: int
     events_bytes: int
     control_bytes: int
+    user: LaunchUser | None
+    umask: int | None
 
 
 def job_argv(spec: RunSpec, run: RunDir) -> list[str]:
@@ -57,9 +68,10 @@ def job_env(
     gpu_numbers: Mapping[str, int],
     threads: int,
     resume_from: Path | None,
+    environment: Mapping[str, str] | None = None,
 ) -> dict[str, str]:
-    """The engine's environment, then what is usual, then the user's own, then what supervision needs."""
-    env = dict(os.environ)
+    """The engine's environment (or the one given), then what is usual, then the user's own, then what supervision needs."""
+    env = dict(os.environ if environment is None else environment)
     for name in ("LLMOPS_RESUME_FROM", "NOTIFY_SOCKET", "INVOCATION_ID", "LISTEN_FDS", "LISTEN_PID"):
         env.pop(name, None)
     env.update(PYTHONUNBUFFERED="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS=str(threads))
@@ -74,6 +86,8 @@ def job_env(
         LLMOPS_RUN_DIR=str(run.path.absolute()),
         LLMOPS_RUN_ID=run.id,
         LLMOPS_ATTEMPT=str(attempt),
+        # launch.json says it too, but where the engine is root's the job cannot read that.
+        LLMOPS_CONTROL_BYTES=str(_size(run.control)),
     )
     # The ledger's word, not the user's: a run that takes another run's GPU would break both.
     env.update(_visible_gpus(gpu_uuids, gpu_numbers))
@@ -93,17 +107,33 @@ def describe_launch(
     gpu_numbers: Mapping[str, int],
     threads: int,
     resume_from: Path | None,
+    environment: Mapping[str, str] | None = None,
 ) -> Launch:
-    """Everything the shim needs for one attempt. `gpu_numbers` gives every GPU's place on this box by its UUID."""
+    """Everything the shim needs for one attempt. `gpu_numbers` gives every GPU's place on this box by its UUID.
+
+    `environment` is what the job's begins with, by default the engine's own.
+    """
     return Launch(
         argv=job_argv(spec, run),
-        env=job_env(spec, run, attempt, home=home, gpu_uuids=gpu_uuids, gpu_numbers=gpu_numbers, threads=threads, resume_from=resume_from),
+        env=job_env(
+            spec,
+            run,
+            attempt,
+            home=home,
+            gpu_uuids=gpu_uuids,
+            gpu_numbers=gpu_numbers,
+            threads=threads,
+            resume_from=resume_from,
+            environment=environment,
+        ),
         cwd=job_cwd(spec, run, submitted_from),
         timeout_seconds=spec.limits.timeout_seconds,
         grace_seconds=spec.limits.grace_seconds,
         attempt=attempt,
         events_bytes=_size(run.events),
         control_bytes=_size(run.control),
+        user=None,
+        umask=None,
     )
 
 

@@ -1,0 +1,76 @@
+"""A state directory that a group may come to: who owns what, and which mode it has.
+
+The group may walk through the directory and reach the socket, and read engine.json, which says where that is. Nothing else
+of it is theirs to read, except, where the engine is root's, what their jobs need: registered models and datasets.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from llmops_tui.engine.people import groups_of, user_name
+from llmops_tui.errors import LlmopsError, PermissionDeniedError, UsageError
+from llmops_tui.paths import Home
+
+_WALK_THROUGH = 0o710
+_GROUP_READS = 0o2750
+# Files the engine makes are its own; root's group is nobody's else, and the copies it keeps of data are for the group.
+UMASK_OF_ROOT, UMASK = 0o027, 0o077
+
+
+def open_to_group(home: Home, gid: int, group: str) -> None:
+    """Let the group walk to the socket. Raises UsageError for a place that the group cannot reach, LlmopsError for one not ours."""
+    os.umask(UMASK_OF_ROOT if os.geteuid() == 0 else UMASK)
+    _check_reachable(home.root, gid, group)
+    try:
+        _give(home.root, gid, _WALK_THROUGH)
+        if os.geteuid() == 0:
+            home.runs.mkdir(exist_ok=True)
+            _give(home.runs, gid, _WALK_THROUGH)
+            for directory in (home.models, home.datasets):
+                directory.mkdir(exist_ok=True)
+                _give(directory, gid, _GROUP_READS)
+            home.cache.mkdir(exist_ok=True)
+            _give(home.cache, gid, _WALK_THROUGH)
+    except OSError as error:
+        raise LlmopsError(
+            f"{home.root} cannot be given to the group {group!r}: {error.strerror}", "choose another with --home DIR"
+        ) from error
+
+
+def show_note(home: Home, gid: int) -> None:
+    """Let the group read where the engine listens."""
+    _give(home.engine_json, gid, 0o640)
+
+
+def _check_reachable(root: Path, gid: int, group: str) -> None:
+    for directory in root.absolute().parents:
+        status = directory.stat()
+        by_group = status.st_gid == gid and status.st_mode & stat.S_IXGRP
+        if not (by_group or status.st_mode & stat.S_IXOTH):
+            raise UsageError(
+                f"{directory} is closed to the group {group!r} (mode {stat.S_IMODE(status.st_mode):o}), so nobody of it could reach {root}",
+                "name another place: --home /var/lib/llmops-tui",
+            )
+
+
+def _give(path: Path, gid: int, mode: int) -> None:
+    os.chown(path, -1, gid)
+    path.chmod(mode)
+
+
+def refuse_stranger(uid: int, gid: int | None, group: str) -> PermissionDeniedError | None:
+    """Why this uid may not talk to the engine; None when it may: root, the engine's user, the group's members."""
+    own = os.geteuid()
+    if uid in (0, own):
+        return None
+    if gid is None:
+        return PermissionDeniedError(f"this engine serves uid {own}, not uid {uid}", "start one of your own: --home DIR")
+    if gid in groups_of(uid):
+        return None
+    name = user_name(uid)
+    return PermissionDeniedError(
+        f"this engine serves the group {group!r}, and {name} (uid {uid}) is not in it", f"ask root for `usermod -aG {group} {name}`"
+    )
