@@ -9,8 +9,9 @@ from llmops_tui.commands.output import number, percent, print_json, print_table,
 
 
 def gpus(args: argparse.Namespace) -> int:
-    """Print the newest sample of each GPU; a box without one is no error."""
-    samples = connect(args).gpus()
+    """Print each GPU's newest sample, or how it was at the moment asked for; a box without one is no error."""
+    client = connect(args)
+    samples = client.gpus() if args.at is None else client.at(args.at)["gpus"]
     if args.json:
         print_json(samples)
         return 0

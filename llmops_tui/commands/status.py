@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import time
 from typing import TYPE_CHECKING
 
 from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
+from llmops_tui.commands.moment import clock
 from llmops_tui.commands.output import ago, duration, number, one_line, percent, print_fields, print_json, print_table, size
 
 if TYPE_CHECKING:
@@ -14,19 +16,21 @@ if TYPE_CHECKING:
 
 
 def status(args: argparse.Namespace) -> int:
-    """Print one frame and leave."""
-    return print_frame(connect(args), args.json)
+    """Print one frame, of now or of the moment asked for, and leave."""
+    return print_frame(connect(args), args.json, args.at)
 
 
-def print_frame(client: Client, as_json: bool) -> int:
-    """The engine, the box, what runs, what waits, what ended last."""
-    frame = client.status()
+def print_frame(client: Client, as_json: bool, at: float | None = None) -> int:
+    """The engine, the box, what runs, what waits, what ended last; `at` (Unix seconds) shows a past moment."""
+    frame = client.status() if at is None else client.at(at)
     if as_json:
         print_json(frame)
         return 0
+    now = time.time() if at is None else frame["host"]["t"]
     engine, host = frame["engine"], frame["host"]
     print_fields(
         [
+            ("as of", "" if at is None else f"{clock(now, time.time())}, {ago(now)}"),
             ("engine", f"{engine['version']}, pid {engine['pid']}, started {ago(engine['started_at'])}, {engine['home']}"),
             ("ingest", engine["ingest"] if engine["ingest"] != "ok" else ""),
             *(("warning", one_line(warning)) for warning in engine["warnings"]),
@@ -39,7 +43,7 @@ def print_frame(client: Client, as_json: bool) -> int:
     for title, runs in (("running", frame["running"]), ("waiting", frame["waiting"]), ("recent", frame["recent"])):
         if runs:
             print(f"\n{title}")
-            print_runs(runs)
+            print_runs(runs, now)
     if not (frame["running"] or frame["waiting"] or frame["recent"]):
         print("\nno runs yet; `llmops-tui demo` fine-tunes a small model, `llmops-tui run --help` shows how to start one")
     return 0
@@ -64,16 +68,17 @@ def gpu_line(gpu: GpuSample) -> str:
     return ", ".join(parts)
 
 
-def print_runs(runs: list[RunSummary]) -> None:
-    """The table of runs."""
+def print_runs(runs: list[RunSummary], now: float | None = None) -> None:
+    """The table of runs; `now` (Unix seconds) is the moment it shows, unset: the present."""
+    now = time.time() if now is None else now
     rows = []
     for run in runs:
         started, ended = run["started_at"], run["ended_at"]
-        took = "-" if started is None else duration(ended - started) if ended else ago(started).removesuffix(" ago")
+        took = "-" if started is None else duration((ended or now) - started)
         loss = run["latest"].get("train/loss", run["latest"].get("eval/loss"))
         note = run["reason"] if not ended or run["state"] != "succeeded" else ""
         rows.append([run["id"], run["state"], progress_text(run["progress"]) if not ended else "", number(loss), took,
-                     ago(run["submitted_at"]), note[:80]])  # fmt: skip
+                     f"{duration(now - run['submitted_at'])} ago", note[:80]])  # fmt: skip
     print_table(["RUN", "STATE", "PROGRESS", "LOSS", "TOOK", "SUBMITTED", "WHY"], rows, right=[3, 4])
 
 

@@ -23,17 +23,18 @@ class LogSizes:
         self._looked = -LOOK_SECONDS
 
     def look(self, living: Collection[str]) -> dict[str, float]:
-        """New sizes by series name (`run/<id>/log_bytes`); empty between two looks. A run that has ended is looked at once more."""
-        now = time.monotonic()
-        if now - self._looked < LOOK_SECONDS and self._told.keys() <= set(living):
-            return {}
-        self._looked = now
+        """New sizes by series name (`run/<id>/log_bytes`). A run that is new or has just ended is looked at at once."""
+        now, alive = time.monotonic(), set(living)
+        looked_at = alive ^ self._told.keys()
+        if now - self._looked >= LOOK_SECONDS:
+            self._looked = now
+            looked_at = alive | self._told.keys()
         news = {}
-        for run_id in {*living, *self._told}:
+        for run_id in looked_at:
             size = _size(RunDir(self._runs / run_id).log)
             if size is not None and size != self._told.get(run_id):
                 news[series_name(run_id)] = storable(size)
-            if run_id in living and size is not None:
+            if run_id in alive and size is not None:
                 self._told[run_id] = size
             else:
                 self._told.pop(run_id, None)
