@@ -5,6 +5,7 @@ attempt-N/capsule.json, and beside it git.diff: what the working tree had that t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import os
@@ -80,6 +81,16 @@ def write_capsule(
     }
     write_json(directory / "capsule.json", capsule)
     return capsule
+
+
+def newest_capsule(run: RunDir, attempt: int) -> dict[str, Any] | None:
+    """The capsule of the attempt; of the one before where the run still waits for this one. None where neither has any."""
+    for number in (attempt, attempt - 1):
+        with contextlib.suppress(OSError, ValueError):
+            capsule = read_json(run.attempt(number) / "capsule.json")
+            if isinstance(capsule, dict):
+                return capsule
+    return None
 
 
 def masked(variables: Mapping[str, str]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from llmops_tui.engine.peers import owner_of
 from llmops_tui.engine.run_pages import MOST_COLUMNS, page, read_wish
 from llmops_tui.engine.stream import run_stream
 from llmops_tui.errors import NotFoundError, UsageError
-from llmops_tui.specs.answers import Done, RunDetail, RunEvents, RunPage, RunSummary, Series, SeriesAnswer, Submission
+from llmops_tui.specs.answers import Comparison, Done, RunDetail, RunEvents, RunPage, RunSummary, Series, SeriesAnswer, Submission
 from llmops_tui.specs.common import StrictModel
 from llmops_tui.specs.parse import parse_spec
 from llmops_tui.specs.states import ENDED, JOB_KINDS, STATES
@@ -165,6 +165,12 @@ async def remove_run(parts: EngineParts, run_id: str) -> Response:
     """Delete an ended run and its directory."""
     await parts.scheduler.remove(run_id)
     return answer(Done(done=f"{run_id} is removed"))
+
+
+@router.get("/compare", response_model=Comparison)
+async def compare_runs(parts: EngineParts, run: Annotated[list[str] | None, Query(max_length=1000)] = None) -> Response:
+    """2 to 16 runs side by side: settings, data, environment, metrics; null where a run has no such thing."""
+    return answer(await parts.scheduler.compare(run or []))
 
 
 @router.get("/runs/{run_id}/series", response_model=SeriesAnswer)

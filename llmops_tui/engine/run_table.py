@@ -17,9 +17,10 @@ import duckdb
 
 from llmops_tui.data import queries
 from llmops_tui.data.checkpoints import complete_checkpoints
-from llmops_tui.data.durable import read_json
 from llmops_tui.data.event_store import decode_latest
 from llmops_tui.data.store import Store
+from llmops_tui.engine.capsule import newest_capsule
+from llmops_tui.engine.comparison import check_number, compare
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ledger import Holding
 from llmops_tui.engine.live_run import LiveRun
@@ -27,7 +28,7 @@ from llmops_tui.engine.queue_rules import obstacle, queue_key
 from llmops_tui.engine.tariff import Tariff
 from llmops_tui.engine.verdict import Verdict
 from llmops_tui.errors import LlmopsError, NotFoundError
-from llmops_tui.specs.answers import Progress, RunDetail, RunSummary
+from llmops_tui.specs.answers import Comparison, Progress, RunDetail, RunSummary
 from llmops_tui.specs.states import ACTIVE, WAITING
 
 log = logging.getLogger(__name__)
@@ -69,10 +70,6 @@ class RunTable:
     def detail(self, run_id: str) -> RunDetail:
         """One run with what its directory holds. Reads the disk: call it in a thread. Raises NotFoundError."""
         run = self.get(run_id)
-        capsule: Any = None
-        for attempt in (run.attempt, run.attempt - 1):  # a run that waits for its next attempt shows the last one's
-            with contextlib.suppress(OSError, ValueError):
-                capsule = capsule or read_json(run.dir.attempt(attempt) / "capsule.json")
         return RunDetail(
             **self.summary(run),
             directory=str(run.dir.path),
@@ -90,9 +87,14 @@ class RunTable:
                 for entry in run.dir.read_journal()
             ],
             checkpoints=complete_checkpoints(run.dir),
-            capsule=capsule,
+            capsule=newest_capsule(run.dir, run.attempt),
             metrics=sorted(run.latest),
         )
+
+    async def compare(self, run_ids: Sequence[str]) -> Comparison:
+        """Runs side by side. Raises NotFoundError, UsageError (fewer than 2, more than 16)."""
+        runs = [self.get(run_id) for run_id in check_number(run_ids)]
+        return await compare(self._store, runs, [self.summary(run) for run in runs])
 
     def holdings(self) -> list[Holding]:
         """What active runs hold of GPUs and CPU slots."""

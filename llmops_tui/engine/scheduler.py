@@ -109,7 +109,7 @@ class Scheduler:
         self.control, self.retry = wishes.control, wishes.retry
         self.annotate = wishes.annotate
         self.set_priority, self.move, self.remove = wishes.set_priority, wishes.move, wishes.remove
-        self.summaries, self.detail, self.holdings = table.summaries, table.detail, table.holdings
+        self.summaries, self.detail, self.compare, self.holdings = table.summaries, table.detail, table.compare, table.holdings
 
     async def recover(self) -> None:
         """Read every run directory and take up what was under way. Call it once, before `run`."""
