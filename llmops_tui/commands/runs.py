@@ -9,24 +9,26 @@ from typing import TYPE_CHECKING
 
 from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
+from llmops_tui.commands.money import spent
 from llmops_tui.commands.output import ago, duration, number, one_line, print_fields, print_json, print_table, say, size
 from llmops_tui.commands.status import print_runs, progress_text
 from llmops_tui.errors import LlmopsError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from llmops_tui.specs.answers import Done, RunSummary
 
 
 def list_runs(args: argparse.Namespace) -> int:
     """One page of runs, newest first."""
-    page = connect(args).runs(state=",".join(args.state or []) or None, kind=args.kind, limit=args.limit, offset=args.offset)
+    client = connect(args)
+    page = client.runs(state=",".join(args.state or []) or None, kind=args.kind, limit=args.limit, offset=args.offset)
     if args.json:
         print_json(page)
         return 0
     if page["runs"]:
-        print_runs(page["runs"])
+        print_runs(page["runs"], currency=_currency(client, page["runs"]))
     else:
         say("no runs" + (" match" if args.state or args.kind or args.offset else " yet"))
     left = page["total"] - args.offset - len(page["runs"])
@@ -37,7 +39,8 @@ def list_runs(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """Everything known about one run."""
-    detail = connect(args).run(args.run)
+    client = connect(args)
+    detail = client.run(args.run)
     if args.json:
         print_json(detail)
         return 0
@@ -54,6 +57,7 @@ def show(args: argparse.Namespace) -> int:
             ("ended", (ago(ended) if ended is not None else "") + (f", took {took}" if took else "")),
             ("exit code", "" if detail["exit_code"] is None else str(detail["exit_code"])),
             ("gpus", ", ".join(detail["gpus"])),
+            ("used", spent(detail, _currency(client, [detail]))),
             ("tags", ", ".join(detail["tags"])),
             ("directory", detail["directory"]),
             *(("checkpoint", f"step {point['step']}, {size(point['bytes'])}, {ago(point['t'])}") for point in detail["checkpoints"]),
@@ -119,6 +123,11 @@ def _confirm(client: Client, runs: list[str]) -> None:
     sys.stderr.flush()
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise LlmopsError("nothing was deleted", "answer y, or use --yes")
+
+
+def _currency(client: Client, runs: Sequence[RunSummary]) -> str:
+    """What the costs of these runs are in; not asked for where there are none."""
+    return str(client.settings()["money"]["currency"]) if any(run["cost"] is not None for run in runs) else ""
 
 
 def _each(args: argparse.Namespace, act: Callable[[str], RunSummary | Done]) -> int:

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.moment import clock
+from llmops_tui.commands.money import cost, energy
 from llmops_tui.commands.output import ago, duration, number, one_line, percent, print_fields, print_json, print_table, size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmops_tui.specs.answers import GpuSample, Progress, RunSummary
+
+_WORTH_SAYING_SECONDS = 60.0
 
 
 def status(args: argparse.Namespace) -> int:
@@ -43,7 +48,7 @@ def print_frame(client: Client, as_json: bool, at: float | None = None) -> int:
     for title, runs in (("running", frame["running"]), ("waiting", frame["waiting"]), ("recent", frame["recent"])):
         if runs:
             print(f"\n{title}")
-            print_runs(runs, now)
+            print_runs(runs, now, frame["currency"])
     if not (frame["running"] or frame["waiting"] or frame["recent"]):
         print("\nno runs yet; `llmops-tui demo` fine-tunes a small model, `llmops-tui run --help` shows how to start one")
     return 0
@@ -63,23 +68,41 @@ def gpu_line(gpu: GpuSample) -> str:
     ]
     if gpu["held_by"]:
         parts.append("held by " + ", ".join(gpu["held_by"]))
+    parts += gpu_words(gpu)
     if gpu["throttle_reasons"]:
         parts.append("throttled: " + ", ".join(gpu["throttle_reasons"]))
     return ", ".join(parts)
 
 
-def print_runs(runs: list[RunSummary], now: float | None = None) -> None:
+def gpu_words(gpu: GpuSample) -> list[str]:
+    """What is odd about a GPU's use: held and idle for a minute or more, memory that no process accounts for."""
+    words = []
+    if gpu["idle_seconds"] is not None and gpu["idle_seconds"] >= _WORTH_SAYING_SECONDS:
+        words.append(f"idle for {duration(gpu['idle_seconds'])}")
+    if gpu["hidden_bytes"]:
+        words.append(f"{size(gpu['hidden_bytes'])} in use without a process in sight")
+    return words
+
+
+def print_runs(runs: list[RunSummary], now: float | None = None, currency: str = "") -> None:
     """The table of runs; `now` (Unix seconds) is the moment it shows, unset: the present."""
     now = time.time() if now is None else now
     rows = []
+    # A box without a GPU, or without a tariff, has nothing to say here.
+    used: list[tuple[str, Callable[[RunSummary], str]]] = []
+    if any(run["energy_joules"] is not None for run in runs):
+        used.append(("ENERGY", lambda run: energy(run["energy_joules"])))
+    if any(run["cost"] is not None for run in runs):
+        used.append(("COST", lambda run: cost(run["cost"], currency)))
     for run in runs:
         started, ended = run["started_at"], run["ended_at"]
         took = "-" if started is None else duration((ended or now) - started)
         loss = run["latest"].get("train/loss", run["latest"].get("eval/loss"))
         note = run["reason"] if not ended or run["state"] != "succeeded" else ""
         rows.append([run["id"], run["state"], progress_text(run["progress"]) if not ended else "", number(loss), took,
-                     f"{duration(now - run['submitted_at'])} ago", note[:80]])  # fmt: skip
-    print_table(["RUN", "STATE", "PROGRESS", "LOSS", "TOOK", "SUBMITTED", "WHY"], rows, right=[3, 4])
+                     *(show(run) for _, show in used), f"{duration(now - run['submitted_at'])} ago", note[:80]])  # fmt: skip
+    head = ["RUN", "STATE", "PROGRESS", "LOSS", "TOOK", *(name for name, _ in used), "SUBMITTED", "WHY"]
+    print_table(head, rows, right=range(3, 5 + len(used)))
 
 
 def progress_text(progress: Progress | None) -> str:
