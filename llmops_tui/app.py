@@ -65,7 +65,7 @@ class LlmopsApp(App[None]):
         view: ViewFile | None = None,
         problem: str = "",
     ) -> None:
-        self.settings = settings or ConsoleSettings()
+        self.settings: ConsoleSettings = settings or ConsoleSettings()
         super().__init__()
         self.client = client
         self.view = view or ViewFile(None)
@@ -158,9 +158,10 @@ class LlmopsApp(App[None]):
     def action_help(self) -> None:
         """The key table."""
         from llmops_tui.screens.help import HelpScreen
+        from llmops_tui.screens.possible import places_now
 
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen())
+            self.push_screen(HelpScreen(places_now(self), self.settings.commands))
 
     def action_leave(self) -> None:
         """Leave the viewer."""
@@ -261,6 +262,11 @@ class LlmopsApp(App[None]):
         """A polite note to a run's owner."""
         if (board := self.board()) is not None:
             board.change(lambda: self.client.ask(run_id, message), f"asked the owner of {run_id}")
+
+    def reserve(self, gpus: list[int], seconds: float, note: str) -> None:
+        """Keep GPUs for oneself, for a while."""
+        if (board := self.board()) is not None:
+            board.change(lambda: self.client.reserve(gpus, seconds, note), f"reserved GPU {', '.join(map(str, gpus))}")
 
     def show_sql(self, query: str) -> None:
         """The answer of the database on a page of its own."""

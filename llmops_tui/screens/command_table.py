@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmops_tui.screens.exporting import FORMATS
-from llmops_tui.screens.moments import moment_of
+from llmops_tui.screens.moments import duration_of, moment_of
 from llmops_tui.screens.palettes import PALETTES
 
 if TYPE_CHECKING:
@@ -105,6 +105,16 @@ def _ask(app: LlmopsApp, rest: str) -> None:
     app.ask(run_id, message.strip())
 
 
+def _reserve(app: LlmopsApp, rest: str) -> None:
+    words = rest.split(maxsplit=2)
+    try:
+        gpus = [int(number) for number in words[0].split(",")]
+        seconds = duration_of(words[1])
+    except (IndexError, ValueError):
+        raise CommandError("GPUs, how long, and why: :reserve 0,1 2h paper deadline") from None
+    app.reserve(gpus, seconds, words[2] if len(words) > 2 else "")
+
+
 def _host(app: LlmopsApp, rest: str) -> None:
     if rest.startswith("-") or " " in rest:
         raise CommandError("one box, as ssh knows it: :host box or :host me@box; :host alone comes back")
@@ -163,6 +173,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("at", "TIME|now", "every panel as it was: 14:30, -20m, 2026-11-23 14:30", _at, lambda app: ("-5m", "-1h", "-1d", "now")),
     Command("sql", "QUERY", "ask the database; numbers are drawn as a chart with `c`", _sql),
     Command("ask", "RUN MESSAGE", "a polite note to the owner of a run", _ask, _run_ids),
+    Command("reserve", "GPUS TIME [NOTE]", "keep GPUs for yourself: 0,1 2h paper deadline", _reserve),
     Command("host", "[BOX]", "another box's engine through ssh; alone: back to this one", _host, lambda app: app.settings.hosts),
     Command("hosts", "[BOX …]", "the Pulse of several boxes side by side", _hosts, lambda app: app.settings.hosts),
     Command("theme", "NAME", "other colours", _theme, lambda app: tuple(PALETTES)),

@@ -11,6 +11,14 @@ _FORMS = ("%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%dT
 _CLOCK = ("%H:%M:%S", "%H:%M")
 
 
+def duration_of(text: str) -> float:
+    """Seconds of "90s", "20m", "2h" or "1.5d". Raises ValueError."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhdw])", text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is no length of time; try 20m, 2h or 1d")
+    return float(match.group(1)) * _UNITS[match.group(2)]
+
+
 def moment_of(text: str, now: float) -> float:
     """Unix seconds of "-20m", "2h ago", "14:30" (the last time it was that), "2026-11-23 14:30" or Unix seconds. Raises ValueError."""
     text = text.strip()

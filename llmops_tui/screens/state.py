@@ -93,7 +93,8 @@ class ViewState:
         """A new answer."""
         host = status["host"]
         self._note("host/cpu", host["cpu"])
-        self._note("host/memory", host["memory_used_bytes"] / max(1, host["memory_total_bytes"]))
+        used = host["memory_used_bytes"]
+        self._note("host/memory", None if used is None else used / max(1, host["memory_total_bytes"]))
         for gpu in status["gpus"]:
             self._note(f"gpu/{gpu['index']}/utilisation", gpu["utilisation"])
         self.status = self.present = status

@@ -11,10 +11,14 @@ from llmops_tui.app import LlmopsApp
 from llmops_tui.keys import KEYS, PLACES, bindings, hints, name_of
 from llmops_tui.screens.choose import ChooseScreen
 from llmops_tui.screens.command_line import CommandLine
+from llmops_tui.screens.gpus import GpusScreen
 from llmops_tui.screens.help import HelpScreen, help_lines
 from llmops_tui.screens.inbox import InboxScreen
+from llmops_tui.screens.jump import JumpLabels
 from llmops_tui.screens.pulse import PulseScreen
+from llmops_tui.screens.queue import QueueScreen
 from llmops_tui.screens.run import RunScreen
+from llmops_tui.screens.sql import SqlScreen
 from llmops_tui.screens.stop import StopScreen
 from llmops_tui.screens.travel_bar import TravelBar
 from llmops_tui.screens.widgets.chart import BrailleChart
@@ -23,7 +27,9 @@ from llmops_tui.screens.widgets.table import RowTable
 
 OWNERS = {
     "everywhere": LlmopsApp, "pulse": PulseScreen, "run": RunScreen, "table": RowTable, "chart": BrailleChart,
-    "log": LogPane, "command": CommandLine, "travel": TravelBar, "choose": ChooseScreen, "inbox": InboxScreen, "pages": PulseScreen,
+    "log": LogPane, "command": CommandLine, "travel": TravelBar, "choose": ChooseScreen, "jump": JumpLabels,
+    "sql": SqlScreen, "queue": QueueScreen, "gpus": GpusScreen,
+    "inbox": InboxScreen, "pages": PulseScreen,
     "stop": StopScreen, "help": HelpScreen,
 }  # fmt: skip
 

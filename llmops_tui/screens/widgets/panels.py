@@ -10,7 +10,7 @@ from llmops_tui import __version__
 from llmops_tui.screens.palette import STATE_ROLES, STATE_SIGNS
 from llmops_tui.screens.widgets.axes import bytes_text, duration_text, value_text
 from llmops_tui.screens.widgets.lines import Run, fit, spaced
-from llmops_tui.screens.widgets.raster import bar, history_strip
+from llmops_tui.screens.widgets.strips import bar, history_strip
 
 if TYPE_CHECKING:
     from llmops_tui.screens.state import ViewState
@@ -55,25 +55,27 @@ def host_panel(state: ViewState, width: int, ascii_only: bool) -> list[list[Run]
     if state.status is None:
         return [[(" waiting for the engine's first answer", "muted")]]
     host = state.status["host"]
-    memory = host["memory_used_bytes"] / max(1, host["memory_total_bytes"])
-    disk = 1 - host["disk_free_bytes"] / max(1, host["disk_total_bytes"])
+    used, free = host["memory_used_bytes"], host["disk_free_bytes"]
+    memory = None if used is None else used / max(1, host["memory_total_bytes"])
+    disk = None if free is None else 1 - free / max(1, host["disk_total_bytes"])
     slots = f"{host['cpu_slots_free']} of {host['cpu_slots']} slots free"
     room = max(8, min(60, width - 60))
     rows = (
         ("cpu", host["cpu"], "host/cpu", f"{host['cpu_cores']} cores · load {_load_text(host['load_1m'])} · {slots}"),
-        ("memory", memory, "host/memory", f"{bytes_text(host['memory_used_bytes'])} of {bytes_text(host['memory_total_bytes'])}"),
-        ("disk", disk, "", f"{bytes_text(host['disk_free_bytes'])} free of {bytes_text(host['disk_total_bytes'])}"),
+        ("memory", memory, "host/memory", f"{bytes_text(used)} of {bytes_text(host['memory_total_bytes'])}"),
+        ("disk", disk, "", f"{bytes_text(free)} free of {bytes_text(host['disk_total_bytes'])}"),
     )
     lines: list[list[Run]] = []
     for name, fraction, history, note in rows:
-        strip = history_strip(list(state.history.get(history, ())), room, ascii_only) if history else bar(fraction, room, ascii_only)
+        strip = history_strip(list(state.history.get(history, ())), room, ascii_only) if history else bar(fraction or 0.0, room, ascii_only)
         role = level_role(fraction)
-        lines.append([(f" {name:<7}", "muted"), (strip, role), (f" {fraction:>4.0%}  ", role), (note, "muted")])
+        share = "   -" if fraction is None else f"{fraction:>4.0%}"
+        lines.append([(f" {name:<7}", "muted"), (strip, role), (f" {share}  ", role), (note, "muted")])
     return lines
 
 
-def _load_text(load: float) -> str:
-    return f"{load:.2f}" if load < 100 else f"{load:.0f}"
+def _load_text(load: float | None) -> str:
+    return "-" if load is None else f"{load:.2f}" if load < 100 else f"{load:.0f}"
 
 
 def gpu_panel(state: ViewState, gpus: Sequence[GpuSample], width: int, ascii_only: bool) -> list[list[Run]]:
