@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from llmops_tui.screens.calls import call
-from llmops_tui.screens.widgets.raster import Curve
+from llmops_tui.screens.widgets.curve import Curve
 
 if TYPE_CHECKING:
     from llmops_tui.screens.client_protocol import EngineClient
@@ -30,7 +30,7 @@ def curve_groups(names: Iterable[str]) -> list[tuple[str, ...]]:
     return ([losses] if losses else []) + [(name,) for name in others]
 
 
-async def fetch_curves(client: EngineClient, run_id: str, metrics: Sequence[str], points: int) -> list[Curve]:
-    """The curves in the order asked for. Raises what the client raises."""
-    answers = {series["metric"]: series for series in await call(client.series, run_id, list(metrics), points=points)}
+async def fetch_curves(client: EngineClient, run_id: str, metrics: Sequence[str], points: int, until: float | None = None) -> list[Curve]:
+    """The curves in the order asked for, with `until` (Unix seconds) as they were then. Raises what the client raises."""
+    answers = {series["metric"]: series for series in await call(client.series, run_id, list(metrics), points=points, until=until)}
     return [Curve.from_buckets(name, answers[name]["buckets"] if name in answers else []) for name in metrics]

@@ -11,6 +11,7 @@ from llmops_tui.screens.board import WIDE_COLUMNS, Board
 from llmops_tui.screens.curves import curve_groups, fetch_curves
 from llmops_tui.screens.widgets.axes import duration_text
 from llmops_tui.screens.widgets.chart import BrailleChart
+from llmops_tui.screens.widgets.curve import Curve
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.panels import (
     elapsed_seconds,
@@ -23,7 +24,6 @@ from llmops_tui.screens.widgets.panels import (
     state_run,
     worth_telling,
 )
-from llmops_tui.screens.widgets.raster import Curve
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
 from llmops_tui.specs.answers import RunSummary
 from llmops_tui.specs.states import ACTIVE, ENDED

@@ -17,10 +17,11 @@ from llmops_tui.screens.curves import curve_groups, fetch_curves
 from llmops_tui.screens.facts import fact_rows, title_line
 from llmops_tui.screens.widgets.axes import value_text
 from llmops_tui.screens.widgets.chart import BrailleChart
+from llmops_tui.screens.widgets.curve import Curve
 from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
 from llmops_tui.screens.widgets.log_pane import LogPane
 from llmops_tui.screens.widgets.log_window import BLOCK_BYTES
-from llmops_tui.screens.widgets.raster import Curve
+from llmops_tui.screens.widgets.marks import Mark
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
 from llmops_tui.specs.states import ACTIVE
 
@@ -185,7 +186,8 @@ class RunScreen(Board):
         chart = self.query_one(BrailleChart)
         metrics = self._metrics()
         chart.border_title = " ".join(metrics) or "curves"
-        marks = [float(checkpoint["step"]) for checkpoint in self._detail["checkpoints"]] if self._detail else []
+        saved = self._detail["checkpoints"] if self._detail else []
+        marks = [Mark("checkpoint", float(checkpoint["step"]), checkpoint["t"], str(checkpoint["step"])) for checkpoint in saved]
         empty = "asking the engine…" if self._detail is None else "this run reported no metrics" if not metrics else "no points yet"
         chart.show(self._curves.get(metrics, []), marks, empty)
 

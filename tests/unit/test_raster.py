@@ -8,11 +8,20 @@ from math import log10
 import pytest
 
 from llmops_tui.screens.widgets.axes import bytes_text, duration_text, label, nice_ticks, value_text
-from llmops_tui.screens.widgets.raster import Curve, Look, Run, bar, draw, history_strip
+from llmops_tui.screens.widgets.curve import Curve
+from llmops_tui.screens.widgets.legend import Run
+from llmops_tui.screens.widgets.marks import Mark
+from llmops_tui.screens.widgets.raster import Look
+from llmops_tui.screens.widgets.raster import draw as drawn
+from llmops_tui.screens.widgets.strips import bar, history_strip
 
 
 def line(values: list[float | None]) -> Curve:
     return Curve.of("train/loss", [(step, value, value, value) for step, value in enumerate(values)])
+
+
+def draw(curves: list[Curve], look: Look) -> list[list[Run]]:
+    return drawn(curves, look).rows
 
 
 def text(rows: list[list[Run]]) -> list[str]:
@@ -28,7 +37,10 @@ def plot(rows: list[list[Run]]) -> list[str]:
 @pytest.mark.parametrize("log_y", [False, True])
 def test_every_row_is_exactly_as_wide_as_asked(size: tuple[int, int], ascii_only: bool, log_y: bool) -> None:
     curves = [line([1.0, 2.0, math.nan, 1e6, -3.0, 0.0, 1e-9]), line([5.0])]
-    rows = draw(curves, Look(*size, log_y=log_y, ascii_only=ascii_only, marks=(2.0, 99.0), crosshair=3.0))
+    rows = draw(
+        curves,
+        Look(*size, log_y=log_y, ascii_only=ascii_only, marks=((2.0, Mark("checkpoint", 2.0)), (99.0, Mark("alarm"))), crosshair=3.0),
+    )
     assert [len(row) for row in text(rows)] == [size[0]] * size[1]
     if ascii_only:
         assert all(row.isascii() for row in text(rows))
@@ -77,13 +89,13 @@ def test_a_curve_that_ends_in_nan_says_so_in_the_legend() -> None:
 
 def test_the_logarithmic_axis_leaves_out_what_is_not_positive_and_says_so() -> None:
     rows = draw([line([100.0, 10.0, 0.0, -5.0, 1.0])], Look(80, 20, log_y=True))
-    assert "log y · 2 with values ≤ 0 cut" in text(rows)[0]
+    assert "2 with values ≤ 0 cut · log y" in text(rows)[0]
     assert {"100", "10", "1"} <= {row.split("┤")[0].strip() for row in text(rows) if "┤" in row}
 
 
 def test_a_logarithmic_axis_with_nothing_positive_is_empty_and_no_error() -> None:
-    rows = text(draw([line([-1.0, 0.0])], Look(60, 10, log_y=True, empty="nothing to show")))
-    assert any("nothing to show" in row for row in rows)
+    rows = text(draw([line([-1.0, 0.0])], Look(60, 10, log_y=True)))
+    assert any("2 points, none above 0" in row for row in rows)
 
 
 def test_a_flat_curve_a_single_point_and_huge_values_are_drawn() -> None:
@@ -93,7 +105,7 @@ def test_a_flat_curve_a_single_point_and_huge_values_are_drawn() -> None:
 
 
 def test_checkpoints_are_dotted_lines_with_a_sign_at_the_axis() -> None:
-    rows = draw([line([1.0] * 101)], Look(80, 12, marks=(50.0,)))
+    rows = draw([line([1.0] * 101)], Look(80, 12, marks=((50.0, Mark("checkpoint", 50.0)),)))
     assert [part for row in rows for part, role in row if role == "mark" and "▴" in part]
     assert sum(role == "mark" for row in rows[1:-2] for _, role in row) >= 7
 

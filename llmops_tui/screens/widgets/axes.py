@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil, floor, isfinite, log10
 
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_TIME_STEPS = (
+    1, 2, 5, 10, 15, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE,
+    _HOUR, 2 * _HOUR, 3 * _HOUR, 6 * _HOUR, 12 * _HOUR, _DAY, 2 * _DAY, 7 * _DAY, 14 * _DAY, 30 * _DAY, 90 * _DAY, 365 * _DAY,
+)  # fmt: skip
+
 
 class Scale:
-    """A linear map from values to dots `0 … dots-1`; values outside are clamped."""
+    """A linear map from values to dots `0 … dots-1`; values outside are clamped. `factor`: dots a unit."""
 
     def __init__(self, low: float, high: float, dots: int) -> None:
         self.low, self.high, self.dots = low, high, dots
-        self._factor = (dots - 1) / (high - low) if high > low else 0.0
+        self.factor = (dots - 1) / (high - low) if high > low else 0.0
 
     def dot(self, value: float) -> int:
         """The dot of a value."""
         if value <= self.low:
             return 0
-        return self.dots - 1 if value >= self.high else int((value - self.low) * self._factor + 0.5)
+        return self.dots - 1 if value >= self.high else int((value - self.low) * self.factor + 0.5)
 
     def edge(self, dot: int) -> float:
         """The smallest value of a dot."""
-        return self.low + (dot - 0.5) / self._factor if self._factor else self.low
+        return self.low + (dot - 0.5) / self.factor if self.factor else self.low
 
 
 def nice_ticks(low: float, high: float, most: int, log_scale: bool) -> list[float]:
@@ -47,6 +54,49 @@ def nice_ticks(low: float, high: float, most: int, log_scale: bool) -> list[floa
     if len(ticks) == 1 and most > 1:  # one number gives no scale: a finer step has at least two
         return nice_ticks(low, high, 2 * most, False)
     return ticks or [low]
+
+
+def time_ticks(low: float, high: float, most: int, elapsed: bool) -> list[float]:
+    """At most about `most` round moments (of local time) or round spans, in seconds; below a second as `nice_ticks`."""
+    if not (isfinite(low) and isfinite(high)) or high <= low:
+        return [low]
+    rough = (high - low) / max(1, most)
+    if rough <= 0.5:
+        return nice_ticks(low, high, most, False)
+    step = next((step for step in _TIME_STEPS if step >= rough * 0.999), 0) or 365 * _DAY * ceil(rough / (365 * _DAY))
+    shift = 0 if elapsed else _utc_offset(low)
+    first = ceil((low + shift) / step)
+    return [index * step - shift for index in range(first, floor((high + shift) / step + 1e-9) + 1)] or [low]
+
+
+def _utc_offset(moment: float) -> int:
+    try:
+        return time.localtime(moment).tm_gmtoff
+    except (ValueError, OverflowError, OSError):  # no calendar knows that year
+        return 0
+
+
+def time_label(value: float, span: float, elapsed: bool, step: float = 0.0) -> str:
+    """A moment's or a span's text, as exact as `span` (seconds between the axis's ends) asks for; `step` is the distance of the ticks."""
+    if elapsed:
+        return span_text(value) if step == 0 or step >= 1 else f"{value:.{max(0, -floor(log10(step)))}f}s"
+    form = "%b %d" if step >= _DAY else "%d. %H:%M" if span > 1.5 * _DAY else "%H:%M" if step >= _MINUTE else "%H:%M:%S"
+    try:
+        text = time.strftime(form, time.localtime(value))
+    except (ValueError, OverflowError, OSError):
+        return f"{value:.4g}"
+    return text if step == 0 or step >= 1 else f"{text}{value % 1:.2f}".replace("0.", ".")
+
+
+def span_text(seconds: float) -> str:
+    """A span without empty parts: `90m` is `1h30m`, `60s` is `1m`; below a second with its digits."""
+    if seconds < 0:
+        return "-" + span_text(-seconds)
+    whole = int(seconds + 0.5)
+    if seconds < 1:
+        return "0" if seconds == 0 else f"{seconds:.3g}s"
+    parts = ((whole // _DAY, "d"), (whole % _DAY // _HOUR, "h"), (whole % _HOUR // _MINUTE, "m"), (whole % _MINUTE, "s"))
+    return "".join(f"{count}{unit}" for count, unit in parts if count)
 
 
 def label(value: float, ticks: Sequence[float]) -> str:

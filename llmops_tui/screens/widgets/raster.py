@@ -6,365 +6,293 @@ is visible; NaN is a gap and is never bridged. A cell holds 2 × 4 braille dots,
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from math import isfinite, log10
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import log10
 from textwrap import wrap
 
-from llmops_tui.screens.widgets.axes import Scale, label, nice_ticks, value_text
+from llmops_tui.screens.widgets.axes import Scale, label, nice_ticks, span_text, time_label, time_ticks, value_text
+from llmops_tui.screens.widgets.cells import Canvas, ascii_cells, braille_cells, runs
+from llmops_tui.screens.widgets.curve import ELAPSED, STEP, TIME, Curve, time_of_step
+from llmops_tui.screens.widgets.legend import GLYPHS, SERIES, Entry, Run, legend_rows, value_of
+from llmops_tui.screens.widgets.marks import PlacedMark
+from llmops_tui.screens.widgets.plot_columns import LARGEST, Column, columns_of, extent_of, outliers, usual_range
 
-Run = tuple[str, str]
-"""Text and the role that colours it: "series-0" …, "axis", "mark", "text", "cross"."""
-
-_LEFT = [sum(bit for row, bit in enumerate((0x01, 0x02, 0x04, 0x40)) if nibble >> row & 1) for nibble in range(16)]
-_RIGHT = [sum(bit for row, bit in enumerate((0x08, 0x10, 0x20, 0x80)) if nibble >> row & 1) for nibble in range(16)]
-_BRAILLE = [chr(0x2800 + dots) for dots in range(256)]
-_DOTTED = int("10" * 256, 2)
-_LARGEST = 4e307  # the span of the axis must be a finite number too
-_GLYPHS = "*+o#"
-
-
-@dataclass(frozen=True)
-class Curve:
-    """One series, ready to draw: x ascending, and the values at or around each x; `pieces` are the stretches without a gap."""
-
-    name: str
-    x: Sequence[float]
-    low: Sequence[float]
-    high: Sequence[float]
-    last: Sequence[float]
-    pieces: tuple[tuple[int, int], ...]
-    final: float | None
-    not_positive: int
-
-    @staticmethod
-    def of(name: str, points: Iterable[tuple[float, float | None, float | None, float | None]]) -> Curve:
-        """From `(x, low, high, last)`; None, NaN and infinities are gaps."""
-        x: list[float] = []
-        low: list[float] = []
-        high: list[float] = []
-        last: list[float] = []
-        pieces: list[tuple[int, int]] = []
-        begin, final, not_positive = 0, None, 0
-        for at, least, most, ending in points:
-            if least is None or most is None or not isfinite(least) or not isfinite(most):
-                if begin < len(x):
-                    pieces.append((begin, len(x)))
-                begin, final = len(x), None
-                continue
-            broken = ending is None or not isfinite(ending)
-            x.append(at)
-            low.append(least)
-            high.append(most)
-            last.append(most if broken or ending is None else ending)
-            final = None if broken else ending
-            not_positive += least <= 0
-            if broken:  # the newest value of the bucket is NaN: the curve stops here
-                pieces.append((begin, len(x)))
-                begin = len(x)
-        if begin < len(x):
-            pieces.append((begin, len(x)))
-        return Curve(name, x, low, high, last, tuple(pieces), final, not_positive)
-
-    @staticmethod
-    def from_buckets(name: str, buckets: Sequence[Sequence[float | None]]) -> Curve:
-        """From the engine's buckets `[step_first, step_last, count, minimum, maximum, mean, last, t_last]`."""
-        return Curve.of(name, (((b[0] + b[1]) / 2, b[3], b[4], b[6]) for b in buckets if b[0] is not None and b[1] is not None))
-
-    def near(self, x: float) -> float | None:
-        """The last known value at or before `x`."""
-        at = bisect_left(self.x, x)
-        if at < len(self.x) and self.x[at] == x:
-            return self.last[at]
-        return self.last[at - 1] if at else None
+_LEAST_WIDTH, _LEAST_HEIGHT = 16, 4
+_GUTTER = 5  # of a chart with room: the plot does not move sideways when its numbers get a digit more
+_POWERS = (-323.0, 308.25)  # of ten, that a float has
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a chart is drawn. `marks` are x positions of dotted lines (checkpoints, alarms), `crosshair` one of a full line."""
+    """How a chart is drawn.
+
+    `window`: the x shown, None for all. `crosshair`: x of a full line, whose values the legend tells. `selection`: x of both ends of what
+    the mouse drags over. `clip`: outliers may leave the plot, and are told. `smoothing`: the weight of the averages that `draw` was given.
+    `gutter`: cells left of the axis at least, so that charts on one time axis stand one above the other. `x_axis`: whether it is drawn.
+    `digits`: curves are told apart without colours.
+    """
 
     width: int
     height: int
     log_y: bool = False
-    marks: tuple[float, ...] = ()
+    marks: tuple[PlacedMark, ...] = ()
     crosshair: float | None = None
     ascii_only: bool = False
     empty: str = "no points yet"
+    axis: str = STEP
+    window: tuple[float, float] | None = None
+    selection: tuple[float, float] | None = None
+    clip: bool = False
+    smoothing: float = 0.0
+    gutter: int = 0
+    x_axis: bool = True
+    digits: bool = False
 
 
-@dataclass
-class _Canvas:
-    columns: int
-    rows: int
-    log_y: bool
-    x_scale: Scale
-    y_scale: Scale
-    masks: list[list[int]] = field(default_factory=list)
+@dataclass(frozen=True)
+class Drawing:
+    """`height` rows, each exactly `width` cells; where the plot lies in them (cells), and the x of its first and last dot."""
+
+    rows: list[list[Run]]
+    left: int = 0
+    columns: int = 0
+    x_low: float = 0.0
+    x_high: float = 0.0
+    dots: int = 0
+
+    def x_at(self, cell: int) -> float:
+        """The x under a column of the screen; outside of the plot that of its edge."""
+        share = (cell - self.left + 0.5) / self.columns if self.columns else 0.0
+        return self.x_low + (self.x_high - self.x_low) * min(1.0, max(0.0, share))
 
 
-def draw(curves: Sequence[Curve], look: Look) -> list[list[Run]]:
-    """`look.height` rows of runs, each row exactly `look.width` cells: legend, plot with axes, step labels."""
-    width, height = look.width, look.height
-    if width < 16 or height < 4:
-        return [[(" " * width, "text")] for _ in range(height)]
-    extent = _extent(curves, look)
-    if extent is None:
-        rows: list[list[Run]] = [[(" " * width, "text")] for _ in range(height)]
-        told = wrap(look.empty, width - 2)[: height - 1]
-        for at, text in enumerate(told, max(1, (height - len(told)) // 2)):
-            rows[at] = [(text.center(width), "axis")]
-        rows[0] = _legend(curves, look)
-        return rows
-    x_low, x_high, y_low, y_high = extent
-    plot_rows = height - 3
+def draw(curves: Sequence[Curve], look: Look, smooth: Sequence[Curve] = ()) -> Drawing:
+    """Legend, plot with axes, labels of x. `smooth`: a moving average a curve, drawn over the curves, which become faint."""
+    if look.width < _LEAST_WIDTH or look.height < _LEAST_HEIGHT:
+        return _only_values(curves, look)
+    window = look.window or span_of(curves)
+    plots: list[list[list[Column]]] = []
+    averages: list[list[list[Column]]] = []
+    cut, y_span = 0, None
+    if window is not None:
+        across = 1 if look.ascii_only else 2
+        rough = Scale(*window, (look.width - max(look.gutter, _GUTTER) - 1) * across)  # the true gutter is known when the values are
+        for curve in curves:
+            pieces, lost = columns_of(curve, rough, look.log_y)
+            plots.append(pieces)
+            cut += lost
+        y_span = extent_of(plots)
+    if window is None or y_span is None:
+        return _nothing(curves, look)
+    notes: list[str] = []
+    usual = usual_range(curves, window, look.log_y) if look.clip else None
+    if usual is not None:
+        y_span, told = _clipped(curves, plots, y_span, usual, look)
+        notes += told
+    y_low, y_high = y_span
+    room = (y_high - y_low) * 0.04 or (0.1 if look.log_y else abs(y_high) * 0.1) or 1.0
+    y_low, y_high = y_low - room, y_high + room
+    if look.log_y:
+        y_low, y_high = max(y_low, _POWERS[0]), min(y_high, _POWERS[1])
+    legend = _legend(curves, smooth, look, window, cut, notes)
+    plot_rows = look.height - len(legend) - (2 if look.x_axis else 0)
     ticks = nice_ticks(y_low, y_high, plot_rows // 3 + 1, look.log_y)
     texts = [label(tick, ticks) for tick in ticks]
-    gutter = max(map(len, texts)) + 1
-    plot_columns = width - gutter - 1
+    gutter = max(max(map(len, texts)) + 1, look.gutter, _GUTTER if look.width >= 40 else 0)
+    plot_columns = look.width - gutter - 1
     across, down = (1, 1) if look.ascii_only else (2, 4)
-    columns, dot_rows = plot_columns * across, plot_rows * down
-    canvas = _Canvas(columns, dot_rows, look.log_y, Scale(x_low, x_high, columns), Scale(y_low, y_high, dot_rows))
-    canvas.masks = [_trace(curve, canvas) for curve in curves]
-    if not look.ascii_only:
-        canvas.masks = [_thick(mask, dot_rows - 1) if len(c.x) == 1 else mask for c, mask in zip(curves, canvas.masks, strict=True)]
-    cells = _ascii_cells(canvas, look) if look.ascii_only else _braille_cells(canvas, look)
+    canvas = Canvas(Scale(*window, plot_columns * across), Scale(y_low, y_high, plot_rows * down), down)
+    if canvas.x_scale.dots != rough.dots:
+        plots = [columns_of(curve, canvas.x_scale, look.log_y)[0] for curve in curves]
+    if smooth:
+        averages = [columns_of(curve, canvas.x_scale, look.log_y)[0] for curve in smooth]
+    for number, (curve, pieces) in enumerate(zip(curves, plots, strict=True)):
+        canvas.add(
+            pieces,
+            "faint" if smooth else f"series-{number % SERIES}",
+            "." if smooth else GLYPHS[number % SERIES],
+            bool(smooth),
+            len(curve.x) == 1,
+        )
+    for number, pieces in enumerate(averages):
+        canvas.add(pieces, f"series-{number % SERIES}", GLYPHS[number % SERIES], False, False)
+    for x, mark in look.marks:
+        if window[0] <= x <= window[1]:
+            canvas.upright(x, mark.role, True)
+    for cross in (look.crosshair, *(look.selection or ())):
+        if cross is not None and window[0] <= cross <= window[1]:
+            canvas.upright(cross, "cross", False)
+    cells, roles = ascii_cells(canvas) if look.ascii_only else braille_cells(canvas)
+    if look.digits and not look.ascii_only:
+        _number_ends(canvas, averages or plots, cells, roles)
+    marks = _label_marks(canvas, look, cells[0], roles[0], across)
     tick_rows = {plot_rows - 1 - canvas.y_scale.dot(log10(t) if look.log_y else t) // down: s for t, s in zip(ticks, texts, strict=True)}
     wall, tick_wall = ("|", "+") if look.ascii_only else ("│", "┤")
-    rows = [_legend(curves, look)]
-    for number, cell_row in enumerate(cells):
+    rows = legend
+    for number, (text_row, role_row) in enumerate(zip(cells, roles, strict=True)):
         text = tick_rows.get(number, "")
-        rows.append([(text.rjust(gutter) + (tick_wall if text else wall), "axis"), *cell_row])
-    rows += _x_axis(canvas, look, gutter, plot_columns, across)
-    return rows
+        rows.append([(text.rjust(gutter) + (tick_wall if text else wall), "axis"), *runs(text_row, role_row)])
+    if look.x_axis:
+        rows += _x_axis(canvas, look, marks, gutter, plot_columns, across)
+    return Drawing(rows, gutter + 1, plot_columns, *window, canvas.x_scale.dots)
 
 
-def _extent(curves: Sequence[Curve], look: Look) -> tuple[float, float, float, float] | None:
-    drawn = [c for c in curves if c.x]
-    lows: list[float] = []
-    highs: list[float] = []
-    for curve in drawn:
-        if look.log_y:
-            positive = [v for v in curve.low if v > 0] or [v for v in curve.high if v > 0]
-            if positive:
-                lows.append(log10(min(positive)))
-                highs.append(log10(max(curve.high)))
-        else:
-            lows.append(min(curve.low))
-            highs.append(max(curve.high))
-    if not lows:
+def span_of(curves: Sequence[Curve]) -> tuple[float, float] | None:
+    """First and last x of all curves; one x alone gets room to both sides."""
+    drawn = [curve for curve in curves if curve.x]
+    if not drawn:
         return None
-    y_low, y_high = max(min(lows), -_LARGEST), min(max(highs), _LARGEST)
-    room = (y_high - y_low) * 0.04 or abs(y_high) * 0.1 or 1.0
-    x_low, x_high = min(c.x[0] for c in drawn), max(c.x[-1] for c in drawn)
-    if x_low == x_high:
-        x_low, x_high = x_low - 1, x_high + 1
-    return x_low, x_high, y_low - room, y_high + room
+    low, high = min(curve.x[0] for curve in drawn), max(curve.x[-1] for curve in drawn)
+    if low == high:
+        room = max(1.0, abs(low) * 1e-9)
+        return low - room, high + room
+    return max(low, -LARGEST), min(high, LARGEST)
 
 
-def _trace(curve: Curve, canvas: _Canvas) -> list[int]:
-    """One bit mask of dot rows a dot column, bit 0 at the top."""
-    masks = [0] * canvas.columns
-    top = canvas.rows - 1
-    y_dot = canvas.y_scale.dot
-
-    for begin, end in curve.pieces:
-        before: tuple[int, int] | None = None
-        for column, low, high, first, last in _columns(curve, canvas, begin, end):
-            if canvas.log_y:
-                if high <= 0:
-                    before = None
-                    continue
-                low = low if low > 0 else high
-                first, last = max(first, low), max(last, low)
-                low, high, first, last = log10(low), log10(high), log10(first), log10(last)
-            low_dot, high_dot, first_dot, last_dot = y_dot(low), y_dot(high), y_dot(first), y_dot(last)
-            if before is not None:
-                _join(masks, before, (column, first_dot), top)
-            masks[column] |= ((1 << (high_dot - low_dot + 1)) - 1) << (top - high_dot)
-            before = (column, last_dot)
-    return masks
+def x_text(x: float, look_axis: str, span: float) -> str:
+    """A place on the axis, for the legend."""
+    if look_axis == TIME:
+        return time_label(x, 0.0, False) if span < 86400 else time_label(x, 0.0, False) + time.strftime(" on %b %d", time.localtime(x))
+    if look_axis == ELAPSED:
+        return span_text(x)
+    return f"step {x:.0f}" if look_axis == STEP else value_text(x)
 
 
-def _thick(masks: list[int], top: int) -> list[int]:
-    """A block of 3 × 3 dots for a curve of a single point (the first evaluation): one dot alone is not seen."""
-    tall = [(mask | mask << 1 | mask >> 1) & ((1 << (top + 1)) - 1) for mask in masks]
-    return [left | here | right for left, here, right in zip([0, *tall[:-1]], tall, [*tall[1:], 0], strict=True)]
+def _clipped(
+    curves: Sequence[Curve],
+    plots: Sequence[Sequence[Sequence[Column]]],
+    y_span: tuple[float, float],
+    usual: tuple[float, float],
+    look: Look,
+) -> tuple[tuple[float, float], list[str]]:
+    """The y shown without outliers, and what is left out."""
+    low, high = max(y_span[0], usual[0]), min(y_span[1], usual[1])
+    counts = [outliers(curve, pieces, low, high, look.log_y) for curve, pieces in zip(curves, plots, strict=True)]
+    below, above = sum(count for count, _ in counts), sum(count for _, count in counts)
+    back: Callable[[float], float] = (lambda power: 10.0 ** min(power, _POWERS[1])) if look.log_y else (lambda value: value)
+    told = [f"{above} above {value_text(float(f'{back(high):.3g}'))}"] if above else []
+    told += [f"{below} below {value_text(float(f'{back(low):.3g}'))}"] if below else []
+    return (low, high), told or ["no outliers"]
 
 
-def _columns(curve: Curve, canvas: _Canvas, begin: int, end: int) -> Iterable[tuple[int, float, float, float, float]]:
-    """`(dot column, low, high, first, last)` of a gapless stretch; many points of one column become one entry."""
-    x, low, high, last = curve.x, curve.low, curve.high, curve.last
-    x_dot, edge = canvas.x_scale.dot, canvas.x_scale.edge
-    at = begin
-    while at < end:
-        column = x_dot(x[at])
-        if at + 1 < end and x_dot(x[at + 1]) == column:
-            after = max(at + 1, bisect_left(x, edge(column + 1), at, end)) if column + 1 < canvas.columns else end
-            yield column, min(low[at:after]), max(high[at:after]), last[at], last[after - 1]
-            at = after
-        else:
-            yield column, low[at], high[at], last[at], last[at]
-            at += 1
-
-
-def _join(masks: list[int], start: tuple[int, int], end: tuple[int, int], top: int) -> None:
-    """A straight line between two dots, end points included."""
-    (x0, y0), (x1, y1) = start, end
-    span = x1 - x0
-    if span <= 0:
-        low, high = min(y0, y1), max(y0, y1)
-        masks[x1] |= ((1 << (high - low + 1)) - 1) << (top - high)
-        return
-    slope = (y1 - y0) / span
-    for column in range(x0, x1 + 1):
-        here = y0 + slope * (column - x0)
-        a = round(here if column == x0 else here - slope / 2)
-        b = round(here if column == x1 else here + slope / 2)
-        low, high = (a, b) if a <= b else (b, a)
-        low, high = max(low, min(y0, y1)), min(high, max(y0, y1))
-        if high >= low:
-            masks[column] |= ((1 << (high - low + 1)) - 1) << (top - high)
-
-
-def _overlays(canvas: _Canvas, look: Look) -> tuple[list[int], list[int]]:
-    """Masks of the event lines and of the crosshair."""
-    marks, cross = [0] * canvas.columns, [0] * canvas.columns
-    full = (1 << canvas.rows) - 1
-    for mark in look.marks:
-        if canvas.x_scale.low <= mark <= canvas.x_scale.high:
-            marks[canvas.x_scale.dot(mark)] |= _DOTTED & full
-    if look.crosshair is not None and canvas.x_scale.low <= look.crosshair <= canvas.x_scale.high:
-        cross[canvas.x_scale.dot(look.crosshair)] = full
-    return marks, cross
-
-
-def _braille_cells(canvas: _Canvas, look: Look) -> list[list[Run]]:
-    marks, cross = _overlays(canvas, look)
-    layers = [(mask, f"series-{number % 4}") for number, mask in enumerate(canvas.masks)]
-    rows = canvas.rows // 4
-    texts = [[" "] * (canvas.columns // 2) for _ in range(rows)]
-    roles = [["text"] * (canvas.columns // 2) for _ in range(rows)]
-    for cell in range(canvas.columns // 2):
-        pairs = [(mask[2 * cell], mask[2 * cell + 1], role) for mask, role in layers if mask[2 * cell] or mask[2 * cell + 1]]
-        under = [(marks[2 * cell], marks[2 * cell + 1], "mark"), (cross[2 * cell], cross[2 * cell + 1], "cross")]
-        under = [pair for pair in under if pair[0] or pair[1]]
-        if not pairs and not under:
-            continue
-        for row in range(rows):
-            shift = 4 * row
-            dots, owner = 0, ""
-            for left, right, role in pairs:  # a cell has one colour: the last curve's that passes through it
-                here = _LEFT[left >> shift & 15] | _RIGHT[right >> shift & 15]
-                if here:
-                    dots |= here
-                    owner = role
-            if not dots:
-                for left, right, role in under:
-                    here = _LEFT[left >> shift & 15] | _RIGHT[right >> shift & 15]
-                    if here:
-                        dots |= here
-                        owner = role
-            if dots:
-                texts[row][cell] = _BRAILLE[dots]
-                roles[row][cell] = owner
-    return [_runs(text, role) for text, role in zip(texts, roles, strict=True)]
-
-
-def _ascii_cells(canvas: _Canvas, look: Look) -> list[list[Run]]:
-    marks, cross = _overlays(canvas, look)
-    layers = [(cross, "|", "cross"), (marks, ":", "mark")]
-    layers += [(mask, _GLYPHS[n % 4], f"series-{n % 4}") for n, mask in enumerate(canvas.masks)]
-    texts = [[" "] * canvas.columns for _ in range(canvas.rows)]
-    roles = [["text"] * canvas.columns for _ in range(canvas.rows)]
-    for mask, glyph, role in layers:
-        for column, bits in enumerate(mask):
-            if bits:
-                for row in range(canvas.rows):
-                    if bits >> row & 1 or (role == "mark" and bits):
-                        texts[row][column] = glyph
-                        roles[row][column] = role
-    return [_runs(text, role) for text, role in zip(texts, roles, strict=True)]
-
-
-def _runs(texts: list[str], roles: list[str]) -> list[Run]:
-    """One run a stretch of one colour; blanks take the colour before them, so that a gap does not cut a run."""
-    runs: list[Run] = []
-    begin, role = 0, ""
-    for at, (text, here) in enumerate(zip(texts, roles, strict=True)):
-        if text != " " and here != role:
-            if role:
-                runs.append(("".join(texts[begin:at]), role))
-                begin = at
-            role = here
-    runs.append(("".join(texts[begin:]), role or "text"))
-    return runs
-
-
-def _legend(curves: Sequence[Curve], look: Look) -> list[Run]:
-    runs: list[Run] = [(" ", "text")]
-    room = look.width - 1
+def _legend(
+    curves: Sequence[Curve], smooth: Sequence[Curve], look: Look, window: tuple[float, float], cut: int, notes: list[str]
+) -> list[list[Run]]:
+    span = window[1] - window[0]
+    cross = look.crosshair if look.crosshair is not None and window[0] <= look.crosshair <= window[1] else None
+    grain = span / max(1, look.width - 8)
+    entries: list[Entry] = []
     for number, curve in enumerate(curves):
-        sample = _GLYPHS[number % 4] if look.ascii_only else "━"
-        value = curve.final if look.crosshair is None else curve.near(look.crosshair)
-        shown = value_text(value) if value is not None else ("-" if not curve.x else "nan")
-        name, value_part = f"{sample} {curve.name} ", f"{shown}  "
-        if len(name) + len(value_part) > room:
-            break
-        runs += [(name, f"series-{number % 4}"), (value_part, "text")]
-        room -= len(name) + len(value_part)
-    hidden = sum(curve.not_positive for curve in curves) if look.log_y else 0
-    notes = ["log y"] if look.log_y else []
-    notes += [f"{hidden} with values ≤ 0 cut" if not look.ascii_only else f"{hidden} with values <= 0 cut"] if hidden else []
-    if look.crosshair is not None:
-        notes.insert(0, f"at step {label(look.crosshair, ())}")
-    note = " · ".join(notes) if not look.ascii_only else ", ".join(notes)
-    note = note[:room]
-    runs += [(" " * (room - len(note)), "text"), (note, "axis")]
-    return runs
+        average = smooth[number] if smooth else None
+        if cross is None:
+            blank = "-" if not curve.x and not curve.gaps else "nan"
+            shown = value_of(curve.final, smooth=average.final if average is not None else None) if curve.final is not None else blank
+        else:
+            reading = curve.read(cross, grain)
+            smoothed = average.read(cross, grain) if average is not None else None
+            shown = "-" if reading is None else value_of(
+                reading.value, reading.low, reading.high, smoothed.value if smoothed is not None else None, look.ascii_only
+            )  # fmt: skip
+        sample = GLYPHS[number % SERIES] if look.ascii_only else str(number % SERIES + 1) if look.digits else "━"
+        name = "".join(character if character.isprintable() else " " for character in curve.name)
+        entries.append(Entry(sample, f"series-{number % SERIES}", name, shown))
+    told: list[str] = []
+    if cross is not None:
+        told.append(f"at {x_text(cross, look.axis, span)}")
+        told += [mark.told for x, mark in look.marks if abs(x - cross) <= grain]
+    if cut:
+        told.append(f"{cut} with values <= 0 cut" if look.ascii_only else f"{cut} with values ≤ 0 cut")
+    told += notes
+    broken = sum(window[0] <= x <= window[1] for curve in curves for x in curve.gaps)
+    told += [f"{broken} not finite"] if broken else []
+    needed = len(told)
+    told += [f"ema {look.smoothing:g}"] if look.smoothing else []
+    told += ["log y"] if look.log_y else []
+    if cross is not None and look.axis == STEP:
+        moment = next((moment for curve in curves if (moment := time_of_step(curve, cross)) is not None), None)
+        told += [time_label(moment, 0.0, False)] if moment is not None else []
+    most = 1 if look.height < 10 else 2 if look.height < 16 else 3 if look.height < 30 else 4
+    return legend_rows(entries, told, look.width, most, needed, look.ascii_only)
 
 
-def _x_axis(canvas: _Canvas, look: Look, gutter: int, plot_columns: int, across: int) -> list[list[Run]]:
-    corner, floor, tick_mark, checkpoint = ("+", "-", "+", "^") if look.ascii_only else ("└", "─", "┬", "▴")
+def _only_values(curves: Sequence[Curve], look: Look) -> Drawing:
+    """Where no plot fits: what the legend would say."""
+    blank: list[Run] = [(" " * look.width, "text")]
+    if look.width < 1 or look.height < 1:
+        return Drawing([blank for _ in range(look.height)])
+    if span_of(curves) is None:
+        return Drawing([[(look.empty[: look.width].ljust(look.width), "axis")], *[blank for _ in range(look.height - 1)]])
+    rows = _legend(curves, (), look, look.window or span_of(curves) or (0.0, 1.0), 0, [])
+    return Drawing([*rows, *[blank for _ in range(look.height)]][: look.height])
+
+
+def _nothing(curves: Sequence[Curve], look: Look) -> Drawing:
+    """The reason in the middle, the legend on top."""
+    rows: list[list[Run]] = [[(" " * look.width, "text")] for _ in range(look.height)]
+    hidden = sum(len(curve.x) for curve in curves) if look.log_y else 0
+    reason = f"{hidden} points, none above 0: the key y shows them on a linear axis" if hidden else look.empty
+    if not hidden and any(curve.x for curve in curves):
+        reason = "no points in this window"
+    elif not hidden and any(curve.gaps for curve in curves):
+        reason = "every value is nan or infinite"
+    told = wrap(reason, look.width - 2)[: look.height - 1]
+    for at, text in enumerate(told, max(1, (look.height - len(told)) // 2)):
+        rows[at] = [(text.center(look.width), "axis")]
+    if curves:
+        window = look.window or span_of(curves) or (0.0, 1.0)
+        rows[0] = _legend(curves, (), look, window, 0, [])[0]
+    return Drawing(rows)
+
+
+def _number_ends(canvas: Canvas, plots: Sequence[Sequence[Sequence[Column]]], cells: list[list[str]], roles: list[list[str]]) -> None:
+    """Each curve's digit at its right end, where colours say nothing."""
+    for number, pieces in enumerate(plots):
+        if pieces and pieces[-1]:
+            column, _, _, _, _, _, last = pieces[-1][-1]
+            row = len(cells) - 1 - canvas.y_scale.dot(last) // canvas.down
+            cells[row][column // 2], roles[row][column // 2] = str(number % SERIES + 1), f"series-{number % SERIES}"
+
+
+def _label_marks(canvas: Canvas, look: Look, texts: list[str], roles: list[str], across: int) -> list[tuple[int, str]]:
+    """Names at the top of the event lines, where nothing is drawn; the answer is each line's cell and role."""
+    placed: list[tuple[int, str]] = []
+    low, high = canvas.x_scale.low, canvas.x_scale.high
+    lines = sorted(((canvas.x_scale.dot(x) // across, mark) for x, mark in look.marks if low <= x <= high), key=lambda line: line[0])
+    cross = None if look.crosshair is None else canvas.x_scale.dot(look.crosshair) // across
+    for at, (cell, mark) in enumerate(lines):
+        placed.append((cell, mark.role))
+        free = next((other for other, _ in lines[at + 1 :] if other > cell), len(texts))
+        for text in (f"{mark.short} {mark.text}", mark.short, mark.short[:1]):
+            begin, end = cell + 1, cell + 1 + len(text)
+            crossed = cross is not None and begin <= cross < end
+            if text.strip() and end < free and not crossed and all(character in " \u2800" for character in texts[begin:end]):
+                texts[begin:end] = text if text.isprintable() else " " * len(text)
+                roles[begin:end] = [mark.role] * len(text)
+                break
+    return placed
+
+
+def _x_axis(canvas: Canvas, look: Look, marks: Sequence[tuple[int, str]], gutter: int, plot_columns: int, across: int) -> list[list[Run]]:
+    corner, floor, tick_mark, sign = ("+", "-", "+", "^") if look.ascii_only else ("└", "─", "┬", "▴")
     line = [floor] * plot_columns
     texts = [" "] * (plot_columns + gutter + 1)
-    ticks = nice_ticks(canvas.x_scale.low, canvas.x_scale.high, max(2, plot_columns // 12), False)
+    low, high = canvas.x_scale.low, canvas.x_scale.high
+    timed = look.axis in (TIME, ELAPSED)
+    most = max(2, plot_columns // (13 if timed else 12))
+    ticks = time_ticks(low, high, most, look.axis == ELAPSED) if timed else nice_ticks(low, high, most, False)
+    step = ticks[1] - ticks[0] if len(ticks) > 1 else 0.0
     free_from = 0
     for tick in ticks:
         cell = canvas.x_scale.dot(tick) // across
-        text = label(tick, ticks)
+        text = time_label(tick, high - low, look.axis == ELAPSED, step) if timed else label(tick, ticks)
         begin = min(max(gutter + 1 + cell - len(text) // 2, 0), len(texts) - len(text))
         if begin >= free_from:
             line[cell] = tick_mark
             texts[begin : begin + len(text)] = text
             free_from = begin + len(text) + 2
-    runs: list[Run] = [(" " * gutter + corner, "axis")]
     roles = ["axis"] * plot_columns
-    for mark in look.marks:
-        if canvas.x_scale.low <= mark <= canvas.x_scale.high:
-            cell = canvas.x_scale.dot(mark) // across
-            line[cell], roles[cell] = checkpoint, "mark"
-    runs += _runs(line, roles)
-    return [runs, [("".join(texts), "axis")]]
-
-
-def history_strip(values: Sequence[float | None], width: int, ascii_only: bool = False) -> str:
-    """Fractions 0–1, newest last, as one row: two samples a braille cell, four levels each; unknown is blank."""
-    if ascii_only:
-        shown = [*([None] * width), *values][-width:]
-        return "".join(" " if v is None else "_.-=#"[min(4, int(v * 5))] for v in shown)
-    shown = [*([None] * (2 * width)), *values][-2 * width :]
-    heights = [0 if v is None else max(1, min(4, round(v * 4 + 0.2))) for v in shown]
-    bars = [0, 8, 12, 14, 15]  # nibbles with the lowest 0 to 4 dots set
-    return "".join(_BRAILLE[_LEFT[bars[a]] | _RIGHT[bars[b]]] for a, b in zip(heights[::2], heights[1::2], strict=True))
-
-
-def bar(fraction: float, width: int, ascii_only: bool = False) -> str:
-    """A progress bar of `width` cells with eighths."""
-    fraction = min(1.0, max(0.0, fraction))
-    if ascii_only:
-        full = int(fraction * width)
-        return "#" * full + "." * (width - full)
-    eighths = int(fraction * width * 8)
-    full, part = divmod(eighths, 8)
-    return "█" * full + ("" if full == width else "·▏▎▍▌▋▊▉"[part] + "·" * (width - full - 1))
+    for cell, role in marks:
+        line[cell], roles[cell] = sign, role
+    return [[(" " * gutter + corner, "axis"), *runs(line, roles)], [("".join(texts), "axis")]]
