@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmops_tui.client_streams import ConnectionWatcher, EngineStream, RunStream
-from llmops_tui.client_transport import Query, Transport, is_alive, segment
+from llmops_tui.client_transport import Query, Transport, is_alive, is_read_only, segment
 from llmops_tui.errors import EngineUnavailableError, NotFoundError
 from llmops_tui.paths import Home
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from llmops_tui.specs.answers import (
+        AuditEntry,
+        AuditPage,
+        AuditVerdict,
         Comparison,
         DatasetInfo,
         Done,
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
         LogSize,
         ModelInfo,
         NotifyTest,
+        Reservation,
+        Reservations,
         RunDetail,
         RunEvents,
         RunPage,
@@ -69,6 +74,12 @@ class Client:
 
     def ensure_engine(self, wait_seconds: float = 30.0) -> EngineInfo:
         """The running engine; one is started where there is none. Raises what kept it from starting."""
+        if not is_read_only():
+            return self.start_engine(wait_seconds=wait_seconds)
+        return self.engine(timeout=wait_seconds)  # who wants to change nothing starts nothing
+
+    def start_engine(self, options: Sequence[str] = (), wait_seconds: float = 30.0) -> EngineInfo:
+        """The running engine; where there is none, one is started with these options of the daemon's."""
         try:
             return self.engine(timeout=wait_seconds)
         except EngineUnavailableError as error:
@@ -76,7 +87,7 @@ class Client:
                 raise  # an engine is there, stopped or overloaded: a second one could not help
             from llmops_tui.engine_start import start_engine
 
-            start_engine(self.home, wait_seconds, self.answers)
+            start_engine(self.home, wait_seconds, self.answers, options)
             return self.engine(timeout=wait_seconds)
 
     def answers(self) -> bool:
@@ -90,7 +101,7 @@ class Client:
     def engine(self, timeout: float = 30.0) -> EngineInfo:
         """The daemon itself."""
         info: EngineInfo = self._json("GET", "/v1/engine", timeout=timeout)
-        return info
+        return _as_seen_here(info)
 
     def stop_engine(self, wait_seconds: float = 20.0) -> Done:
         """Stop the engine and wait until it has let go of everything; jobs go on and the next engine adopts them."""
@@ -111,6 +122,7 @@ class Client:
     def status(self) -> Status:
         """Everything the first screen needs."""
         status: Status = self._json("GET", "/v1/status")
+        status["engine"] = _as_seen_here(status["engine"])
         return status
 
     def settings(self) -> dict[str, Any]:
@@ -361,6 +373,39 @@ class Client:
         dataset: DatasetInfo = self._json("POST", "/v1/datasets/import", body=body, timeout=_SLOW_SECONDS)
         return dataset
 
+    def audit(
+        self, after: int = 0, limit: int = 1000, run: str = "", user: str = "", since: float | None = None, newest: bool = False
+    ) -> list[AuditEntry]:
+        """Who changed what, when, and what came of it, oldest first; with `newest` the last `limit` of them."""
+        query = [("after", str(after)), ("limit", str(limit)), ("newest", str(newest).lower())]
+        query += [(name, value) for name, value in (("run", run), ("user", user)) if value]
+        query += [("since", repr(float(since)))] if since is not None else []
+        page: AuditPage = self._json("GET", "/v1/audit", query)
+        return page["entries"]
+
+    def verify_audit(self) -> AuditVerdict:
+        """Whether a line of the audit log was changed, removed or moved."""
+        verdict: AuditVerdict = self._json("GET", "/v1/audit/verify", timeout=120.0)
+        return verdict
+
+    def reservations(self) -> list[Reservation]:
+        """The reservations in force, the one that ends first before the others."""
+        answer: Reservations = self._json("GET", "/v1/reservations")
+        return answer["reservations"]
+
+    def reserve(self, gpus: Sequence[int | str], seconds: float, note: str = "") -> Reservation:
+        """Keep GPUs (by index or UUID) for one's own runs for so long."""
+        made: Reservation = self._json("POST", "/v1/reservations", body={"gpus": list(gpus), "seconds": seconds, "note": note})
+        return made
+
+    def release(self, identity: str) -> Done:
+        """End a reservation before its time."""
+        return self._done("DELETE", f"/v1/reservations/{segment(identity)}")
+
+    def ask(self, run_id: str, message: str) -> Done:
+        """Leave a note about a run in its owner's inbox."""
+        return self._done("POST", f"/v1/runs/{_run_segment(run_id)}/ask", {"message": message})
+
     def backup(self, path: str) -> Done:
         """Copy the database into a new file while the engine works."""
         return self._done("POST", "/v1/backup", {"path": os.path.abspath(path)}, timeout=_SLOW_SECONDS)
@@ -382,6 +427,13 @@ def _log_query(pattern: str, regex: bool, ignore_case: bool, offset: int, until:
     query += [(name, "true") for name, wanted in (("regex", regex), ("ignore_case", ignore_case)) if wanted]
     query += [("until", str(until))] if until is not None else []
     return [*query, ("direction", "backward")] if backward else query
+
+
+def _as_seen_here(info: EngineInfo) -> EngineInfo:
+    """The engine does not know that this client wants to change nothing."""
+    if is_read_only() and "you" in info:  # an older engine tells of nobody
+        info["you"]["read_only"] = True
+    return info
 
 
 def _run_segment(run_id: str) -> str:

@@ -7,8 +7,9 @@ import os
 import select
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from llmops_tui.client_transport import foreign_owner, start_hint
 from llmops_tui.errors import EngineUnavailableError, from_json
 from llmops_tui.paths import Home
 
@@ -17,14 +18,17 @@ _LOG_KEEP_BYTES = 1 << 20
 _RETRY_SECONDS = 2.0
 
 
-def start_engine(home: Home, wait_seconds: float, answers: Callable[[], bool]) -> None:
-    """Start the daemon in a session of its own and return when it answers.
+def start_engine(home: Home, wait_seconds: float, answers: Callable[[], bool], options: Sequence[str] = ()) -> None:
+    """Start the daemon, with these options, in a session of its own and return when it answers.
 
-    Raises the daemon's own error when it refuses to start, EngineUnavailableError when it does not answer in time.
+    Raises the daemon's own error when it refuses to start, EngineUnavailableError when it does not answer in time, or where
+    the state directory is another user's, whose engine only that user can start.
     """
+    if foreign_owner(home.root) is not None:
+        raise EngineUnavailableError(f"no engine runs for {home.root}", start_hint(home))
     deadline = time.monotonic() + wait_seconds
     while True:
-        report = _spawn(home, deadline)
+        report = _spawn(home, deadline, options)
         if report is not None and "error" in report:
             raise from_json(report)
         # Another engine that holds the lock may be one that starts, or one that is just stopping: then ours must start after all.
@@ -48,7 +52,7 @@ def _wait(condition: Callable[[], bool], deadline: float) -> bool:
     return True
 
 
-def _spawn(home: Home, deadline: float) -> dict[str, object] | None:
+def _spawn(home: Home, deadline: float, options: Sequence[str]) -> dict[str, object] | None:
     """Run the daemon; what it said on its report pipe before it detached, or None where it said nothing in time.
 
     Raises EngineUnavailableError when it died without a word.
@@ -68,7 +72,7 @@ def _spawn(home: Home, deadline: float) -> dict[str, object] | None:
         # -P: the daemon works in "/"; nothing that lies there may be imported. --detach forks, so the daemon is no child of ours.
         command = [sys.executable, "-P", "-m", "llmops_tui.engine.daemon", "--home", str(home.root), "--config", str(home.config)]
         process = subprocess.Popen(
-            [*command, "--detach", "--report", str(write_end)],
+            [*command, *options, "--detach", "--report", str(write_end)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -65,7 +65,7 @@ class Home:
     def config(self) -> Path:
         if path := os.environ.get("LLMOPS_CONFIG"):
             return Path(path).expanduser()
-        if self.explicit:
+        if self.explicit and os.geteuid() == _owner(self.root):  # of somebody else's engine, a viewer's own settings are the user's
             return self.root / "config.toml"
         return _xdg("XDG_CONFIG_HOME", ".config") / "llmops-tui" / "config.toml"
 
