@@ -14,8 +14,9 @@ import orjson
 from llmops_tui.data.event_lines import parse
 from llmops_tui.specs.answers import Progress
 
-_PROBE_BYTES = 64 << 10
-_LOOK_BACK_BYTES = (64 << 10, 1 << 20)
+_PROBE_BYTES = 4 << 10
+# A job tells its progress every second or so; the longest stretch is for one that tells much else meanwhile.
+_LOOK_BACK_BYTES = (16 << 10, 1 << 20)
 
 
 def progress_at(events: Path, t: float) -> Progress | None:
@@ -38,7 +39,7 @@ def progress_at(events: Path, t: float) -> Progress | None:
 
 
 def _offset_after(descriptor: int, size: int, t: float) -> int:
-    """A byte not before the end of the last line told until `t`, and little after it."""
+    """A byte not before the end of the last line told until `t`, and little after it unless its lines are very long."""
     low, high = 0, size
     while high - low > _PROBE_BYTES:
         middle = (low + high) // 2

@@ -207,8 +207,8 @@ class Parts:
 
     async def at(self, t: float) -> Status:
         """The same as it was at `t` (Unix seconds). Raises UsageError for a moment nothing is known of."""
-        present = self.status()
-        return Status(**{**present, **await self.past.at(t, present["host"], present["gpus"])})
+        told = await self.past.at(t, self.host_sample or self._sample_host(), self.gpu_samples())
+        return Status(engine=self.info(), currency=self.settings.money.currency, **told)
 
     async def _keep_running(self, name: str, part: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         """A part that fails is logged, shown as a warning and started again: one fault must not stop the supervision of jobs."""
