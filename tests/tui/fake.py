@@ -28,8 +28,15 @@ from llmops_tui.specs.answers import (
 )
 from tests.tui import fake_past
 from tests.tui.fake_archive import Archive, comparison
+from tests.tui.fake_form import FormAnswers
 
 NOW = time.time()
+
+
+OLD_SPEC: dict[str, Any] = {
+    "kind": "train", "model": "smollm2", "dataset": {"name": "fiqa", "eval_fraction": 0.1}, "seed": 17,
+    "optim": {"learning_rate": 2e-4, "steps": 960}, "lora": {"rank": 16}, "tags": ["demo"],
+}  # fmt: skip
 
 
 class Part(NamedTuple):
@@ -71,7 +78,7 @@ def gpu(index: int, **changes: Any) -> GpuSample:
 
 
 @dataclass
-class FakeEngine:
+class FakeEngine(FormAnswers):
     """Everything the screens ask for. `lost` makes every call fail like an engine that has gone."""
 
     lost: bool = False
@@ -153,8 +160,8 @@ class FakeEngine:
             if run["id"] == run_id:
                 detail: dict[str, Any] = {
                     **run, "directory": f"/home/ada/.local/state/llmops-tui/runs/{run_id}",
-                    "spec": {"kind": "train", "model": "smollm2", "dataset": {"name": "fiqa", "eval_fraction": 0.1}, "seed": 17,
-                             "optim": {"learning_rate": 2e-4, "steps": 960}, "lora": {"rank": 16}, "tags": ["demo"]},
+                    "cwd": "/home/ada/work",
+                    "spec": self.specs.get(run_id) or OLD_SPEC,
                     "journal": [{"t": NOW - 900, "entry": "state", "state": "queued", "attempt": 1, "reason": "", "data": {}},
                                 {"t": NOW - 880, "entry": "state", "state": "running", "attempt": 1, "reason": "2 CPU slots", "data": {}}],
                     "checkpoints": [{"step": 200, "path": "checkpoints/200", "bytes": 18 << 20, "t": NOW - 500},
@@ -268,6 +275,10 @@ class FakeEngine:
         return self.archive.page(
             [*self.running, *self.waiting, *self.recent], filter, sort, descending, limit, offset, columns, around
         )  # fmt: skip
+
+    def queue_run(self, run_id: str) -> RunSummary:
+        self.waiting.append(summary(run_id, "queued"))
+        return self.waiting[-1]
 
     def annotate(
         self, run_id: str, /, tags: Sequence[str] | None = None, note: str | None = None, baseline: bool | None = None

@@ -1,0 +1,491 @@
+"""New run: a form made from the spec. It begins with the newest run's spec, another run's, what was left unlaunched, or empty."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+from textual.app import ComposeResult
+from textual.containers import Container
+
+from llmops_tui.errors import EngineUnavailableError, LlmopsError, NotFoundError
+from llmops_tui.keys import bindings, keys_of, name_of
+from llmops_tui.screens.board import Board
+from llmops_tui.screens.calls import call
+from llmops_tui.screens.draft import Draft
+from llmops_tui.screens.form_rows import KIND, LAUNCH, about_lines, command_lines, finding_lines, form_rows
+from llmops_tui.screens.offers import Offer, choice_offers, dataset_offers, looks_like_path, model_offers, path_offers
+from llmops_tui.screens.spec_text import command_line, read_spec, yaml_page
+from llmops_tui.screens.submitting import submit_once
+from llmops_tui.screens.widgets.form import FormView
+from llmops_tui.screens.widgets.lines import LineWidget
+from llmops_tui.specs.field_words import value_of
+from llmops_tui.specs.states import JOB_KINDS
+
+if TYPE_CHECKING:
+    from llmops_tui.specs.answers import RunDetail, SpecForm, Submission
+
+_FIND = "!find"
+_FEW_CHOICES = 3  # of a field with no more, Enter takes the next one
+
+
+class NewRunScreen(Board):
+    """`base`: the run whose spec it begins with; without one it is the newest run's, of `kind` if one is named."""
+
+    BINDINGS = bindings("form")
+    PLACES = ("form",)
+    PAGE = "new"
+    CSS = """
+    NewRunScreen #form { height: 1fr; layout: vertical; }
+    NewRunScreen #fields { height: 1fr; }
+    NewRunScreen #about { height: 3; }
+    NewRunScreen #command { height: 4; }
+    NewRunScreen #found { height: 3; }
+    NewRunScreen.-wide #form { layout: horizontal; }
+    NewRunScreen.-wide #fields { width: 3fr; height: 1fr; }
+    NewRunScreen.-wide #beside { width: 2fr; height: 1fr; border-left: solid $ground-line; }
+    NewRunScreen.-wide.-ascii #beside { border-left: ascii $ground-line; }
+    NewRunScreen.-narrow #beside { height: 10; }
+    NewRunScreen.-wide #about { height: 7; }
+    NewRunScreen.-wide #command { height: 1fr; }
+    NewRunScreen.-wide #found { height: 1fr; }
+    NewRunScreen.-short #beside { display: none; }
+    """
+
+    def __init__(self, kind: str | None = None, base: str | None = None) -> None:
+        super().__init__()
+        self._kind, self._base = kind, base
+        self._draft: Draft | None = None
+        self._opening = False
+        self._why = "asking the engine for the fields…"
+        self._forms: dict[str, SpecForm] = {}
+        self._offers: dict[str, list[Offer]] = {}
+        self._every = False
+        self._found: Submission | None = None
+        self._checking = self._check_again = self._launching = False
+        self._unsure: float | None = None
+        self._launched = ""
+        self._kept_file = ""
+        self._slots: dict[str, Any] = {}
+
+    def compose(self) -> ComposeResult:
+        """Header; the fields; what the field means, the command, what was found; foot."""
+        yield LineWidget(id="header")
+        with Container(id="form"):
+            yield FormView(id="fields")
+            with Container(id="beside"):
+                for name in ("about", "command", "found"):
+                    yield LineWidget(id=name, classes="panel")
+        yield LineWidget(id="foot")
+
+    def on_mount(self) -> None:
+        """Ask for the form."""
+        fields = self.query_one(FormView)
+        fields.add_class("panel")
+        fields.focus()
+        self.query_one("#command").border_title = f"the same on the command line ({self._key('form_copy')} copies)"
+        self.query_one("#found").border_title = "check"
+        self.call_after_refresh(self._begin)
+
+    def on_screen_resume(self) -> None:
+        """A launch that was answered under a dialog goes on."""
+        super().on_screen_resume()
+        if self._launched:
+            self._leave_for(self._launched)
+
+    def remember(self) -> dict[str, Any]:
+        """Both drafts: of a new run and of a clone, each until it is launched."""
+        if self._draft is not None and not self._launched:
+            self._slots[self._slot()] = self._draft.to_json() if self._draft.touched else None
+        return {**self._slots, "open": not self._launched, "base": self._base, "every": self._every}
+
+    def recall(self, remembered: dict[str, Any]) -> None:
+        """What was left unlaunched."""
+        self._slots = {name: remembered[name] for name in ("new", "clone") if isinstance(remembered.get(name), dict)}
+        self._every = remembered.get("every") is True
+
+    def status_arrived(self) -> None:
+        """The engine answers: a form that could not be opened may be now."""
+        self._begin()
+
+    def draw(self) -> None:
+        """Everything between header and foot."""
+        view, draft = self.query_one(FormView), self._draft
+        if draft is None:
+            view.border_title = "new run"
+            view.show([], empty=self._why)
+            return
+        view.border_title = self._title(draft)
+        names = {"launch": self._key("form_launch"), "turn": self._key("fields_turn")}
+        busy = "being submitted…" if self._launching else ""
+        view.show(form_rows(draft, self._every, busy, names))
+        self._draw_beside()
+
+    def action_launch(self) -> None:
+        """Check and queue."""
+        self._take_written()
+        draft = self._draft
+        if draft is None or self._launching or self._launched or self.refuse_in_past():
+            return
+        if (wrong := draft.first_wrong()) is not None:
+            self._go_to(wrong)
+            self.llmops.tell(f"{wrong} {draft.faults.get(wrong, 'is missing')}", "bad")
+            return
+        self._launching = True
+        self.redraw()
+        self.run_worker(self._launch(draft))
+
+    def action_check(self) -> None:
+        """A dry run."""
+        self._take_written()
+        self._check(said=True)
+
+    def action_toggle_all(self) -> None:
+        """Common fields or every one."""
+        self._every = not self._every
+        self.redraw()
+
+    def action_copy(self) -> None:
+        """The equal command into the clipboard of the terminal."""
+        if self._draft is not None:
+            self.app.copy_to_clipboard(self._command(self._draft).encode(errors="replace").decode())
+            self.llmops.tell("the command was sent to the terminal's clipboard (OSC 52); some terminals have to allow that", "good")
+
+    def action_empty(self) -> None:
+        """Nothing set."""
+        if self._draft is not None:
+            self._take(Draft(self._draft.form, self._here()))
+
+    def action_last(self) -> None:
+        """The newest run's spec, whatever was typed."""
+        if not self._opening:
+            self._base, self._slots["new"] = None, None
+            self._opening = True
+            self.run_worker(self._open())
+
+    def action_find(self) -> None:
+        """Choose a field by its name."""
+        if self._draft is not None:
+            view = self.query_one(FormView)
+            self._go_to(KIND)
+            view.write("", "a field's name", [Offer(key, field["description"]) for key, field in self._draft.fields.items()], True, True)
+
+    def action_back(self) -> None:
+        """To the page before; the draft stays."""
+        self.llmops.view.pages[self.PAGE] = {**self.remember(), "open": False}
+        self.app.pop_screen()
+
+    def action_editor(self) -> None:
+        """The spec as YAML; what is wrong with it stands at its fields afterwards, and the file is kept."""
+        self._take_written()
+        if (draft := self._draft) is None:
+            return
+        from llmops_tui.commands.spec_file import read_mapping  # YAML is not needed for a first frame
+        from llmops_tui.screens.editor import edit
+
+        try:
+            file = edit(self.app, yaml_page(draft.form, draft.ordered(), draft.texts, draft.faults), self._kept_file)
+        except LlmopsError as error:
+            self._kept_file = ""
+            self.llmops.tell(str(error), "bad")
+            return
+        self._kept_file = file
+        try:
+            spec = read_mapping(file)
+        except LlmopsError as error:
+            draft.trouble = f"{error.message}: {self._key('form_editor')} opens it again"
+            self.redraw()
+            return
+        draft.take(*read_spec(draft.form, spec))
+        if not draft.trouble:
+            self._kept_file = ""
+            os.unlink(file)
+        self._changed()
+        if (wrong := draft.first_wrong()) is not None:
+            self._go_to(wrong)
+
+    def on_form_view_field_reached(self, message: FormView.FieldReached) -> None:
+        """Another field is explained."""
+        self.perform(self._draw_beside)
+
+    def on_form_view_field_chosen(self, message: FormView.FieldChosen) -> None:
+        """Write in it, or launch."""
+        if message.key == LAUNCH:
+            self.action_launch()
+        elif self._draft is not None:
+            self._write(message.key)
+
+    def on_form_view_editor_wanted(self) -> None:
+        """From within a field."""
+        self.action_editor()
+
+    def on_form_view_field_turned(self, message: FormView.FieldTurned) -> None:
+        """The next of its choices."""
+        if (draft := self._draft) is None or message.key == LAUNCH:
+            return
+        words = [offer.words for offer in self._choices(message.key)]
+        now = draft.kind if message.key == KIND else draft.words(message.key)
+        if words:
+            self._put(message.key, words[(words.index(now) + message.by) % len(words)] if now in words else words[0])
+
+    def on_form_view_field_reset(self, message: FormView.FieldReset) -> None:
+        """As it began."""
+        if self._draft is not None and message.key in self._draft.fields:
+            self._draft.reset(message.key)
+            self._changed()
+
+    def on_form_view_field_typed(self, message: FormView.FieldTyped) -> None:
+        """Say at once what is wrong; offer paths where one is typed."""
+        field = self._draft.fields.get(message.key) if self._draft is not None else None
+        if field is None or self._draft is None:
+            return
+        fault = ""
+        try:
+            value_of(field, message.words)
+        except ValueError as error:
+            fault = str(error) if message.words else ""
+        self.query_one(FormView).blame(fault)
+        if field["type"] == "path" or (field["type"] in ("model", "dataset") and looks_like_path(message.words)):
+            self.run_worker(self._offer_paths(message.key, message.words, self._draft.cwd), exclusive=True, group="paths")
+
+    def on_form_view_field_written(self, message: FormView.FieldWritten) -> None:
+        """Take it over and go on."""
+        view = self.query_one(FormView)
+        if view.key == KIND and message.words not in JOB_KINDS:  # a field was looked for
+            self._go_to(message.words)
+            self._write(message.words)
+            return
+        self._put(message.key, message.words)
+        view.action_move(message.step)
+        if message.open and view.key != LAUNCH:
+            self._write(view.key)
+
+    def on_form_view_field_dropped(self, message: FormView.FieldDropped) -> None:
+        """As it was."""
+        self.redraw()
+
+    def _begin(self) -> None:
+        if self._draft is None and not self._opening:
+            self._opening = True
+            self.run_worker(self._open())
+
+    async def _open(self) -> None:
+        try:
+            draft = await self._first_draft()
+        except LlmopsError as error:
+            self._why = str(error)
+        else:
+            self._take(draft)
+            self.run_worker(self._fetch_offers())
+        finally:
+            self._opening = False
+        self.redraw()
+
+    async def _first_draft(self) -> Draft:
+        kept = self._slots.get(self._slot())
+        if isinstance(kept, dict) and kept.get("kind") in JOB_KINDS and (not self._base or kept.get("base") == self._base):
+            return Draft.from_json(await self._form(str(kept["kind"])), kept)
+        run = await self._run_to_repeat()
+        if run is None or run["kind"] not in JOB_KINDS:
+            return Draft(await self._form(self._kind or JOB_KINDS[0]), self._here())
+        return Draft.of_run(await self._form(run["kind"]), run)
+
+    async def _run_to_repeat(self) -> RunDetail | None:
+        if self._base:
+            return await call(self.client.run, self._base)
+        page = await call(self.client.runs, filter=f"kind:{self._kind}" if self._kind else "", limit=1)
+        try:
+            return await call(self.client.run, page["runs"][0]["id"]) if page["runs"] else None
+        except NotFoundError:  # removed in between
+            return None
+
+    async def _form(self, kind: str) -> SpecForm:
+        if kind not in self._forms:
+            self._forms[kind] = await call(self.client.spec_form, kind)
+        return self._forms[kind]
+
+    async def _fetch_offers(self) -> None:
+        try:
+            self._offers["dataset"] = dataset_offers(await call(self.client.datasets))
+            self._offers["model"] = model_offers(await call(self.client.models))
+        except LlmopsError as error:
+            self.llmops.tell(f"models and datasets cannot be offered: {error}", "warn")
+
+    async def _offer_paths(self, key: str, typed: str, cwd: str) -> None:
+        if self._is_local():
+            offers = await call(path_offers, typed, cwd)
+            view = self.query_one(FormView)
+            if view.editing == key:
+                view.offer(offers, typed, -1)
+
+    async def _change_kind(self, kind: str) -> None:
+        try:
+            form = await self._form(kind)
+        except LlmopsError as error:
+            self.llmops.tell(str(error), "bad")
+            return
+        if self._draft is not None and self._draft.kind != kind:
+            self._take(self._draft.of_kind(form), KIND)
+
+    async def _run_check(self, draft: Draft, said: bool) -> None:
+        spec = draft.spec()
+        found: Submission | None = None
+        draft.forgive()
+        try:
+            found = await call(self.client.submit, spec, cwd=draft.cwd, dry_run=True)
+        except LlmopsError as error:
+            if draft.spec() == spec:
+                draft.blame(str(error), error.fields)
+        finally:
+            self._checking = False
+        self._found = found if draft.spec() == spec else None
+        if self._check_again or draft.spec() != spec:
+            self._check_again = False
+            self._check()
+        elif said and (wrong := draft.first_wrong()) is not None:
+            self._go_to(wrong)
+        self.redraw()
+
+    async def _launch(self, draft: Draft) -> None:
+        since = self.state.status["host"]["t"] if self.state.status else None
+        draft.forgive()
+        try:
+            run_id = await submit_once(self.client, draft, self._unsure)
+        except EngineUnavailableError as error:
+            self._unsure = self._unsure or since
+            self.llmops.tell(f"not launched, nothing typed is lost: {error}", "bad")
+        except LlmopsError as error:
+            draft.blame(str(error), error.fields)
+            self.llmops.tell(str(error), "bad")
+            if (wrong := draft.first_wrong()) is not None:
+                self._go_to(wrong)
+        else:
+            self._launched = run_id
+            self._slots[self._slot()] = None
+            self.llmops.view.pages[self.PAGE] = self.remember()
+            if self.app.screen is self:
+                self._leave_for(run_id)
+        finally:
+            self._launching = False
+        self.redraw()
+
+    def _leave_for(self, run_id: str) -> None:
+        self.app.pop_screen()
+        self.llmops.open_run(run_id)
+        self.llmops.tell(f"{run_id} is queued", "good")
+        self.llmops.hurry()
+
+    def _check(self, said: bool = False) -> None:
+        draft = self._draft
+        if draft is None or self._launching:
+            return
+        if draft.texts or draft.missing():
+            if said and (wrong := draft.first_wrong()) is not None:
+                self._go_to(wrong)
+        elif self._checking:
+            self._check_again = True
+        else:
+            self._checking = True
+            self.run_worker(self._run_check(draft, said))
+        self.redraw()
+
+    def _take(self, draft: Draft, select: str = "") -> None:
+        self._draft, self._found = draft, None
+        self.redraw()
+        self._go_to(select or (LAUNCH if draft.first_wrong() is None else draft.first_wrong() or LAUNCH))
+
+    def _take_written(self) -> None:
+        """What is being written counts, also when another key than Enter ends it."""
+        view = self.query_one(FormView)
+        found = view.written()
+        if found is not None and found[0] != KIND:
+            self._put(*found)
+
+    def _put(self, key: str, words: str) -> None:
+        draft = self._draft
+        if draft is None:
+            return
+        if key == KIND:
+            if words in JOB_KINDS:
+                self.run_worker(self._change_kind(words), exclusive=True, group="kind")
+            return
+        if words != draft.words(key) or key in draft.faults:
+            draft.put(key, words)
+            self._changed()
+
+    def _changed(self) -> None:
+        if self._draft is not None:
+            self._found = None
+            self._draft.forgive()
+            self._check()
+            self.redraw()
+
+    def _write(self, key: str) -> None:
+        """Let the field be written; of a field with few choices take the next."""
+        view, draft = self.query_one(FormView), self._draft
+        if draft is None:
+            return
+        choices = self._choices(key)
+        if key != KIND and 0 < len(choices) <= _FEW_CHOICES and draft.fields[key]["type"] in ("choice", "boolean"):
+            view.action_turn(1)
+            return
+        if key == KIND:
+            view.write("", draft.kind, choices, True, True)
+            return
+        field = draft.fields[key]
+        offers = choices or self._offers.get(field["type"], [])
+        bound = field["type"] in ("choice", "boolean")
+        blank = "" if draft.words(key) else "type, or choose with Down" if offers else ""
+        view.write("" if bound else draft.words(key), draft.words(key) if bound else blank, offers, bound, bound or not draft.words(key))
+        if bound:
+            view.offer(offers, "", next((at for at, offer in enumerate(offers) if offer.words == draft.words(key)), 0))
+
+    def _choices(self, key: str) -> list[Offer]:
+        if key == KIND:
+            return [Offer(kind) for kind in JOB_KINDS]
+        assert self._draft is not None
+        return choice_offers(self._draft.fields[key])
+
+    def _go_to(self, key: str) -> None:
+        view, draft = self.query_one(FormView), self._draft
+        if draft is None:
+            return
+        names = {"launch": self._key("form_launch"), "turn": self._key("fields_turn")}
+        rows = form_rows(draft, self._every, "", names)
+        if not any(row.key == key for row in rows):
+            self._every = True
+            rows = form_rows(draft, True, "", names)
+        view.show(rows, key)
+        self.perform(self._draw_beside)
+
+    def _draw_beside(self) -> None:
+        view, draft = self.query_one(FormView), self._draft
+        if draft is None or not view.key:
+            return
+        about, command, found = (self.query_one(f"#{name}", LineWidget) for name in ("about", "command", "found"))
+        about.border_title = {LAUNCH: "launch", KIND: "kind"}.get(view.key, view.key)
+        about.show_lines(about_lines(draft, view.key, about.size.width))
+        command.show_lines(command_lines(self._command(draft), command.size.width))
+        found.show_lines(finding_lines(draft, self._found, self._checking, self._key("form_check"), found.size.width))
+
+    def _title(self, draft: Draft) -> str:
+        if draft.base:
+            changed = sum(draft.changed(key) for key in draft.fields)
+            return f"new run · from {draft.base} · " + (f"{changed} changed" if changed else f"{self._key('form_empty')} starts empty")
+        return "new run · empty" if not draft.values and not draft.texts else "new run"
+
+    def _command(self, draft: Draft) -> str:
+        return command_line(draft.kind, draft.ordered(), draft.cwd, self._here())
+
+    def _slot(self) -> str:
+        return "clone" if self._base else "new"
+
+    def _is_local(self) -> bool:
+        return self.state.host == os.uname().nodename
+
+    def _here(self) -> str:
+        return os.getcwd() if self._is_local() else "/"
+
+    @staticmethod
+    def _key(name: str) -> str:
+        return next(name_of(key.keys[0]) for place in ("form", "fields") for key in keys_of(place) if key.id == name)
