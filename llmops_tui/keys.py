@@ -92,7 +92,7 @@ KEYS: tuple[Key, ...] = (
     Key("runs_checkpoint", ("c",), "checkpoint_runs", "run_actions", "write a checkpoint now"),
     Key("runs_retry", ("R",), "retry_runs", "run_actions", "queue again, from the newest checkpoint"),
     Key("runs_clone", ("C",), "clone", "run_actions", "a new run from this one's spec, with one change"),
-    Key("runs_tags", ("T",), "tags", "run_actions", "tags", "tags"),
+    Key("runs_tags", ("T",), "tags", "run_actions", "tags"),
     Key("runs_note", ("N",), "note", "run_actions", "a note"),
     Key("runs_baseline", ("b",), "baseline", "run_actions", "pin as a baseline to compare with, or let it go"),
     Key("runs_remove", ("D",), "remove_runs", "run_actions", "delete ended runs and their directories (asks first)"),

@@ -59,6 +59,7 @@ def _palette(name: str, title: str, dark: bool, grounds: str, roles: str, series
         role[strong] = f"bold {role[strong]}"
     for badge in ("good", "warn", "bad"):
         named[f"badge-{badge}"] = f"bold {ground['screen']} on {role[badge]}"
+    named["caret"] = f"{ground['screen']} on {role['text']}"
     return Palette(name, title, dark, {**role, **named}, ground)
 
 

@@ -1,62 +1,76 @@
-"""A run's page: its curves, its metrics, its output, and what it was asked to do."""
+"""A run's page: its curves, metrics, output, what the model said, checkpoints, and what it was asked to do."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
-from textual.widget import Widget
 
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings
-from llmops_tui.screens.board import WIDE_COLUMNS, Board
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.curves import curve_groups, fetch_curves
-from llmops_tui.screens.facts import fact_rows, title_line
+from llmops_tui.screens.facts import CHECKPOINT_COLUMNS, capsule_rows, checkpoint_rows, event_marks, fact_rows, title_line
+from llmops_tui.screens.panes import PanedBoard
 from llmops_tui.screens.widgets.axes import value_text
 from llmops_tui.screens.widgets.chart import BrailleChart
+from llmops_tui.screens.widgets.chart_view import ChartView
 from llmops_tui.screens.widgets.curve import Curve
-from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
+from llmops_tui.screens.widgets.edit_line import EditLine
+from llmops_tui.screens.widgets.lines import LineWidget, Run
 from llmops_tui.screens.widgets.log_pane import LogPane
 from llmops_tui.screens.widgets.log_window import BLOCK_BYTES
-from llmops_tui.screens.widgets.marks import Mark
+from llmops_tui.screens.widgets.sample_pane import Sample, SamplePane
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
 from llmops_tui.specs.states import ACTIVE
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import RunDetail, RunSummary, Series
 
-PANES = ("chart", "metrics", "log", "facts")
-_TITLES = {"chart": "curves", "metrics": "metrics", "log": "log", "facts": "spec"}
-_SIDES = {"chart": "left", "log": "left", "metrics": "right", "facts": "right"}
 _ASK_SECONDS = 2.0
+_SAMPLES_AT_ONCE = 1000
 _METRIC_COLUMNS = (Column("metric", 0), Column("last", 10, right=True), Column("min", 10, right=True), Column("max", 10, right=True))
 _FACT_COLUMNS = (Column("what", 20), Column("value", 0))
 
 
-class RunScreen(Board):
-    """Four panes: side by side where there is room, one at a time on a narrow screen."""
+class RunScreen(PanedBoard):
+    """Seven panes: on a wide screen four at once, the last four of them in turn; one at a time on a narrow one."""
 
-    BINDINGS = bindings("run")
-    PLACES = ("run",)
+    BINDINGS = bindings("run", "run_actions")
+    PLACES = ("run", "run_actions")
+    PAGE = "run"
+    PANES = {  # noqa: RUF012  # as the base class has it
+        "chart": ("curves", "left"),
+        "metrics": ("metrics", "right"),
+        "log": ("log", "left"),
+        "samples": ("samples", "right"),
+        "checkpoints": ("checkpoints", "right"),
+        "facts": ("spec", "right"),
+        "capsule": ("capsule", "right"),
+    }
+    STACKED = ("facts", "samples", "checkpoints", "capsule")
 
     def __init__(self, run_id: str) -> None:
         super().__init__()
         self._run_id = run_id
-        self._pane = "chart"
         self._chosen: tuple[str, ...] | None = None
         self._detail: RunDetail | None = None
         self._curves: dict[tuple[str, ...], list[Curve]] = {}
         self._ranges: dict[str, Series] = {}
+        self._samples: list[Sample] = []
+        self._samples_end = 0
+        self._samples_known = False
         self._busy = False
         self._seen: tuple[object, ...] = ()
         self._asked_at = 0.0
         self._log_busy = False
+        self._log_moment: float | None = None
+        self._log_cut: int | None = None
 
     def compose(self) -> ComposeResult:
-        """Header, the run's line, tabs (narrow), panes, foot."""
+        """Header, the run's line, tabs (narrow), panes, the line that asks, foot."""
         yield LineWidget(id="header")
         yield LineWidget(id="title")
         yield LineWidget(id="tabs")
@@ -66,16 +80,17 @@ class RunScreen(Board):
                 yield LogPane(id="log")
             with Container(id="right"):
                 yield RowTable(_METRIC_COLUMNS, "no metrics yet", id="metrics")
+                yield SamplePane(id="samples")
+                yield RowTable(CHECKPOINT_COLUMNS, "no checkpoint yet", id="checkpoints")
                 yield RowTable(_FACT_COLUMNS, "asking the engine…", id="facts")
+                yield RowTable(_FACT_COLUMNS, "asking the engine…", id="capsule")
+        yield EditLine("", id="ask")
         yield LineWidget(id="foot")
 
     def on_mount(self) -> None:
         """Ask for everything."""
-        for name in PANES:
-            pane = self.query_one(f"#{name}")
-            pane.add_class("panel", "pane")
-            pane.border_title = _TITLES[name]
-        self.action_show_pane("chart")
+        self.query_one("#ask").display = False
+        self.prepare_panes()
         self.status_arrived()
         self.set_interval(1.0, self._follow_log)
         self.call_after_refresh(self._follow_log)
@@ -84,56 +99,73 @@ class RunScreen(Board):
         """This page's run."""
         return self._run_id
 
-    def summary(self) -> RunSummary | None:
+    def summary_of(self, run_id: str) -> RunSummary | None:
         """From the status, else from the run's own answer: old runs are in no status."""
-        return self.state.run(self._run_id) or self._detail
+        return self.state.run(run_id) or (self._detail if run_id == self._run_id else None)
 
     def draw(self) -> None:
         """Everything below the header."""
-        now = time.time()
+        run, moment = self.summary_of(self._run_id), self.state.moment
         title = self.query_one("#title", LineWidget)
-        run = self.summary()
-        title.show_lines([title_line(run, self._run_id, title.size.width, now, self.llmops.ascii_only)])
-        tabs = self.query_one("#tabs", LineWidget)
-        words: list[Run] = []
-        for number, name in enumerate(PANES, 1):
-            words += [(f" {number} {_TITLES[name]} ", "badge-good" if name == self._pane else "muted"), (" ", "text")]
-        tabs.show_lines([spaced(words, [], tabs.size.width)])
+        title.show_lines([title_line(run, self._run_id, title.size.width, self.state.clock(), self.llmops.ascii_only)])
+        self.draw_tabs()
         self._draw_chart()
         rows = [Row(name, self._metric_cells(name)) for group in curve_groups(self._metric_names()) for name in group]
         metrics = self.query_one("#metrics", RowTable)
         metrics.show(rows)
-        metrics.border_title = f"{_TITLES['metrics']} {len(rows)}" if rows else _TITLES["metrics"]
-        self.query_one("#facts", RowTable).show(fact_rows(self._detail, run))
+        metrics.border_title = f"metrics {len(rows)}" if rows else "metrics"
+        currency = self.state.status["currency"] if self.state.status else ""
+        self.query_one("#facts", RowTable).show(fact_rows(self._detail, run, currency, moment))
+        losses = [curve for curves in self._curves.values() for curve in curves]
+        checkpoints = self.query_one("#checkpoints", RowTable)
+        checkpoints.show(checkpoint_rows(self._detail, losses, moment))
+        checkpoints.border_title = f"checkpoints {checkpoints.total}" if checkpoints.total else "checkpoints"
+        capsule = "asking the engine…" if self._detail is None else "written when the run starts"
+        self.query_one("#capsule", RowTable).show(capsule_rows(self._detail), empty=capsule)
+        self.query_one("#samples", SamplePane).show(self._samples, self._why_no_samples(run))
 
     def status_arrived(self) -> None:
         """Ask again for what a running run changes."""
         run = self.state.run(self._run_id)
         reached = ("old",) if run is None else (run["state"], run["attempt"], run["reason"], tuple(run["latest"].items()))
-        wanted = (*reached, self._metrics())
+        wanted = (*reached, self.state.moment, self._metrics())
         # Three questions a second for curves that grow by a point would be the engine's main work.
-        soon = time.monotonic() - self._asked_at < _ASK_SECONDS and self._seen[-1:] == wanted[-1:] and self._seen[:1] == wanted[:1]
+        same = self._seen[-2:] == wanted[-2:] and self._seen[:1] == wanted[:1]
+        soon = same and time.monotonic() - self._asked_at < _ASK_SECONDS
         if not self._busy and wanted != self._seen and not soon:
             self._busy, self._seen, self._asked_at = True, wanted, time.monotonic()
             self.run_worker(self._fetch())
+        if self.state.moment != self._log_moment:
+            self._follow_log()
+
+    def remember(self) -> dict[str, Any]:
+        """The pane, the curves and what the chart shows of them."""
+        view = self.query_one(BrailleChart).view
+        return {"run": self._run_id, "pane": self.pane, "metrics": list(self._chosen or ()), "chart": view.to_json()}
+
+    def recall(self, remembered: dict[str, Any]) -> None:
+        """The pane of any run's page; the curves and the window only of the same run's."""
+        if remembered.get("pane") in self.PANES:
+            self.action_show_pane(str(remembered["pane"]))
+        if remembered.get("run") == self._run_id:
+            names = remembered.get("metrics")
+            self._chosen = tuple(name for name in names if isinstance(name, str)) or None if isinstance(names, list) else None
+            self.query_one(BrailleChart).restore(ChartView.from_json(remembered.get("chart")))
+
+    def export_rows(self) -> tuple[list[str], list[list[Any]]] | None:
+        """The table in focus, else the metrics."""
+        table = self.query_one(f"#{self.pane}")
+        return (table if isinstance(table, RowTable) else self.query_one("#metrics", RowTable)).export_rows()
+
+    def runs_changed(self) -> None:
+        """Tags, a note, a state; a run that is gone has no page."""
+        super().runs_changed()
+        self._seen = ()
+        self.status_arrived()
 
     def action_back(self) -> None:
         """To the page before."""
         self.app.pop_screen()
-
-    def action_pane(self, by: int) -> None:
-        """The next pane."""
-        self.action_show_pane(PANES[(PANES.index(self._pane) + by) % len(PANES)])
-
-    def action_show_pane(self, name: str) -> None:
-        """Give a pane the keys, and on a narrow screen the room."""
-        self._pane = name
-        for other in PANES:
-            self.query_one(f"#{other}").set_class(other == name, "-shown")
-        for side in ("left", "right"):
-            self.query_one(f"#{side}").set_class(_SIDES[name] == side, "-shown")
-        self.call_after_refresh(self.query_one(f"#{name}", Widget).focus)
-        self.call_after_refresh(self.redraw)
 
     def action_cycle_metric(self, by: int) -> None:
         """Other curves."""
@@ -148,6 +180,10 @@ class RunScreen(Board):
         """Linear or logarithmic."""
         self.query_one(BrailleChart).toggle_log()
 
+    def action_panels(self) -> None:
+        """What the GPU and the host did meanwhile."""
+        self.query_one(BrailleChart).action_linked()
+
     def action_follow(self) -> None:
         """The log's end."""
         pane = self.query_one(LogPane)
@@ -156,12 +192,6 @@ class RunScreen(Board):
         else:
             pane.action_log_end(True)
             self.run_worker(self._read_log(pane.end, BLOCK_BYTES))
-
-    def on_descendant_focus(self) -> None:
-        """A click gave another pane the keys."""
-        name = self.focused.id if self.focused is not None else None
-        if name in PANES and name != self._pane and self.size.width >= WIDE_COLUMNS:
-            self._pane = name
 
     def on_row_table_row_chosen(self, message: RowTable.RowChosen) -> None:
         """A metric goes into the chart."""
@@ -173,6 +203,10 @@ class RunScreen(Board):
     def on_log_pane_range_wanted(self, message: LogPane.RangeWanted) -> None:
         """Read a part of the output."""
         self.run_worker(self._read_log(message.offset, message.limit))
+
+    def on_braille_chart_window_wanted(self, message: BrailleChart.WindowWanted) -> None:
+        """A stretch of the curves in finer buckets."""
+        self.run_worker(self._refine(message.first, message.last))
 
     def _metric_names(self) -> list[str]:
         run = self.state.run(self._run_id)
@@ -186,10 +220,8 @@ class RunScreen(Board):
         chart = self.query_one(BrailleChart)
         metrics = self._metrics()
         chart.border_title = " ".join(metrics) or "curves"
-        saved = self._detail["checkpoints"] if self._detail else []
-        marks = [Mark("checkpoint", float(checkpoint["step"]), checkpoint["t"], str(checkpoint["step"])) for checkpoint in saved]
         empty = "asking the engine…" if self._detail is None else "this run reported no metrics" if not metrics else "no points yet"
-        chart.show(self._curves.get(metrics, []), marks, empty)
+        chart.show(self._curves.get(metrics, []), event_marks(self._detail, self.state.moment), empty)
 
     def _metric_cells(self, name: str) -> tuple[Run, ...]:
         run = self.state.run(self._run_id)
@@ -202,18 +234,26 @@ class RunScreen(Board):
         role = "accent" if name in self._metrics() else "text"
         return (name, role), (value_text(last), "bright"), (value_text(least), "muted"), (value_text(most), "muted")
 
+    def _why_no_samples(self, run: RunSummary | None) -> str:
+        if not self._samples_known:
+            return "asking the engine…"
+        if run is not None and run["state"] in ACTIVE:
+            return "no samples yet: a train run writes them at each evaluation when its spec asks for some (samples.count)"
+        return "this run wrote no samples: a train run does when its spec asks for some (samples.count)"
+
     async def _fetch(self) -> None:
-        points = max(100, 4 * self.size.width)
+        points, until = max(100, 4 * self.size.width), self.state.moment
         try:
             self._detail = await call(self.client.run, self._run_id)
             metrics = self._metrics()
             if metrics:
-                self._curves[metrics] = await fetch_curves(self.client, self._run_id, metrics, points)
-                ranges = await call(self.client.series, self._run_id, self._metric_names(), points=1)
+                self._curves[metrics] = await fetch_curves(self.client, self._run_id, metrics, points, until)
+                ranges = await call(self.client.series, self._run_id, self._metric_names(), points=1, until=until)
                 self._ranges = {series["metric"]: series for series in ranges}
+            await self._fetch_samples(until)
         except LlmopsError as error:
             self._seen = ()  # the next good status asks again
-            if self.state.live:
+            if self.state.live and self.ready:
                 self.llmops.tell(str(error), "bad")
         finally:
             self._busy = False
@@ -222,13 +262,41 @@ class RunScreen(Board):
             if self._seen and self._seen[-1] != self._metrics():
                 self.status_arrived()  # other curves were chosen meanwhile
 
+    async def _fetch_samples(self, until: float | None) -> None:
+        """What was said since the last look; all of it again when the moment shown is another."""
+        begin = self._samples_end if until is None and self._samples_known else 0
+        fresh = [] if begin == 0 else list(self._samples)
+        while True:
+            told = await call(self.client.run_events, self._run_id, after=begin, types=("sample",), limit=_SAMPLES_AT_ONCE)
+            for event in told:
+                if until is None or event["t"] <= until:
+                    fresh.append(Sample(int(event.get("step") or 0), str(event.get("prompt", "")), str(event.get("text", ""))))
+                begin = int(event["offset"])
+            if len(told) < _SAMPLES_AT_ONCE:
+                break
+        self._samples, self._samples_end, self._samples_known = fresh, begin if until is None else 0, True
+
+    async def _refine(self, first: int, last: int) -> None:
+        metrics = self._metrics()
+        points = max(100, 4 * self.size.width)
+        try:
+            answers = await call(
+                self.client.series, self._run_id, metrics, points=points, step_first=max(0, first), step_last=last, until=self.state.moment
+            )
+        except LlmopsError as error:
+            if self.state.live and self.ready:
+                self.llmops.tell(str(error), "bad")
+        else:
+            if self.ready and metrics == self._metrics():
+                self.query_one(BrailleChart).refine([Curve.from_buckets(series["metric"], series["buckets"]) for series in answers])
+
     def _follow_log(self) -> None:
         """What the run wrote since the last look; of an ended run once."""
         self.perform(self._read_tail)
 
     def _read_tail(self) -> None:
         pane = self.query_one(LogPane)
-        run = self.summary()
+        run = self.summary_of(self._run_id)
         if not self._log_busy and (pane.end < 0 or run is None or run["state"] in ACTIVE):
             self._log_busy = True
             self.run_worker(self._read_log(pane.end, BLOCK_BYTES if pane.end >= 0 else 1, tail=True))

@@ -1,0 +1,201 @@
+"""Several runs side by side: their curves over each other, their metrics with the best marked, and what differs between them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from textual.app import ComposeResult
+from textual.containers import Container, Horizontal
+
+from llmops_tui.errors import LlmopsError
+from llmops_tui.keys import bindings
+from llmops_tui.screens.calls import call
+from llmops_tui.screens.curves import curve_groups, fetch_curves
+from llmops_tui.screens.differences import compare_columns, difference_rows, markdown, metric_rows, short_ids
+from llmops_tui.screens.panes import PanedBoard
+from llmops_tui.screens.widgets.chart import BrailleChart
+from llmops_tui.screens.widgets.edit_line import EditLine
+from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
+from llmops_tui.screens.widgets.table import RowTable
+
+if TYPE_CHECKING:
+    from llmops_tui.screens.widgets.curve import Curve
+    from llmops_tui.specs.answers import Comparison
+
+
+class CompareScreen(PanedBoard):
+    """Up to eight runs, the baseline first; the cursor's run of the tables has the keys that act on runs."""
+
+    BINDINGS = bindings("compare", "run_actions")
+    PLACES = ("compare",)
+    PAGE = "compare"
+    PANES = {"chart": ("curves", "left"), "metrics": ("metrics", "left"), "facts": ("differences", "right")}  # noqa: RUF012  # as the base class has it
+
+    def __init__(self, run_ids: Sequence[str]) -> None:
+        super().__init__()
+        self._ids = list(run_ids)
+        self._every = False
+        self._metric = ""
+        self._comparison: Comparison | None = None
+        self._curves: dict[str, list[Curve]] = {}
+        self._seen: tuple[object, ...] = ()
+        self._busy = False
+
+    def compose(self) -> ComposeResult:
+        """Header, the runs' line, tabs (narrow), panes, foot."""
+        yield LineWidget(id="header")
+        yield LineWidget(id="title")
+        yield LineWidget(id="tabs")
+        with Horizontal(id="panes"):
+            with Container(id="left"):
+                yield BrailleChart(id="chart")
+                yield RowTable((), "no metrics to compare", id="metrics")
+            with Container(id="right"):
+                yield RowTable((), "asking the engine…", id="facts")
+        yield EditLine("", id="ask")
+        yield LineWidget(id="foot")
+
+    def on_mount(self) -> None:
+        """Ask for everything."""
+        self.query_one("#ask").display = False
+        self.prepare_panes()
+        self.status_arrived()
+
+    def run_id(self) -> str | None:
+        """The keys mean no single run here."""
+        return None
+
+    def targets(self) -> list[str]:
+        """All that are compared."""
+        return list(self._ids)
+
+    def draw(self) -> None:
+        """Everything below the header."""
+        title = self.query_one("#title", LineWidget)
+        words: list[Run] = [(" ", "text")]
+        pinned = {run["id"] for run in self._comparison["runs"] if run["baseline"]} if self._comparison else set()
+        for number, (run_id, short) in enumerate(zip(self._ids, short_ids(self._ids), strict=True)):
+            name = run_id if sum(map(len, self._ids)) + 6 * len(self._ids) < title.size.width else short
+            words += [("● ", f"series-{number % 8}"), (name, "bright"), (" baseline  " if run_id in pinned else "  ", "accent")]
+        title.show_lines([spaced(words, [], title.size.width)])
+        self.draw_tabs()
+        self._draw_chart()
+        self._draw_tables()
+
+    def status_arrived(self) -> None:
+        """Ask again for what running runs change."""
+        reached = tuple((run["id"], run["state"], tuple(run["latest"].items())) for run in self.state.runs() if run["id"] in self._ids)
+        wanted = (reached, self.state.moment, self._metric)
+        if not self._busy and wanted != self._seen:
+            self._busy, self._seen = True, wanted
+            self.run_worker(self._fetch())
+
+    def remember(self) -> dict[str, Any]:
+        """Which metric, and whether all is told."""
+        return {"metric": self._metric, "every": self._every, "pane": self.pane, "log_y": self.query_one(BrailleChart).log_y}
+
+    def recall(self, remembered: dict[str, Any]) -> None:
+        """Stand as before, whichever runs are compared now."""
+        metric = remembered.get("metric")
+        self._metric = metric if isinstance(metric, str) else ""
+        self._every = remembered.get("every") is True
+        if remembered.get("log_y") is True:
+            self.query_one(BrailleChart).toggle_log()
+        if remembered.get("pane") in self.PANES:
+            self.pane = str(remembered["pane"])
+
+    def export_rows(self) -> tuple[list[str], list[list[Any]]] | None:
+        """The table in focus, else what differs."""
+        name = self.pane if self.pane in ("metrics", "facts") else "facts"
+        return self.query_one(f"#{name}", RowTable).export_rows()
+
+    def export_markdown(self) -> str | None:
+        """The comparison as it is shown: only what differs, or everything."""
+        return markdown(self._comparison, self._every) if self._comparison is not None else None
+
+    def action_back(self) -> None:
+        """To the page before."""
+        self.app.pop_screen()
+
+    def action_toggle_all(self) -> None:
+        """Only what differs, or everything."""
+        self._every = not self._every
+        self._draw_tables()
+
+    def action_cycle_metric(self, by: int) -> None:
+        """Another metric in the chart."""
+        names = self._metrics()
+        if names:
+            at = names.index(self._metric) if self._metric in names else 0
+            self._metric = names[(at + by) % len(names)]
+            self._draw_chart()
+            self.status_arrived()
+
+    def on_row_table_row_chosen(self, message: RowTable.RowChosen) -> None:
+        """A metric goes into the chart."""
+        if message.table.id == "metrics" and message.key in self._metrics():
+            self._metric = message.key
+            self.action_show_pane("chart")
+            self.status_arrived()
+
+    def runs_changed(self) -> None:
+        """Tags, notes or states are others now."""
+        super().runs_changed()
+        self._seen = ()
+        self.status_arrived()
+
+    def _metrics(self) -> list[str]:
+        """Those that a run has, losses first."""
+        known = [metric["metric"] for metric in self._comparison["metrics"]] if self._comparison else []
+        return [name for group in curve_groups(known) for name in group]
+
+    def _draw_chart(self) -> None:
+        chart = self.query_one("#chart", BrailleChart)
+        names = self._metrics()
+        chart.border_title = (
+            f"{self._metric} ({names.index(self._metric) + 1} of {len(names)})" if self._metric in names else self._metric or "curves"
+        )
+        empty = (
+            "asking the engine…" if self._comparison is None else "none of these runs reported a metric" if not names else "no points yet"
+        )
+        chart.show(self._curves.get(self._metric, []), empty=empty)
+
+    def _draw_tables(self) -> None:
+        metrics, facts = self.query_one("#metrics", RowTable), self.query_one("#facts", RowTable)
+        for table, first in ((metrics, "last value"), (facts, "key")):
+            table.set_columns(compare_columns(self._ids, table.size.width, first))
+        if self._comparison is None:
+            return
+        metrics.show(metric_rows(self._comparison))
+        facts.show(difference_rows(self._comparison, self._every), empty="the runs were asked for the same")
+        metrics.border_title = "metrics, the best marked *"
+        facts.border_title = "everything, d shows what differs" if self._every else "what differs, d shows everything"
+
+    async def _fetch(self) -> None:
+        try:
+            self._comparison = await call(self.client.compare, self._ids)
+            names = self._metrics()
+            if self._metric not in names:
+                self._metric = names[0] if names else ""
+            if self._metric:
+                await self._fetch_curves(self._metric)
+        except LlmopsError as error:
+            if self.state.live and self.ready:
+                self.llmops.tell(str(error), "bad")
+            self._seen = ()  # the next good status asks again
+        finally:
+            self._busy = False
+        if self.ready:
+            self.redraw()
+            if self._seen and self._seen[-1] != self._metric:
+                self.perform(self.status_arrived)  # another metric was chosen meanwhile
+
+    async def _fetch_curves(self, metric: str) -> None:
+        points = max(100, 4 * self.query_one("#chart").size.width)
+        curves = []
+        for run_id, short in zip(self._ids, short_ids(self._ids), strict=True):
+            for curve in await fetch_curves(self.client, run_id, [metric], points, until=self.state.moment):
+                curves.append(replace(curve, name=short))
+        self._curves[metric] = curves

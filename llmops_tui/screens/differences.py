@@ -1,0 +1,128 @@
+"""A comparison of runs as rows of a table and as markdown; pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from llmops_tui.screens.run_cells import scalar_text
+from llmops_tui.screens.widgets.axes import duration_text, value_text
+from llmops_tui.screens.widgets.lines import Run
+from llmops_tui.screens.widgets.panels import elapsed_seconds
+from llmops_tui.screens.widgets.table import Column, Row
+
+if TYPE_CHECKING:
+    from llmops_tui.specs.answers import Comparison, DifferenceRow, MetricRow, RunSummary
+
+_KEY_CELLS, _LEAST_CELLS = 18, 6
+_RISES = ("accuracy", "tokens_per_second", "samples_per_second", "mfu", "f1", "bleu", "exact_match", "reward", "score")
+
+
+def least_wins(metric: str) -> bool | None:
+    """Whether smaller is better, by the metric's name; None where neither is."""
+    name = metric.rsplit("/", 1)[-1]
+    if any(word in name for word in _RISES):
+        return False
+    if any(word in name for word in ("loss", "perplexity", "error", "seconds", "wait_fraction")):
+        return True
+    return None
+
+
+def best_of(metric: str, values: Sequence[float | None]) -> int | None:
+    """Which of the values is the best one; None where nothing can be said or all are the same."""
+    lower = least_wins(metric)
+    known = [value for value in values if value is not None and value == value]
+    if lower is None or len(known) < 2 or min(known) == max(known):
+        return None
+    return list(values).index(min(known) if lower else max(known))
+
+
+def short_ids(ids: Sequence[str]) -> list[str]:
+    """The shortest endings that still tell the runs apart: their numbers."""
+    numbers = [run_id.rsplit("-", 1)[-1] for run_id in ids]
+    return numbers if len(set(numbers)) == len(ids) else list(ids)
+
+
+def compare_columns(ids: Sequence[str], width: int, first: str) -> list[Column]:
+    """A column a run, in the colours' order; all of them stay however narrow."""
+    count = max(1, len(ids))
+    key = max(10, min(_KEY_CELLS + max(0, width - 80) // 4, width - 1 - count * (_LEAST_CELLS + 1)))
+    each = max(_LEAST_CELLS, min(26, (width - key - 2) // count - 1))
+    return [Column(first, key, middle=True), *(Column(name, each, right=True, middle=True) for name in short_ids(ids))]
+
+
+def difference_rows(comparison: Comparison, every: bool) -> list[Row]:
+    """The config, the data and the environment, each under its heading; only what differs unless `every`."""
+    rows: list[Row] = []
+    for title, facts in (("config", comparison["config"]), ("data", comparison["data"]), ("environment", comparison["environment"])):
+        shown = [fact for fact in facts if every or fact["differs"]]
+        same = len(facts) - sum(fact["differs"] for fact in facts)
+        told = (
+            f"{title}: "
+            + (f"{len(facts) - same} differ" if len(facts) > same else "no difference")
+            + (f", {same} the same" if same else "")
+        )
+        rows.append(Row(f"title {title}", ((told if facts else f"{title}: not known", "title"),), title=True))
+        rows += [Row(f"{title} {fact['key']}", _fact_cells(fact)) for fact in shown]
+    return rows
+
+
+def _fact_cells(fact: DifferenceRow) -> tuple[Run, ...]:
+    first = fact["values"][0] if fact["values"] else None
+    cells: list[Run] = [(fact["key"], "text" if fact["differs"] else "muted")]
+    for number, value in enumerate(fact["values"]):
+        role = "muted" if not fact["differs"] or value is None else "text" if number == 0 or value == first else "warn"
+        cells.append((scalar_text(value), role))
+    return tuple(cells)
+
+
+def metric_rows(comparison: Comparison) -> list[Row]:
+    """The last value of each metric of each run, the best one marked; then what the runs took."""
+    rows = [Row(metric["metric"], _metric_cells(metric)) for metric in comparison["metrics"]]
+    return [*rows, *_effort_rows(comparison["runs"])]
+
+
+def _metric_cells(metric: MetricRow) -> tuple[Run, ...]:
+    best = best_of(metric["metric"], metric["last"])
+    cells: list[Run] = [(metric["metric"], "text")]
+    for number, value in enumerate(metric["last"]):
+        cells.append((f"*{value_text(value)}", "good") if number == best else (value_text(value), "text" if value is not None else "muted"))
+    return tuple(cells)
+
+
+def _effort_rows(runs: Sequence[RunSummary]) -> list[Row]:
+    times = [elapsed_seconds(run, run["ended_at"]) if run["ended_at"] else None for run in runs]
+    return [
+        Row("state", (("state", "muted"), *((run["state"].replace("_", " "), "text") for run in runs))),
+        Row("time", (("time", "muted"), *((duration_text(seconds), "text") for seconds in times))),
+    ]
+
+
+def markdown(comparison: Comparison, every: bool = False) -> str:
+    """The comparison as a document: runs, metrics, and what differs."""
+    runs = comparison["runs"]
+    ids = [run["id"] for run in runs]
+    parts = ["# " + " against ".join(ids) + "\n"]
+    parts.append(
+        _table(
+            ["run", "state", "tags", "note"],
+            [[run["id"] + (" (baseline)" if run["baseline"] else ""), run["state"], ", ".join(run["tags"]), run["note"]] for run in runs],
+        )
+    )
+    body = []
+    for metric in comparison["metrics"]:
+        best = best_of(metric["metric"], metric["last"])
+        body.append([metric["metric"], *(f"**{value_text(v)}**" if n == best else value_text(v) for n, v in enumerate(metric["last"]))])
+    if body:
+        parts.append("## Metrics (last value; the best in bold)\n\n" + _table(["metric", *ids], body))
+    for title, facts in (("Config", comparison["config"]), ("Data", comparison["data"]), ("Environment", comparison["environment"])):
+        shown = [[fact["key"], *map(scalar_text, fact["values"])] for fact in facts if every or fact["differs"]]
+        parts.append(f"## {title}\n\n" + (_table(["key", *ids], shown) if shown else "no difference\n"))
+    return "\n".join(parts)
+
+
+def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
+
+    return line(heading) + line(["---"] * len(heading)) + "".join(map(line, rows))
