@@ -113,6 +113,9 @@ class LlmopsApp(App[None]):
         run_id = self._first_run or self.view.run
         if run_id:
             self.open_run(run_id)
+        form = self.view.pages.get("new", {})
+        if form.get("open") is True and self._first_run is None:
+            self.new_run(base=form["base"] if isinstance(form.get("base"), str) else None)
         if self._problem:
             self.tell(self._problem, "bad")
 
@@ -217,7 +220,8 @@ class LlmopsApp(App[None]):
         """The form of a new run; `base`: a run whose spec it begins with."""
         from llmops_tui.screens.new_run import NewRunScreen
 
-        self.push_screen(NewRunScreen(kind, base))
+        if not any(isinstance(screen, NewRunScreen) for screen in self.screen_stack):
+            self.push_screen(NewRunScreen(kind, base))
 
     def action_export(self) -> None:
         """Choose a format and write."""

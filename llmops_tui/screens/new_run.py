@@ -219,6 +219,11 @@ class NewRunScreen(Board):
         """From within a field."""
         self.action_editor()
 
+    def on_form_view_digit_typed(self, message: FormView.DigitTyped) -> None:
+        """Write a number at once."""
+        if self._draft is not None and self._draft.fields.get(message.key, {}).get("type") in ("integer", "number"):
+            self.query_one(FormView).write(message.digit, "", [], False, False)
+
     def on_form_view_field_turned(self, message: FormView.FieldTurned) -> None:
         """The next of its choices."""
         if (draft := self._draft) is None or message.key == LAUNCH:

@@ -88,6 +88,13 @@ class FormView(LineWidget, can_focus=True):
         key: str
 
     @dataclass
+    class DigitTyped(Message):
+        """A number may be meant for the field."""
+
+        key: str
+        digit: str
+
+    @dataclass
     class EditorWanted(Message):
         """From within a field."""
 
@@ -254,6 +261,13 @@ class FormView(LineWidget, can_focus=True):
             self.post_message(self.FieldTyped(self._editing, line.text))
         else:
             self._finish(message.by, True)
+
+    def on_key(self, event: events.Key) -> None:
+        """A digit begins a number."""
+        if not self._editing and self.key and event.character is not None and event.character in "0123456789":
+            event.stop()
+            event.prevent_default()
+            self.post_message(self.DigitTyped(self.key, event.character))
 
     def on_click(self, event: events.Click) -> None:
         """A click goes to a field, one on the cursor's field writes there, one on an offer takes it."""
