@@ -9,6 +9,8 @@ from pathlib import Path
 
 # sockaddr_un.sun_path holds 108 bytes with the closing NUL (man 7 unix).
 _LONGEST_SOCKET_PATH = 107
+# Where root's shared engine keeps its state unless another place is named.
+SHARED_HOME = "/var/lib/llmops-tui"
 
 
 @dataclass(frozen=True)

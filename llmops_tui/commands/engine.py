@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.output import ago, one_line, print_fields, print_json, print_table, say
-from llmops_tui.errors import EngineUnavailableError
-from llmops_tui.paths import find_home
+from llmops_tui.errors import ConflictError, EngineUnavailableError, UsageError
+from llmops_tui.paths import SHARED_HOME, find_home
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import EngineInfo
@@ -21,12 +21,23 @@ if TYPE_CHECKING:
 def start(args: argparse.Namespace) -> int:
     """Start the daemon, or become it with `--foreground`."""
     home = find_home(args.home)
+    if args.shared and not home.explicit and os.geteuid() == 0:
+        home = find_home(SHARED_HOME)  # root's own state directory is closed to everybody
+    options = ["--shared"] * args.shared + ["--group", args.group] * bool(args.group) + ["--read-only"] * args.read_only
+    if args.group and not args.shared:
+        raise UsageError("--group names whom a shared engine serves", "add --shared")
     if args.foreground:
         # The daemon's code is never imported here: this process turns into it, so that signals and the exit code are its own.
         command = [sys.executable, "-P", "-m", "llmops_tui.engine.daemon", "--home", str(home.root), "--config", str(home.config)]
         sys.stdout.flush()
-        os.execv(sys.executable, command)
-    _print_engine(Client(home).ensure_engine(), args.json)
+        os.execv(sys.executable, [*command, *options])
+    info = Client(home).start_engine(options)
+    other = args.shared != info["shared"] if args.shared else False
+    if other or (args.group and args.group != info["group"]) or (args.read_only and not info["you"]["read_only"]):
+        raise ConflictError(
+            f"the engine of {info['home']} already runs, {_sharing(info)}", "stop it first: `llmops-tui engine stop`; running jobs go on"
+        )
+    _print_engine(info, args.json)
     return 0
 
 
@@ -89,6 +100,11 @@ def install_service(args: argparse.Namespace) -> int:
     return subprocess.run(command, check=False).returncode
 
 
+def _sharing(info: EngineInfo) -> str:
+    served = f"shared with the group {info['group']}" if info["shared"] else "private"
+    return served + (", read-only" if info["you"]["read_only"] else "")
+
+
 def _print_engine(info: EngineInfo, as_json: bool) -> None:
     if as_json:
         print_json(info)
@@ -97,6 +113,8 @@ def _print_engine(info: EngineInfo, as_json: bool) -> None:
         [
             ("engine", f"running, version {info['version']}, pid {info['pid']}, started {ago(info['started_at'])}"),
             ("home", info["home"]),
+            ("serves", _sharing(info) if info["shared"] or info["you"]["read_only"] else ""),
+            ("you", f"{info['you']['user']}, {info['you']['role']}" if info["shared"] else ""),
             ("ingest", info["ingest"]),
             *(("warning", one_line(warning)) for warning in info["warnings"]),
         ]

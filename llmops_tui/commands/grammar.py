@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from llmops_tui import __version__
 from llmops_tui.commands.moment import EXAMPLES as MOMENTS
-from llmops_tui.commands.moment import moment
+from llmops_tui.commands.moment import moment, span
 from llmops_tui.commands.parser import Parser
 from llmops_tui.specs.states import JOB_KINDS, STATES
 
@@ -89,8 +89,21 @@ def _add_box_commands(nouns: Group, common: Parser) -> None:
         ('llmops-tui status --at "2h ago"', "as it was then"),
     )  # fmt: skip
     gpus = _command(nouns, common, "gpus", "gpus:gpus", "show the GPUs, who holds them and whose processes are on them")
+    _add_reservations(gpus, common)
     for parser in (status, gpus):
         parser.add_argument("--at", type=moment, default=None, metavar="TIME", help=f"as it was at that moment: {MOMENTS}")
+
+    audit = _noun(nouns, common, "audit", "who changed what, and when")
+    entries = _command(
+        audit, common, "list", "people:list_audit", "list changes and refused attempts, oldest first: the newest of those asked for",
+        ("llmops-tui audit list --run train-fiqa-0001", ""),
+        ("llmops-tui audit list --user ada --since 2d --json", ""),
+    )  # fmt: skip
+    entries.add_argument("--run", metavar="RUN", help="only what was done to this run")
+    entries.add_argument("--user", metavar="USER", help="only what this user did: a name or a uid")
+    entries.add_argument("--since", type=moment, default=None, metavar="TIME", help=f"not before: {MOMENTS}")
+    entries.add_argument("--limit", type=positive, default=50, metavar="N", help="the newest so many (default: 50)")
+    _command(audit, common, "verify", "people:verify_audit", "check that no line of the audit log was changed, removed or moved")
 
     events = _noun(nouns, common, "events", "what happened to runs, GPUs and the engine")
     listing = _command(
@@ -110,8 +123,12 @@ def _add_box_commands(nouns: Group, common: Parser) -> None:
     start = _command(
         engine, common, "start", "engine:start", "start the engine; nothing happens if it already runs",
         ("llmops-tui engine start --foreground", "under a process manager of your own"),
+        ("llmops-tui engine start --shared --group ml", "one engine for the members of the group ml"),
     )  # fmt: skip
     start.add_argument("--foreground", action="store_true", help="stay in this terminal; the engine's log goes to stderr")
+    start.add_argument("--shared", action="store_true", help="serve a Unix group (see docs/people.md); root's lies in /var/lib/llmops-tui")
+    start.add_argument("--group", default="", metavar="NAME", help="the group to serve (default: people.group of the settings)")
+    start.add_argument("--read-only", action="store_true", help="refuse every change, whoever asks")
     _command(engine, common, "stop", "engine:stop", "stop the engine; running jobs go on and are adopted at its next start")
     _command(engine, common, "status", "engine:status", "say whether the engine runs, without starting it (exit code 1: it does not)")
     backup = _command(
@@ -140,6 +157,21 @@ def _add_box_commands(nouns: Group, common: Parser) -> None:
     demo.add_argument("--steps", type=positive, default=None, metavar="N", help="optimizer steps of the fine-tune (default: 24)")
 
 
+def _add_reservations(gpus: Parser, common: Parser) -> None:
+    """`gpus` alone shows them; these are its verbs."""
+    verbs: Group = gpus.add_subparsers(dest="verb", metavar="VERB", title="verbs", parser_class=Parser)
+    reserve = _command(
+        verbs, common, "reserve", "people:reserve", "keep GPUs for your own runs for some time; what runs on them goes on",
+        ('llmops-tui gpus reserve 0,1 --for 2h --note "demo at noon"', "prints the reservation's id"),
+    )  # fmt: skip
+    reserve.add_argument("gpus", type=gpu_names, metavar="GPUS", help="indexes or UUIDs, separated by commas")
+    reserve.add_argument("--for", dest="seconds", type=span, required=True, metavar="TIME", help="how long: 30m, 2h, 1d12h; at most 30d")
+    reserve.add_argument("--note", default="", metavar="TEXT", help="why, for the others")
+    release = _command(verbs, common, "release", "people:release", "end a reservation before its time")
+    release.add_argument("id", metavar="ID", help="as `gpus reservations` shows it")
+    _command(verbs, common, "reservations", "people:list_reservations", "list the reservations in force")
+
+
 def _add_run(nouns: Group, common: Parser) -> None:
     run = _command(
         nouns, common, "run", "run:run", "submit a run; prints its id",
@@ -163,10 +195,23 @@ def _add_run(nouns: Group, common: Parser) -> None:
 def _add_runs(nouns: Group, common: Parser) -> None:
     runs = _noun(nouns, common, "runs", "list, watch and steer runs")
     listing = _command(
-        runs, common, "list", "runs:list_runs", "list runs, newest first", ("llmops-tui runs list --state running --state queued", "")
-    )
+        runs, common, "list", "runs:list_runs", "list runs, newest first",
+        ("llmops-tui runs list --state running --state queued", ""),
+        ("llmops-tui runs list --filter 'tag:fiqa cfg.learning_rate>=1e-4'", "the language is in docs/runs.md"),
+        ("llmops-tui runs list --sort metric.eval/loss --column cfg.learning_rate", "the best first"),
+        ("llmops-tui runs list --filter=-state:failed", "with = where it begins with a minus"),
+    )  # fmt: skip
     listing.add_argument("--state", action="append", choices=STATES, metavar="STATE", help=f"only these: {', '.join(STATES)}")
     listing.add_argument("--kind", choices=JOB_KINDS, metavar="KIND", help="only this job kind")
+    listing.add_argument("--filter", default="", metavar="FILTER", help="only runs that match: state:failed age<2d metric.train/loss<1.5")
+    listing.add_argument(
+        "--sort", default="", metavar="KEY",
+        help="submitted (default), started, ended, duration, id, state, kind, name, owner, priority, attempt, cfg.… or metric.…",
+    )  # fmt: skip
+    listing.add_argument("--reverse", action="store_true", help="the other way round than the key is usually read")
+    listing.add_argument(
+        "--column", action="append", default=[], metavar="COLUMN", help="show a setting (cfg.…) or a metric (metric.…) too"
+    )
     listing.add_argument("--limit", type=positive, default=50, metavar="N", help="at most this many (default: 50)")
     listing.add_argument("--offset", type=natural, default=0, metavar="N", help="skip this many (default: 0)")
 
@@ -199,6 +244,13 @@ def _add_runs(nouns: Group, common: Parser) -> None:
     stop.add_argument("--now", action="store_true", help="no checkpoint: TERM, grace, KILL")
     _with_run(_command(runs, common, "retry", "runs:retry", "run an ended run again, from its newest checkpoint"))
     _with_run(_command(runs, common, "checkpoint", "runs:checkpoint", "write a checkpoint now"))
+    ask = _with_run(
+        _command(
+            runs, common, "ask", "people:ask", "leave a note in the inbox of a run's owner",
+            ('llmops-tui runs ask train-fiqa-0001 "may I have GPU 0 at noon?"', ""),
+        )
+    )  # fmt: skip
+    ask.add_argument("message", metavar="MESSAGE", help="what you ask for")
     priority = _with_run(_command(runs, common, "priority", "runs:priority", "change a waiting run's priority; higher starts first"))
     priority.add_argument("priority", type=int, metavar="N", help="-100 to 100")
     move = _with_run(_command(runs, common, "move", "runs:move", "move a waiting run in the queue"))
@@ -206,6 +258,7 @@ def _add_runs(nouns: Group, common: Parser) -> None:
     remove = _command(runs, common, "rm", "runs:remove", "delete ended runs with their directories, logs and checkpoints")
     remove.add_argument("run", nargs="+", metavar="RUN", help="run ids")
     remove.add_argument("-y", "--yes", action="store_true", help="do not ask")
+    _add_comparing(runs, common)
     export = _with_run(
         _command(
             runs, common, "export", "runs_data:export", "write every point of a run's metrics as CSV or JSON lines",
@@ -215,6 +268,45 @@ def _add_runs(nouns: Group, common: Parser) -> None:
     export.add_argument("--format", choices=("csv", "json"), default="csv", metavar="FORMAT", help="csv (default) or json")
     export.add_argument("--metric", action="append", metavar="METRIC", help="only these")
     export.add_argument("-o", "--output", metavar="FILE", help="write here instead of stdout")
+
+
+def _add_comparing(runs: Group, common: Parser) -> None:
+    for verb, summary, count, metavar in (
+        ("compare", "compare 2 to 16 runs: settings, data, environment, metrics", "+", "RUN"),
+        ("diff", "show what two runs differ in", 2, "RUN"),
+    ):
+        compare = _command(
+            runs, common, verb, "runs_compare:compare", summary,
+            (f"llmops-tui runs {verb} train-fiqa-0001 train-fiqa-0002", ""),
+            (f"llmops-tui runs {verb} train-fiqa-0001 train-fiqa-0002 --format markdown", "for a pull request"),
+        )  # fmt: skip
+        compare.add_argument("run", nargs=count, metavar=metavar, help="run ids")
+        compare.add_argument("--all", action="store_true", help="also what they agree in, and the least and greatest value of each metric")
+        compare.add_argument(
+            "--format", choices=("table", "markdown", "csv", "json"), default="table", metavar="FORMAT",
+            help="table (default), markdown, csv or json; the last two have everything",
+        )  # fmt: skip
+    tag = _with_run(
+        _command(
+            runs, common, "tag", "runs_annotate:tag", "add tags to a run and take them away; without any, print them",
+            ("llmops-tui runs tag train-fiqa-0001 +good -candidate", ""),
+        )
+    )  # fmt: skip
+    tag.minus_words = True
+    tag.add_argument("change", nargs="*", metavar="CHANGE", help="+tag (or tag) adds it, -tag takes it away")
+    note = _with_run(
+        _command(
+            runs, common, "note", "runs_annotate:note", "write a note to a run; without a text, print it",
+            ("llmops-tui runs note train-fiqa-0001 'warm-up was too short'", ""),
+        )
+    )  # fmt: skip
+    note.add_argument("text", nargs="?", default=None, metavar="TEXT", help="replaces the note; '' removes it, - reads stdin")
+    baseline = _command(
+        runs, common, "baseline", "runs_annotate:baseline", "pin runs as baselines to compare with",
+        ("llmops-tui runs baseline train-fiqa-0001", "found by --filter baseline:yes"),
+    )  # fmt: skip
+    baseline.add_argument("run", nargs="+", metavar="RUN", help="run ids")
+    baseline.add_argument("--off", action="store_true", help="unpin them")
 
 
 def _add_catalog(nouns: Group, common: Parser) -> None:
@@ -265,6 +357,14 @@ def _with_run(parser: Parser) -> Parser:
 def _with_reference(parser: Parser) -> Parser:
     parser.add_argument("reference", metavar="NAME", help="name, name@v3 or name@alias")
     return parser
+
+
+def gpu_names(text: str) -> list[int | str]:
+    """An argument that names GPUs: indexes or UUIDs, separated by commas."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r} names no GPUs; write 0,1")
+    return [int(name) if name.isdecimal() else name for name in names]
 
 
 def positive(text: str) -> int:

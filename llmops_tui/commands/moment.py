@@ -43,6 +43,14 @@ def moment(text: str) -> float:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def span(text: str) -> float:
+    """An argument that is a length of time: "30m", "1h30m", "2d". In seconds."""
+    words = "".join(text.strip().lower().split())
+    if not _SPAN.fullmatch(words):
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 30m, 2h, 1d12h")
+    return sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(words))
+
+
 def clock(t: float, now: float) -> str:
     """`14:30:07`, and the day before it when that is not today's."""
     day = "" if time.localtime(t)[:3] == time.localtime(now)[:3] else "%Y-%m-%d "

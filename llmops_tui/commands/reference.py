@@ -51,7 +51,7 @@ def page() -> str:
 
 def _walk(parser: Parser) -> Iterator[Command]:
     groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not groups:
+    if not groups or parser.get_default("handler"):  # `gpus` is a command and has verbs
         options = [(_written(action), action.help or "") for action in _own_actions(parser)]
         yield Command(parser.prog, _usage(parser), parser.description or "", options, parser.epilog or "")
     for group in groups:
@@ -61,7 +61,7 @@ def _walk(parser: Parser) -> Iterator[Command]:
 
 def _own_actions(parser: Parser) -> list[argparse.Action]:
     common = {"home", "json", "host", "debug", "help"}
-    return [action for action in parser._actions if action.dest not in common]
+    return [action for action in parser._actions if action.dest not in common and not isinstance(action, argparse._SubParsersAction)]
 
 
 def _written(action: argparse.Action) -> str:

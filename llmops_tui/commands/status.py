@@ -10,12 +10,12 @@ from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.moment import clock
 from llmops_tui.commands.money import cost, energy
-from llmops_tui.commands.output import ago, duration, number, one_line, percent, print_fields, print_json, print_table, size
+from llmops_tui.commands.output import ago, duration, number, one_line, percent, print_fields, print_json, print_table, size, value_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
-    from llmops_tui.specs.answers import GpuSample, Progress, RunSummary
+    from llmops_tui.specs.answers import GpuSample, Progress, RunSummary, Scalar
 
 _WORTH_SAYING_SECONDS = 60.0
 
@@ -75,8 +75,11 @@ def gpu_line(gpu: GpuSample) -> str:
 
 
 def gpu_words(gpu: GpuSample) -> list[str]:
-    """What is odd about a GPU's use: held and idle for a minute or more, memory that no process accounts for."""
+    """What is odd about a GPU's use: held and idle for a minute or more, memory that no process accounts for; and who has it reserved."""
     words = []
+    if reserved := gpu.get("reserved_by"):
+        note = f" ({one_line(reserved['note'])})" if reserved["note"] else ""
+        words.append(f"reserved by {reserved['owner']} until {clock(reserved['until'], time.time())}{note}")
     if gpu["idle_seconds"] is not None and gpu["idle_seconds"] >= _WORTH_SAYING_SECONDS:
         words.append(f"idle for {duration(gpu['idle_seconds'])}")
     if gpu["hidden_bytes"]:
@@ -84,8 +87,14 @@ def gpu_words(gpu: GpuSample) -> list[str]:
     return words
 
 
-def print_runs(runs: list[RunSummary], now: float | None = None, currency: str = "") -> None:
-    """The table of runs; `now` (Unix seconds) is the moment it shows, unset: the present."""
+def print_runs(
+    runs: list[RunSummary],
+    now: float | None = None,
+    currency: str = "",
+    columns: Sequence[str] = (),
+    cells: Mapping[str, Mapping[str, Scalar]] | None = None,
+) -> None:
+    """The table of runs; `now` (Unix seconds) is the moment it shows, unset: the present. `cells` has the more `columns` by run id."""
     now = time.time() if now is None else now
     rows = []
     # A box without a GPU, or without a tariff, has nothing to say here.
@@ -99,10 +108,12 @@ def print_runs(runs: list[RunSummary], now: float | None = None, currency: str =
         took = "-" if started is None else duration((ended or now) - started)
         loss = run["latest"].get("train/loss", run["latest"].get("eval/loss"))
         note = run["reason"] if not ended or run["state"] != "succeeded" else ""
-        rows.append([run["id"], run["state"], progress_text(run["progress"]) if not ended else "", number(loss), took,
+        more = [value_text(value) for value in (cells or {}).get(run["id"], {}).values()]
+        rows.append([run["id"], run["state"], *more, progress_text(run["progress"]) if not ended else "", number(loss), took,
                      *(show(run) for _, show in used), f"{duration(now - run['submitted_at'])} ago", note[:80]])  # fmt: skip
-    head = ["RUN", "STATE", "PROGRESS", "LOSS", "TOOK", *(name for name, _ in used), "SUBMITTED", "WHY"]
-    print_table(head, rows, right=range(3, 5 + len(used)))
+    columns = list(dict.fromkeys(columns))
+    head = ["RUN", "STATE", *columns, "PROGRESS", "LOSS", "TOOK", *(name for name, _ in used), "SUBMITTED", "WHY"]
+    print_table(head, rows, right=[*range(2, 2 + len(columns)), *range(3 + len(columns), 5 + len(columns) + len(used))])
 
 
 def progress_text(progress: Progress | None) -> str:
