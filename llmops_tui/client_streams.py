@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
@@ -31,7 +32,7 @@ class RunEvent(NamedTuple):
     event: dict[str, Any]
 
 
-class ReconnectingStream(Generic[Item]):
+class ReconnectingStream(ABC, Generic[Item]):
     """An iterator over one of the engine's streams. `close()` ends it from any thread, at once.
 
     `on_connection` is told True when a connection stands and False when it is lost (in the reading thread). With
@@ -49,13 +50,13 @@ class ReconnectingStream(Generic[Item]):
         self._source: EventSource | None = None
         self._over = False
 
+    @abstractmethod
     def position(self) -> Query:
         """The query that makes the engine go on after what was seen."""
-        raise NotImplementedError
 
+    @abstractmethod
     def take(self, message: Message) -> Item | None:
         """Note the position of a message and make the item of it; None for one that only informs."""
-        raise NotImplementedError
 
     def __iter__(self) -> Iterator[Item]:
         lost_at, pause, connected = time.monotonic(), _FIRST_PAUSE_SECONDS, False
