@@ -54,7 +54,7 @@ class BrailleChart(LineWidget, can_focus=True):
         self.view = ChartView(axis=axes[0]) if axes else ChartView()
         self.group: CrosshairGroup | None = None
         self._allowed = axes
-        self._gutter, self._x_axis = gutter, x_axis
+        self._gutter, self._x_axis, self._caption = gutter, x_axis, ""
         self._of = ""
         self._names: frozenset[str] = frozenset()
         self._whole: tuple[Curve, ...] = ()
@@ -74,15 +74,23 @@ class BrailleChart(LineWidget, can_focus=True):
         self._drag_ended = False
 
     def show(
-        self, curves: Sequence[Curve], marks: Sequence[Mark] = (), empty: str = "no points yet", of: str = "", bounds: Span | None = None
+        self,
+        curves: Sequence[Curve],
+        marks: Sequence[Mark] = (),
+        empty: str = "no points yet",
+        of: str = "",
+        bounds: Span | None = None,
+        caption: str = "",
     ) -> None:
         """New data; the same data costs nothing.
 
         `of`: whose curves these are (a run's id). Those of another are shown whole, another metric of the same keeps the window.
-        `bounds`: the ends of the time axis (unix seconds), of charts that share one.
+        `bounds`: the ends of the time axis (unix seconds), of charts that share one. `caption`: see `Look`.
         """
         fresh = tuple(curves)
-        if (fresh, tuple(marks), empty, of, bounds) == (self._whole, self._marks, self._empty, self._of, self._bounds):
+        if (fresh, tuple(marks), empty, of, bounds, caption) == (
+            self._whole, self._marks, self._empty, self._of, self._bounds, self._caption,
+        ):  # fmt: skip
             return
         names = frozenset(curve.name for curve in fresh)
         if of != self._of or names != self._names:
@@ -90,7 +98,7 @@ class BrailleChart(LineWidget, can_focus=True):
             self._asked = None
         if self._of and of != self._of:
             self.view = replace(self.view.reset(), crosshair=None)
-        self._of, self._names = of, names
+        self._of, self._names, self._caption = of, names, caption
         self._whole, self._marks, self._empty, self._bounds = fresh, tuple(marks), empty, bounds
         self._prepare()
         self._ask()
@@ -116,6 +124,17 @@ class BrailleChart(LineWidget, can_focus=True):
     def moment(self) -> float | None:
         """The crosshair in unix seconds; None without one or without times."""
         return None if self.view.crosshair is None else self._to_time(self.view.crosshair)
+
+    @property
+    def x_axis(self) -> bool:
+        """Whether the axis of x is drawn."""
+        return self._x_axis
+
+    @x_axis.setter
+    def x_axis(self, drawn: bool) -> None:
+        if drawn != self._x_axis:
+            self._x_axis = drawn
+            self._draw()
 
     @property
     def log_y(self) -> bool:
@@ -368,7 +387,7 @@ class BrailleChart(LineWidget, can_focus=True):
                 width, height, log_y=view.log_y, marks=tuple(self._placed()), crosshair=view.crosshair, ascii_only=self.ascii_only,
                 empty=self._empty, axis=view.axis, window=view.shown(self._extent) if any(curve.x for curve in self._curves) else None,
                 selection=self._dragged, clip=view.clip, smoothing=view.smoothing, gutter=self._gutter, x_axis=self._x_axis,
-                digits=bool(self.app.no_color),
+                digits=bool(self.app.no_color), caption=self._caption,
             )  # fmt: skip
             self._drawing = draw(self._curves, look, self._smooth)
             self.show_lines(self._drawing.rows)

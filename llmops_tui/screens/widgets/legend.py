@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmops_tui.screens.widgets.axes import value_text
 
@@ -12,27 +12,25 @@ Run = tuple[str, str]
 GLYPHS = "*+o#x@%="
 """A curve's character in ASCII, and beside its name."""
 SERIES = 8
-_NAME_CELLS = (60, 36, 24, 18, 13, 9, 6, 4)
+_NAME_CELLS = (60, 36, 24, 60, 36, 24, 18, 13, 9, 6, 4)
+"""What is tried one after the other until the rows suffice: the first three with what is extra, then without."""
+_WITH_EXTRA = 3
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One curve's part of the legend."""
+    """One curve's part of the legend; `extra` is told where there is room."""
 
     sample: str
     role: str
     name: str
     value: str
+    extra: str = ""
 
 
-def value_of(
-    value: float | None, low: float | None = None, high: float | None = None, smooth: float | None = None, ascii_only: bool = False
-) -> str:
-    """A value; with the range it stands for where that differs visibly, and with its moving average."""
-    text = value_text(value)
-    if low is not None and high is not None and value_text(low) != value_text(high):
-        text += f" ({_short(low)}{'..' if ascii_only else '…'}{_short(high)})"
-    return text if smooth is None else f"{text} ~{value_text(smooth)}"
+def range_text(low: float, high: float, ascii_only: bool = False) -> str:
+    """The range that a value stands for, where that differs visibly."""
+    return f" ({_short(low)}{'..' if ascii_only else '…'}{_short(high)})" if _short(low) != _short(high) else ""
 
 
 def _short(value: float) -> str:
@@ -47,7 +45,9 @@ def legend_rows(
     The first `needed` notes get a row of their own where there is one, the others only what is left: the plot keeps its height while
     the crosshair moves.
     """
-    for cells in _NAME_CELLS:
+    every = entries
+    for attempt, cells in enumerate(_NAME_CELLS):
+        entries = [replace(e, value=e.value + e.extra) for e in every] if attempt < _WITH_EXTRA else every
         rows = _rows(entries, width, cells)
         if len(rows) <= most:
             break

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import log10
+from math import log10, nan
 from textwrap import wrap
 
 from llmops_tui.screens.widgets.axes import Scale, label, nice_ticks, span_text, time_label, time_ticks, value_text
 from llmops_tui.screens.widgets.cells import Canvas, ascii_cells, braille_cells, runs
 from llmops_tui.screens.widgets.curve import ELAPSED, STEP, TIME, Curve, time_of_step
-from llmops_tui.screens.widgets.legend import GLYPHS, SERIES, Entry, Run, legend_rows, value_of
+from llmops_tui.screens.widgets.legend import GLYPHS, SERIES, Entry, Run, legend_rows, range_text
 from llmops_tui.screens.widgets.marks import PlacedMark
 from llmops_tui.screens.widgets.plot_columns import LARGEST, Column, columns_of, extent_of, outliers, usual_range
 
@@ -31,7 +31,7 @@ class Look:
     `window`: the x shown, None for all. `crosshair`: x of a full line, whose values the legend tells. `selection`: x of both ends of what
     the mouse drags over. `clip`: outliers may leave the plot, and are told. `smoothing`: the weight of the averages that `draw` was given.
     `gutter`: cells left of the axis at least, so that charts on one time axis stand one above the other. `x_axis`: whether it is drawn.
-    `digits`: curves are told apart without colours.
+    `digits`: curves are told apart without colours. `caption`: what the legend says of the whole, in place of where the crosshair is.
     """
 
     width: int
@@ -49,6 +49,7 @@ class Look:
     gutter: int = 0
     x_axis: bool = True
     digits: bool = False
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,20 +187,22 @@ def _legend(
     entries: list[Entry] = []
     for number, curve in enumerate(curves):
         average = smooth[number] if smooth else None
+        extra = ""
         if cross is None:
-            blank = "-" if not curve.x and not curve.gaps else "nan"
-            shown = value_of(curve.final, smooth=average.final if average is not None else None) if curve.final is not None else blank
+            value = curve.final if curve.final is not None or not (curve.x or curve.gaps) else nan
+            smoothed = average.final if average is not None else None
         else:
             reading = curve.read(cross, grain)
-            smoothed = average.read(cross, grain) if average is not None else None
-            shown = "-" if reading is None else value_of(
-                reading.value, reading.low, reading.high, smoothed.value if smoothed is not None else None, look.ascii_only
-            )  # fmt: skip
+            value = reading.value if reading is not None else None
+            mean = average.read(cross, grain) if average is not None else None
+            smoothed = mean.value if mean is not None else None
+            extra = range_text(reading.low, reading.high, look.ascii_only) if reading is not None else ""
+        shown = value_text(value) + (f" ~{value_text(smoothed)}" if smoothed is not None and value is not None else "")
         sample = GLYPHS[number % SERIES] if look.ascii_only else str(number % SERIES + 1) if look.digits else "━"
         name = "".join(character if character.isprintable() else " " for character in curve.name)
-        entries.append(Entry(sample, f"series-{number % SERIES}", name, shown))
-    told: list[str] = []
-    if cross is not None:
+        entries.append(Entry(sample, f"series-{number % SERIES}", name, shown, extra))
+    told = [look.caption] if look.caption else []
+    if cross is not None and not look.caption:
         told.append(f"at {x_text(cross, look.axis, span)}")
         told += [mark.told for x, mark in look.marks if abs(x - cross) <= grain]
     if cut:
@@ -210,7 +213,7 @@ def _legend(
     needed = len(told)
     told += [f"ema {look.smoothing:g}"] if look.smoothing else []
     told += ["log y"] if look.log_y else []
-    if cross is not None and look.axis == STEP:
+    if cross is not None and look.axis == STEP and not look.caption:
         moment = next((moment for curve in curves if (moment := time_of_step(curve, cross)) is not None), None)
         told += [time_label(moment, 0.0, False)] if moment is not None else []
     most = 1 if look.height < 10 else 2 if look.height < 16 else 3 if look.height < 30 else 4
