@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TextIO
 
@@ -66,6 +67,11 @@ def one_line(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in text)
 
 
+def cell_width(text: str) -> int:
+    """How many columns of a terminal the text takes: Chinese characters two, combining ones none."""
+    return sum(0 if unicodedata.combining(character) else 2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
 def size(count: float | None) -> str:
     """Bytes in binary units: `1.5 GiB`."""
     if count is None:
@@ -101,6 +107,17 @@ def number(value: float | None) -> str:
     if isinstance(value, int) or (value == value and abs(value) < 1e15 and value == int(value)):
         return f"{int(value):,}"
     return f"{value:.4g}"
+
+
+def value_text(value: str | float | bool | None) -> str:
+    """One cell: `yes`, four significant digits, a dash where the run has none."""
+    if value is None:
+        return MISSING
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return one_line(value)
+    return str(value) if isinstance(value, int) else number(value)
 
 
 def percent(fraction: float | None) -> str:

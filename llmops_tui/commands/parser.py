@@ -16,8 +16,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         options.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(**options, allow_abbrev=False)
+        # Set where a word like `-old` is a value: what is taken away.
+        self.minus_words = False
         # No option begins with a digit: what does ("--at -20m", "--since -2h") is a value, as argparse has it for negative numbers.
         self._negative_number_matcher = re.compile(r"-\d")
+
+    def _parse_optional(self, arg_string: str) -> Any:
+        if self.minus_words and arg_string[:2] not in ("-", "--") and arg_string not in self._option_string_actions:
+            return None
+        return super()._parse_optional(arg_string)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see `{self.prog} --help`")

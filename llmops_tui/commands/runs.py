@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.money import spent
-from llmops_tui.commands.output import ago, duration, number, one_line, print_fields, print_json, print_table, say, size
+from llmops_tui.commands.output import ago, cell_width, duration, number, one_line, print_fields, print_json, print_table, say, size
 from llmops_tui.commands.status import print_runs, progress_text
 from llmops_tui.errors import LlmopsError, UsageError
+from llmops_tui.specs.run_sorts import descends
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,20 +22,48 @@ if TYPE_CHECKING:
 
 
 def list_runs(args: argparse.Namespace) -> int:
-    """One page of runs, newest first."""
+    """One page of runs, newest first unless sorted otherwise. Raises UsageError, with the filter and a caret told before it."""
+    if args.filter:
+        _check_filter(args.filter)
     client = connect(args)
-    page = client.runs(state=",".join(args.state or []) or None, kind=args.kind, limit=args.limit, offset=args.offset)
+    try:
+        page = client.runs(
+            state=",".join(args.state or []) or None, kind=args.kind, limit=args.limit, offset=args.offset, filter=args.filter,
+            sort=args.sort, descending=not descends(args.sort) if args.reverse else None, columns=args.column,
+        )  # fmt: skip
+    except UsageError as error:  # what only the engine can know: which settings there are
+        for field in error.fields:
+            if field.get("field") == "filter" and field.get("position", "").isdecimal():
+                point_at(args.filter, int(field["position"]))
+        raise
     if args.json:
         print_json(page)
         return 0
     if page["runs"]:
-        print_runs(page["runs"], currency=_currency(client, page["runs"]))
+        print_runs(page["runs"], currency=_currency(client, page["runs"]), columns=args.column, cells=page["columns"])
     else:
-        say("no runs" + (" match" if args.state or args.kind or args.offset else " yet"))
+        say("no runs" + (" match" if args.state or args.kind or args.offset or args.filter else " yet"))
     left = page["total"] - args.offset - len(page["runs"])
     if left > 0 and page["runs"]:
         say(f"{left} more: --offset {args.offset + len(page['runs'])}")
     return 0
+
+
+def _check_filter(text: str) -> None:
+    """Before anything is asked: the wrong character is shown under the filter as it was written."""
+    from llmops_tui.specs.run_filter import FilterError, parse
+
+    try:
+        parse(text)
+    except FilterError as error:
+        point_at(text, error.position)
+        raise
+
+
+def point_at(text: str, position: int) -> None:
+    """The text on stderr, and a caret under one of its characters."""
+    say(f"  {one_line(text)}")
+    say("  " + " " * cell_width(text[:position]) + "^")
 
 
 def show(args: argparse.Namespace) -> int:
@@ -58,7 +87,9 @@ def show(args: argparse.Namespace) -> int:
             ("exit code", "" if detail["exit_code"] is None else str(detail["exit_code"])),
             ("gpus", ", ".join(detail["gpus"])),
             ("used", spent(detail, _currency(client, [detail]))),
-            ("tags", ", ".join(detail["tags"])),
+            ("tags", one_line(", ".join(detail["tags"]))),
+            ("note", one_line(detail["note"])),
+            ("baseline", "yes" if detail["baseline"] else ""),
             ("directory", detail["directory"]),
             *(("checkpoint", f"step {point['step']}, {size(point['bytes'])}, {ago(point['t'])}") for point in detail["checkpoints"]),
         ]

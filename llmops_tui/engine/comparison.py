@@ -106,6 +106,7 @@ def environment_of(capsule: Mapping[str, Any] | None) -> dict[str, Scalar]:
     if capsule is None:
         return {}
     git, python = _part(capsule, "git"), _part(capsule, "python")
+    own = _part(_part(capsule, "spec"), "env")  # settings of the run, and told as such
     diff = _part(git, "diff")
     found: dict[str, Scalar] = {
         "git.commit": git.get("commit"),
@@ -117,7 +118,7 @@ def environment_of(capsule: Mapping[str, Any] | None) -> dict[str, Scalar]:
         "gpus": ", ".join(_counted(str(gpu.get("name")) for gpu in capsule.get("gpus") or [] if isinstance(gpu, dict))) or None,
         **{f"host.{name}": value for name, value in flatten(_part(capsule, "host")).items()},
         **{f"package.{name}": version for name, version in _part(python, "packages").items()},
-        **{f"env.{name}": value for name, value in _part(capsule, "env").items() if not name.startswith("LLMOPS_")},
+        **{f"env.{name}": value for name, value in _part(capsule, "env").items() if name not in own and not name.startswith("LLMOPS_")},
     }
     return {key: value for key, value in found.items() if value is None or isinstance(value, str | int | float | bool)}
 

@@ -15,7 +15,9 @@ from llmops_tui.engine.queue_rules import queue_key
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.answers import RunPage, Scalar
 from llmops_tui.specs.filter_terms import nearest
+from llmops_tui.specs.run_config import as_number
 from llmops_tui.specs.run_filter import Filter, FilterError, parse
+from llmops_tui.specs.run_sorts import SORTS, descends
 from llmops_tui.specs.states import STATES, WAITING
 
 MOST_COLUMNS = 32
@@ -26,7 +28,7 @@ _STATE_ORDER = {state: place for place, state in enumerate(dict.fromkeys(("runni
 # What a run is sorted by; None: last, in whichever direction.
 SortKey = Callable[[LiveRun, float], "float | str | tuple[int, float | str] | None"]
 
-SORTS: dict[str, SortKey] = {
+_KEYS: dict[str, SortKey] = {
     "submitted": lambda run, now: run.submitted_at,
     "started": lambda run, now: run.started_at,
     "ended": lambda run, now: run.ended_at,
@@ -39,8 +41,6 @@ SORTS: dict[str, SortKey] = {
     "priority": lambda run, now: run.priority,
     "attempt": lambda run, now: run.attempt,
 }
-# Where one wants to see the newest, the longest or the first in the queue when nothing else is said.
-_DESCENDING = frozenset({"submitted", "started", "ended", "duration", "priority", "attempt"})
 
 
 @dataclass(frozen=True)
@@ -112,8 +112,8 @@ def _offset(runs: list[LiveRun], wish: PageWish) -> int:
 def _sorted(runs: list[LiveRun], wish: PageWish, now: float) -> list[LiveRun]:
     """In the wished order; equal ones the newest first, those without a value last."""
     runs.sort(key=lambda run: (run.submitted_at, run.id), reverse=True)
-    key = SORTS.get(wish.sort) or _column_key(wish.sort)
-    descending = wish.sort in _DESCENDING if wish.descending is None else wish.descending
+    key = _KEYS.get(wish.sort) or _column_key(wish.sort)
+    descending = descends(wish.sort) if wish.descending is None else wish.descending
     if wish.sort == "submitted":
         return runs if descending else runs[::-1]
     keyed = [(key(run, now), run) for run in runs]
@@ -130,9 +130,10 @@ def _column_key(column: str) -> SortKey:
 
     def key(run: LiveRun, now: float) -> tuple[int, float | str] | None:
         value = _cell(run, column)
-        if value is None:
-            return None
-        return (1, value.casefold()) if isinstance(value, str) else (0, value)
+        number = as_number(value)
+        if number is not None:
+            return (0, number) if math.isfinite(number) else None
+        return None if value is None else (1, str(value).casefold())
 
     return key
 

@@ -196,8 +196,9 @@ class Wishes:
         if annotation == Annotation():
             raise UsageError("nothing is said about the run", "give tags, a note or baseline")
         async with run.lock:
+            said = annotation.to_json()
             try:
-                await self._table.journal_entry(run, ANNOTATE, None, "", annotation.to_json())
+                await self._table.journal_entry(run, ANNOTATE, None, f"the user set its {', '.join(said)}", said)
             except OSError as error:
                 raise LlmopsError(f"{run.id} was not annotated: {error.strerror or error}", "make room in the state directory") from error
             run.written = annotation.over(run.written)

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from llmops_tui.specs.run_config import RunConfig
+from llmops_tui.specs.run_config import RunConfig, as_number
 from llmops_tui.specs.states import ACTIVE, ENDED, JOB_KINDS, STATES, WAITING
 
 if TYPE_CHECKING:
@@ -273,8 +273,8 @@ def _config(name: str, operator: str, value: str, place: int) -> Test:
         limit = _number(value, place)
 
         def ordered(row: FilterRow, now: float) -> bool:
-            found = row.config.get(name)
-            return isinstance(found, int | float) and not isinstance(found, bool) and order(found, limit)
+            found = as_number(row.config.get(name))
+            return found is not None and order(found, limit)
 
         return ordered
     equal = _config_equal(value, operator == ":")
@@ -294,8 +294,9 @@ def _config_equal(value: str, part: bool) -> Callable[[Scalar], bool]:
     def equal(found: Scalar) -> bool:
         if isinstance(found, bool):
             return word in (_YES if found else _NO)
-        if isinstance(found, int | float):
-            return number is not None and _same(found, number)
+        value = None if number is None else as_number(found)
+        if number is not None and value is not None:
+            return _same(value, number)
         return isinstance(found, str) and fits(found)
 
     return equal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
@@ -25,6 +26,18 @@ def flatten(spec: Mapping[str, object]) -> dict[str, Scalar]:
         else:
             flat[prefix] = _scalar(value)
     return flat
+
+
+def as_number(value: Scalar) -> float | None:
+    """A setting as a number, also where it is one in a text (an environment variable); None for the rest, true and false among it."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int | float):
+        return value
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            return float(value)
+    return None
 
 
 class Shape:
