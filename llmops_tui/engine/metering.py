@@ -1,6 +1,6 @@
 """The meter: what each run's GPUs draw while it holds them, whatever becomes of the engine meanwhile.
 
-The readings at the start stand in the run's journal, later ones every ten seconds in `attempt-N/energy.json`, the sums in
+The readings at the start stand in the run's journal, later ones every five seconds in `attempt-N/energy.json`, the sums in
 the journal's entry of the end. An engine that comes back takes the last reading that was noted, and the counter covers the time
 between.
 """
@@ -8,19 +8,20 @@ between.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from llmops_tui.data.durable import write_json
 from llmops_tui.data.usage import meter_file, read_meter
 from llmops_tui.engine.attempt_files import end_time, look
 from llmops_tui.engine.energy import Hold, Reading, reading_from_json, reading_of
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.specs.answers import GpuSample
 
-_SAVE_SECONDS = 10.0
+_SAVE_SECONDS = 5.0
 _FIRST_ANSWER_SECONDS = 30.0
 _POLL_SECONDS = 0.1
 log = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ class Meter:
         self._over.append(hold)
 
     async def save(self) -> list[LiveRun]:
-        """Every ten seconds: note how far each run is. The runs that were noted; none in between."""
+        """Every five seconds: note how far each run is. The runs that were noted; none in between."""
         if time.monotonic() - self._saved_at < _SAVE_SECONDS:
             return []
         self._saved_at = time.monotonic()
@@ -145,5 +146,9 @@ class Meter:
 def _write(noted: list[tuple[LiveRun, dict[str, Any]]]) -> None:
     for run, value in noted:
         path = meter_file(run.dir, run.attempt)
-        if path.parent.is_dir():  # not there yet, or deleted from outside
-            write_json(path, value)
+        temporary = path.with_name(f".{path.name}.tmp")
+        if path.parent.is_dir():  # else not there yet, or deleted from outside
+            # Without fsync, which may take seconds beside a job that writes: a power cut ends the run anyway, and the journal
+            # has the readings at its start.
+            temporary.write_text(json.dumps(value))
+            os.replace(temporary, path)
