@@ -164,10 +164,15 @@ class RunTable:
         self.tell_state(run)
         self.wake.set()
 
-    async def queue_again(self, run: LiveRun, reason: str, *, retries_used: int, requeues: int) -> None:
-        """The run's lock is held. One entry says both that the attempt is over and that another follows."""
+    async def queue_again(self, run: LiveRun, reason: str, *, retries_used: int, requeues: int, ended_at: float | None = None) -> None:
+        """The run's lock is held. One entry says both that the attempt is over and that another follows.
+
+        `ended_at` is when the attempt ended, where that is not known already: an engine that was away notes it late.
+        """
         attempt = run.attempt + 1 if await asyncio.to_thread(run.dir.attempt(run.attempt).exists) else run.attempt
         data = {"retries_used": retries_used, "requeues": requeues, "after": run.state, **_used(run)}
+        if ended_at is not None:
+            data["ended_at"] = ended_at
         await self.journal_entry(run, "state", "queued", reason, data, attempt=attempt)
         run.attempt, run.state, run.reason = attempt, "queued", reason
         run.retries_used, run.requeues, run.stop = retries_used, requeues, ""

@@ -365,7 +365,11 @@ class Scheduler:
             if again and run.stop not in ("now", "checkpoint"):
                 lost = verdict.state == "lost"
                 await self._table.queue_again(
-                    run, why, retries_used=run.retries_used + (0 if lost else 1), requeues=run.requeues + (1 if lost else 0)
+                    run,
+                    why,
+                    retries_used=run.retries_used + (0 if lost else 1),
+                    requeues=run.requeues + (1 if lost else 0),
+                    ended_at=ended_at,
                 )
                 self._lives.pop(run.id, None)
                 return
