@@ -120,8 +120,8 @@ class Draft:
             if key is None:
                 self.trouble = self.trouble or message
             else:
-                within = fault["field"].removeprefix(key).strip(".")
-                self.faults.setdefault(key, f"{within}: {fault['message']}" if within and key != fault["field"] else fault["message"])
+                part = fault["field"].removeprefix(f"{key}.") if fault["field"].startswith(f"{key}.") else ""
+                self.faults.setdefault(key, f"{part}: {fault['message']}" if part else fault["message"])
 
     def forgive(self) -> None:
         """Only what was typed wrong stays wrong: the engine is asked anew."""

@@ -221,7 +221,8 @@ class NewRunScreen(Board):
 
     def on_form_view_digit_typed(self, message: FormView.DigitTyped) -> None:
         """Write a number at once."""
-        if self._draft is not None and self._draft.fields.get(message.key, {}).get("type") in ("integer", "number"):
+        field = self._draft.fields.get(message.key) if self._draft is not None else None
+        if field is not None and field["type"] in ("integer", "number"):
             self.query_one(FormView).write(message.digit, "", [], False, False)
 
     def on_form_view_field_turned(self, message: FormView.FieldTurned) -> None:
