@@ -334,6 +334,11 @@ def hints(*places: str) -> list[tuple[str, str]]:
     return [(name_of(key.keys[0]), key.hint) for key in ordered]
 
 
+def page_keys() -> list[tuple[str, str]]:
+    """`(page, key)` of each page that a key goes to."""
+    return [(key.action.split("'")[1], name_of(key.keys[0])) for key in keys_of("pages")]
+
+
 def bindings(*places: str) -> list[Binding | tuple[str, str] | tuple[str, str, str]]:
     """Textual's bindings of some places."""
     from textual.binding import Binding

@@ -106,7 +106,8 @@ class Board(Screen[None]):
             notice, role = f"r starts an engine · {self.state.reason}", "warn"
         elif not notice and self.state.connection == "SILENT":
             notice, role = "the engine holds its socket but does not answer; every run goes on", "warn"
-        bottom.show_lines([foot(hints(*self.PLACES, "everywhere"), notice, role, bottom.size.width)])
+        page = self.PAGE if self.PAGE in self.llmops.MODES else ""
+        bottom.show_lines([foot(hints(*self.PLACES, "everywhere"), notice, role, bottom.size.width, page)])
 
     def on_resize(self) -> None:
         """Everything depends on the width."""

@@ -118,7 +118,7 @@ class GpusScreen(Board):
         status = self.state.status
         if status is None:
             return
-        now, ascii_only, you = self.state.clock(), self.llmops.ascii_only, status["engine"]["you"]["user"]
+        now, ascii_only, you = self.state.clock(), self.llmops.ascii_only, self.state.you()
         gpus = status["gpus"]
         box, cards, table = self.query_one("#box", LineWidget), self.query_one("#cards", RowTable), self.query_one("#holders", RowTable)
         box.display, cards.display = not gpus, bool(gpus)
@@ -126,9 +126,9 @@ class GpusScreen(Board):
         if not gpus:
             box.styles.height = 4
             box.show_lines(host_panel(self.state, box.size.width, ascii_only))
-            rows = slot_rows(status["running"])
+            running = slot_rows(status["running"])
             table.border_title = "no GPU here: runs in the box's CPU slots"
-            table.show([Row(run["id"], _slot_cells(run, now)) for run in rows], empty="nothing runs")
+            table.show([Row(run["id"], _slot_cells(run, now)) for run in running], empty="nothing runs")
             return
         cards.styles.height = min(len(gpus) + 2, max(4, self.size.height // 2))
         strips = [self._strip(gpu) for gpu in gpus]

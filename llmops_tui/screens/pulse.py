@@ -185,14 +185,14 @@ class PulseScreen(Board):
         metrics = self._metrics(run)
         chart = self.query_one(BrailleChart)
         points = max(100, 4 * chart.size.width)
-        reached = (run["id"], metrics, points, tuple(run["latest"].items()), run["state"])
+        reached = (run["id"], metrics, points, tuple(run["latest"].items()), run["state"], self.state.moment)
         if metrics and not self._fetching and reached != self._fetched:
             self._fetching, self._fetched = True, reached
             self.run_worker(self._fetch(run["id"], metrics, points))
 
     async def _fetch(self, run_id: str, metrics: tuple[str, ...], points: int) -> None:
         try:
-            curves = await fetch_curves(self.client, run_id, metrics, points)
+            curves = await fetch_curves(self.client, run_id, metrics, points, self.state.moment)
             self._curves = {(run_id, metrics): curves}
         except LlmopsError:
             self._fetched = ()  # the header says that the engine is gone; the next status asks again

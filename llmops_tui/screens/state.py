@@ -51,6 +51,11 @@ class ViewState:
         """The events up to the moment shown, oldest first."""
         return list(self.events) if self.moment is None else self.past_events
 
+    def you(self) -> str:
+        """The user that the engine takes one for; "" before it said so."""
+        told = self.status["engine"].get("you") if self.status else None
+        return told["user"] if told else ""
+
     def notices(self) -> list[tuple[EngineEvent, Notable]]:
         """What of the events somebody should hear of, oldest first."""
         return [(event, found) for event in self.told() if (found := notable(event)) is not None]

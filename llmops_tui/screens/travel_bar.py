@@ -22,7 +22,7 @@ _HINTS = ("travel_back", "travel_on", "travel_finer", "travel_coarser", "travel_
 class TravelBar(LineWidget, can_focus=True):
     """One line of where one is between the first sample and now, one of keys. The app's state holds the moment itself."""
 
-    DEFAULT_CSS = "TravelBar { height: 2; dock: bottom; margin-bottom: 1; }"
+    DEFAULT_CSS = "TravelBar { height: 2; }"
     BINDINGS = bindings("travel")
 
     def __init__(self, board: Board) -> None:
@@ -37,7 +37,7 @@ class TravelBar(LineWidget, can_focus=True):
         standing = next(iter(board.query(TravelBar)), None)
         if standing is None:
             bar = TravelBar(board)
-            board.mount(bar)
+            board.mount(bar, before="#foot")
             bar.call_after_refresh(bar.focus)
             bar.call_after_refresh(bar.go, board.state.now() - STEPS[_FIRST_STEP] if moment is None else moment)
         elif moment is None:

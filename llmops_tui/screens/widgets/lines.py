@@ -20,6 +20,8 @@ Line = Sequence[Run]
 class LineWidget(Widget):
     """`show_lines` is all a subclass needs; a line too long is cropped, one too short padded."""
 
+    DEFAULT_CSS = "LineWidget { height: 1; width: 1fr; }"
+
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._lines: list[list[Run]] = []

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from llmops_tui import __version__
+from llmops_tui.keys import page_keys
 from llmops_tui.screens.palette import STATE_ROLES, STATE_SIGNS
 from llmops_tui.screens.widgets.axes import bytes_text, duration_text, value_text
 from llmops_tui.screens.widgets.lines import Run, fit, spaced
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from llmops_tui.specs.answers import EngineEvent, GpuSample, RunSummary
 
 _BADGES = {"LIVE": "badge-good", "CONNECTING": "badge-warn", "RECONNECTING": "badge-bad", "SILENT": "badge-bad", "PAST": "badge-warn"}
+_PAGE_TITLES = {"pulse": "Pulse", "runs": "Runs", "queue": "Queue", "gpus": "GPUs", "inbox": "Inbox"}
+_TABS_BESIDE_NOTICE = 120
 _WARM, _HOT = 0.7, 0.9
 _GPU_EVENT_ROLES = {"gpu.back": "good", "gpu.throttled": "warn"}
 _UNLISTED_BYTES = 500 << 20  # the ledger's tolerance: a driver alone takes some
@@ -200,11 +203,19 @@ def worth_telling(event: EngineEvent) -> bool:
     return event["type"] not in ("run.progress", "run.sample", "stream.reset")
 
 
-def foot(hints: Sequence[tuple[str, str]], notice: str, notice_role: str, width: int) -> list[Run]:
-    """The keys of this screen, or the notice while there is one."""
+def foot(hints: Sequence[tuple[str, str]], notice: str, notice_role: str, width: int, page: str = "") -> list[Run]:
+    """The keys of this screen, or the notice while there is one; on one of the `PAGES` these as tabs, with the keys that go there."""
+    tabs: list[Run] = []
+    for name, key in page_keys() if page else ():
+        role = "badge-good" if name == page else "muted"
+        tabs += [(f" {key} {_PAGE_TITLES[name]} ", role)]
     if notice:
-        return spaced([(f" {notice}", notice_role)], [], width)
+        return spaced([(f" {notice}", notice_role)], tabs if width >= _TABS_BESIDE_NOTICE else [], width)
     line: list[Run] = []
+    room = width - sum(len(text) for text, _ in tabs)
     for key, word in hints:
+        room -= len(key) + len(word) + 3
+        if room < 0:
+            break
         line += [(f" {key} ", "key"), (f"{word} ", "muted")]
-    return spaced(line, [], width)
+    return spaced(line, tabs, width)
