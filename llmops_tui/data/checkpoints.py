@@ -6,17 +6,20 @@ with its size. A directory without it, or with a file of another size, is a half
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import stat
 import time
 from pathlib import Path
 from typing import Any
 
-from llmops_tui.data.durable import read_json, sync_directory, write_json
+from llmops_tui.data.durable import sync_directory, write_json
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.specs.answers import Checkpoint
 
 MARKER = "complete.json"
+_LARGEST_MARKER_BYTES = 4 << 20
 
 
 def mark_complete(directory: Path, step: int) -> Checkpoint:
@@ -67,9 +70,19 @@ def _directories(run: RunDir) -> list[Path]:
         return []
 
 
+def _read_marker(path: Path) -> Any:
+    """As JSON. The job's user may have put anything there, and the engine may be root's: a plain file of sensible size, or OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_MARKER_BYTES:
+            raise OSError(f"{path} is no marker")
+        return json.loads(file.read())
+
+
 def _read(directory: Path) -> Checkpoint | None:
     try:
-        marker: Any = read_json(directory / MARKER)
+        marker: Any = _read_marker(directory / MARKER)
         sizes: dict[str, int] = marker["files"]
         whole = all((directory / name).stat().st_size == size for name, size in sizes.items())
         if not whole:

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from llmops_tui.data.event_store import decode_latest, ensure_run_key
+from llmops_tui.data.masking import without_secrets
 from llmops_tui.specs.answers import EngineEvent, Progress, RunSummary, Series
 
 
@@ -162,7 +163,7 @@ def prune_engine_events(con: duckdb.DuckDBPyConnection, keep: int = 100_000, kee
 
 
 def upsert_run(con: duckdb.DuckDBPyConnection, summary: RunSummary, spec: Mapping[str, Any]) -> None:
-    """Let SQL users see the run as it stands now. Call it in a write transaction."""
+    """Let SQL users see the run as it stands now, but for its secrets. Call it in a write transaction."""
     ensure_run_key(con, summary["id"])
     con.execute(
         "UPDATE runs SET kind = ?, name = ?, state = ?, reason = ?, attempt = ?, priority = ?, owner = ?, tags = ?, "
@@ -172,7 +173,8 @@ def upsert_run(con: duckdb.DuckDBPyConnection, summary: RunSummary, spec: Mappin
             summary["kind"], summary["name"], summary["state"], summary["reason"], summary["attempt"], summary["priority"],
             summary["owner"], summary["tags"], summary["note"], summary["baseline"], summary["submitted_at"],
             summary["started_at"], summary["ended_at"],
-            summary["exit_code"], summary["gpus"], summary["gpu_seconds"], summary["energy_joules"], json.dumps(spec), summary["id"],
+            summary["exit_code"], summary["gpus"], summary["gpu_seconds"], summary["energy_joules"],
+            json.dumps(without_secrets(spec)), summary["id"],
         ],
     )  # fmt: skip
 

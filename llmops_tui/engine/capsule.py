@@ -21,6 +21,7 @@ from typing import Any
 import psutil
 
 from llmops_tui.data.durable import read_json, write_bytes, write_json
+from llmops_tui.data.masking import masked
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.working_tree import WorkingTree, describe_tree
 from llmops_tui.specs.answers import GpuSample
@@ -31,10 +32,6 @@ _ENV_FAMILIES = (
     "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTHON", "PYTORCH_", "RANK", "ROCR_", "SLURM_", "TOKENIZERS_", "TORCH", "TRANSFORMERS_",
     "TRITON_", "TRL_", "VLLM_", "WORLD_SIZE",
 )  # fmt: skip
-# TOKENIZERS_PARALLELISM is no secret.
-_SECRET = re.compile(r"KEY|TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-_MASK = "***"
 
 
 def write_capsule(
@@ -91,11 +88,6 @@ def newest_capsule(run: RunDir, attempt: int) -> dict[str, Any] | None:
             if isinstance(capsule, dict):
                 return capsule
     return None
-
-
-def masked(variables: Mapping[str, str]) -> dict[str, str]:
-    """Variables fit to be shown: secrets by name and logins in URLs replaced by ***."""
-    return {name: _MASK if _SECRET.search(name) else _URL_LOGIN.sub(_MASK, value) for name, value in sorted(variables.items())}
 
 
 def packages() -> dict[str, str]:

@@ -10,8 +10,9 @@ from typing import Any
 import duckdb
 
 from llmops_tui.data.extremes import Extremes, extremes
+from llmops_tui.data.masking import masked
 from llmops_tui.data.store import Store
-from llmops_tui.engine.capsule import masked, newest_capsule
+from llmops_tui.engine.capsule import newest_capsule
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.answers import Comparison, DifferenceRow, MetricRow, RunSummary, Scalar

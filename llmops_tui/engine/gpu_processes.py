@@ -52,9 +52,13 @@ class ProcessDirectory:
 
 
 def run_of_process(pid: int, home: Path | None = None) -> str | None:
-    """The run that this process was started for, from the environment it inherited; only own processes are believed."""
+    """The run that this process was started for, from the environment it inherited.
+
+    Believed are own processes and, by root, those of the user whose run they name: anybody could name another's.
+    """
     try:
-        if os.stat(f"/proc/{pid}").st_uid != os.getuid():
+        uid = os.stat(f"/proc/{pid}").st_uid
+        if uid != os.getuid() and os.getuid() != 0:
             return None
         content = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
@@ -63,7 +67,18 @@ def run_of_process(pid: int, home: Path | None = None) -> str | None:
     run = variables.get(b"LLMOPS_RUN_ID")
     if run is None or (home is not None and os.fsdecode(variables.get(b"LLMOPS_HOME", b"")) != str(home)):
         return None
-    return os.fsdecode(run)
+    name = os.fsdecode(run)
+    if uid != os.getuid() and (home is None or not _is_owner(home / "runs" / os.path.basename(name), uid)):
+        return None
+    return name
+
+
+def _is_owner(run_directory: Path, uid: int) -> bool:
+    """Whether the job of this run is that user's: the run's output was made for its job (submitter.py)."""
+    try:
+        return os.lstat(run_directory / "stdout.log").st_uid == uid
+    except OSError:
+        return False
 
 
 def _owner_and_command(pid: int) -> tuple[str, str]:

@@ -92,6 +92,8 @@ class Parts:
         for directory in (home.runs, home.models, home.datasets, home.cache):
             directory.mkdir(parents=True, exist_ok=True)
         store = Store.open(home.database, settings.engine)
+        if people.gid is not None:
+            home.database.chmod(0o600)  # made before it was shared it may be readable
         hub = Hub(store)
         # The ingest tells the scheduler, which is made after it because it asks the ingest.
         ingest = Ingest(

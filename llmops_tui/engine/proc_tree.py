@@ -12,6 +12,7 @@ from llmops_tui.data.rundir import RunDir
 def tree_of(run: RunDir) -> list[int]:
     """Every process that was started for this run, or descends from one that was; zombies left out."""
     mark = b"LLMOPS_RUN_DIR=" + os.fsencode(run.path.absolute())
+    believed = _believed(run)
     found: set[int] = set()
     children: dict[int, list[int]] = {}
     for name in os.listdir("/proc"):
@@ -24,6 +25,8 @@ def tree_of(run: RunDir) -> list[int]:
             if fields[0] == b"Z":
                 continue
             children.setdefault(int(fields[1]), []).append(pid)
+            if os.stat(f"/proc/{pid}").st_uid not in believed:
+                continue
             with open(f"/proc/{pid}/environ", "rb") as file:
                 if mark in file.read().split(b"\0"):
                     found.add(pid)
@@ -36,6 +39,14 @@ def tree_of(run: RunDir) -> list[int]:
                 found.add(child)
                 order.append(child)
     return [pid for pid in order if pid != os.getpid()]
+
+
+def _believed(run: RunDir) -> set[int]:
+    """Whose word counts that a process belongs to the run: ours, and that of the user whose job it is (submitter.py)."""
+    try:
+        return {os.geteuid(), os.lstat(run.log).st_uid}
+    except OSError:
+        return {os.geteuid()}
 
 
 def signal_tree(run: RunDir, number: signal.Signals) -> list[int]:

@@ -17,6 +17,7 @@ from llmops_tui.data import queries
 from llmops_tui.data.backup import backup
 from llmops_tui.data.sql_sandbox import user_sql
 from llmops_tui.engine.answering import EngineParts, Moment, answer, caller_path, event_stream
+from llmops_tui.engine.people import who_asks
 from llmops_tui.engine.stream import engine_stream
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.answers import Done, EngineEvent, EngineEvents, EngineInfo, GpuSample, HostHistory, NotifyTest, SqlAnswer, Status
@@ -65,8 +66,8 @@ async def show_status(parts: EngineParts) -> Response:
 
 @router.get("/settings", response_model=Settings)
 async def show_settings(parts: EngineParts) -> Response:
-    """The settings in force."""
-    return answer(parts.settings.model_dump(mode="json"))
+    """The settings in force; how the engine notifies, which may hold a secret, for admins alone."""
+    return answer(parts.settings.model_dump(mode="json", exclude=None if who_asks().role == "admin" else {"notify"}))
 
 
 @router.get("/gpus", response_model=list[GpuSample])

@@ -15,9 +15,11 @@ from starlette.responses import StreamingResponse
 
 from llmops_tui.data import queries
 from llmops_tui.data.annotation import Annotation
+from llmops_tui.data.masking import without_secrets
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.answering import EngineParts, Moment, answer, caller_directory, event_stream
 from llmops_tui.engine.peers import owner_of
+from llmops_tui.engine.people import who_asks
 from llmops_tui.engine.run_pages import MOST_COLUMNS, page, read_wish
 from llmops_tui.engine.stream import run_stream
 from llmops_tui.errors import NotFoundError, UsageError
@@ -121,7 +123,11 @@ async def submit_run(parts: EngineParts, request: SubmitRequest, connection: Req
 @router.get("/runs/{run_id}", response_model=RunDetail)
 async def show_run(parts: EngineParts, run_id: str) -> Response:
     """One run with its spec, journal, checkpoints, capsule and metric names."""
-    return answer(await asyncio.to_thread(parts.scheduler.detail, run_id))
+    detail = await asyncio.to_thread(parts.scheduler.detail, run_id)
+    person, owner = who_asks(), parts.scheduler.owner(run_id)
+    if person.role != "admin" and (owner is None or owner[1] != person.uid):
+        detail["spec"] = without_secrets(detail["spec"])
+    return answer(detail)
 
 
 @router.post("/runs/{run_id}/stop", response_model=RunSummary)

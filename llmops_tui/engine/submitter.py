@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import pwd
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from llmops_tui.data.masking import is_secret
 from llmops_tui.data.rundir import RunDir
 
 JOB_UMASK = 0o027
@@ -24,7 +24,6 @@ _KEPT_FAMILIES = (
     "CUDA_", "CUDNN_", "HF_", "HIP_", "HSA_", "LC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_", "ROCR_", "TORCH_",
     "TRANSFORMERS_", "FAKE_NVML_",
 )  # fmt: skip
-_SECRET = re.compile(r"KEY|TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class Account:
         kept = {
             name: value
             for name, value in engines.items()
-            if (name in _KEPT_NAMES or name.startswith(_KEPT_FAMILIES)) and not _SECRET.search(name)
+            if (name in _KEPT_NAMES or name.startswith(_KEPT_FAMILIES)) and not is_secret(name)
         }
         return {**kept, "HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
 

@@ -19,6 +19,7 @@ from llmops_tui.data.models import list_models
 from llmops_tui.data.rundir import append_line, create_run, number_of, remove_run
 from llmops_tui.engine.ledger import Never, place
 from llmops_tui.engine.live_run import LiveRun, StopMode
+from llmops_tui.engine.people import who_asks
 from llmops_tui.engine.queue_rules import Doomed, dependents, obstacle, place_between
 from llmops_tui.engine.run_table import RunTable
 from llmops_tui.engine.supervisor import Supervisor
@@ -113,10 +114,11 @@ class Wishes:
             if run.state in ENDED:
                 raise ConflictError(f"{run.id} is over: {run.state}", "see `llmops-tui runs list`")
             if run.state in WAITING:
-                await self._table.end(run, Verdict("cancelled", "cancelled while it waited"))
+                by = "" if who_asks().uid == run.uid else f" by {who_asks().user}"
+                await self._table.end(run, Verdict("cancelled", f"cancelled while it waited{by}"))
                 return self._table.summary(run)
             if run.stop == "" or (run.stop == "checkpoint" and wish == "now"):
-                reason = "the user asked it to stop" if wish == "now" else "the user asked it to save a checkpoint and stop"
+                reason = f"{_asker(run)} asked it to " + ("stop" if wish == "now" else "save a checkpoint and stop")
                 try:
                     await self._table.journal(run, "stopping", reason, {"mode": wish})
                 except OSError as error:
@@ -129,7 +131,7 @@ class Wishes:
                 self._table.tell_state(run)
             run.stop_told = False  # asking again tells the shim again
         try:
-            await self._supervisor.request_stop(run, os.getuid())
+            await self._supervisor.request_stop(run, who_asks().uid)
         except OSError as error:
             raise LlmopsError(f"{run.id} was not told: {error}", "make room and stop it again") from error
         return self._table.summary(run)
@@ -141,7 +143,7 @@ class Wishes:
             raise UsageError(f"unknown command {command!r}", "use checkpoint")
         if run.state != "running":
             raise ConflictError(f"{run.id} does not run: {run.state}", "only a running job can save a checkpoint")
-        line = {"t": time.time(), "command": command, "by": os.getuid()}
+        line = {"t": time.time(), "command": command, "by": who_asks().uid}
         await asyncio.to_thread(append_line, run.dir.control, line, durable=True)
         return self._table.summary(run)
 
@@ -158,7 +160,7 @@ class Wishes:
             blocked = obstacle(run, self._table.by_id)
             if isinstance(blocked, Doomed):
                 raise ConflictError(f"{run.id} cannot start: {blocked.reason}", "retry that run first")
-            await self._table.queue_again(run, "the user asked for another attempt", retries_used=0, requeues=0)
+            await self._table.queue_again(run, f"{_asker(run)} asked for another attempt", retries_used=0, requeues=0)
         return self._table.summary(run)
 
     async def set_priority(self, run_id: str, priority: int) -> RunSummary:
@@ -234,6 +236,12 @@ class Wishes:
                     raise NotFoundError(f"{key}: no run {name!r}", "see `llmops-tui runs list`", fields)
                 if key == "after_ok" and other.state in ENDED and other.state != "succeeded":
                     raise ConflictError(f"after_ok: {name} ended as {other.state}, so this would never start", "retry that run first")
+
+
+def _asker(run: LiveRun) -> str:
+    """Its user, or the one who may do it to another's run."""
+    person = who_asks()
+    return "the user" if person.uid == run.uid else person.user
 
 
 def _must_wait(run: LiveRun) -> None:

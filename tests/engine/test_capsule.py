@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from llmops_tui.data.masking import masked
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine import working_tree
-from llmops_tui.engine.capsule import masked, packages, write_capsule
+from llmops_tui.engine.capsule import packages, write_capsule
 from llmops_tui.engine.working_tree import MAX_DIFF_BYTES, describe_tree
 from llmops_tui.specs.answers import GpuSample
 
