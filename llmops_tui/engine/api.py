@@ -21,7 +21,8 @@ from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundE
 from llmops_tui.specs.wording import plain
 
 _NOUNS = ("runs", "models", "datasets", "sql", "gpus", "engine", "status")
-_RUN_VERBS = ("stop", "retry", "checkpoint", "priority", "move")
+# A verb of the API and the command that says it.
+_RUN_VERBS = {name: name for name in ("stop", "retry", "checkpoint", "priority", "move")} | {"annotate": "note"}
 log = logging.getLogger(__name__)
 
 
@@ -93,7 +94,7 @@ def _help_for(request: Request) -> str:
     parts = request.url.path.removeprefix("/v1/").split("/")
     noun, verb = parts[0], parts[2] if len(parts) == 3 else ""
     if noun == "runs" and request.method == "POST":
-        return f"see `llmops-tui runs {verb} --help`" if verb in _RUN_VERBS else "see `llmops-tui run --help`"
+        return f"see `llmops-tui runs {_RUN_VERBS[verb]} --help`" if verb in _RUN_VERBS else "see `llmops-tui run --help`"
     return f"see `llmops-tui {noun} --help`" if noun in _NOUNS else "see `llmops-tui --help`"
 
 

@@ -164,7 +164,8 @@ class AuditLog:
     def _append(self, values: dict[str, Any]) -> int:
         """One line, durable when this returns. Raises OSError; the file is then as it was."""
         number = self._number + 1
-        line = json.dumps({"n": number, **values, "prev": self._digest}, separators=(",", ":"), ensure_ascii=False).encode()
+        text = json.dumps({"n": number, **values, "prev": self._digest}, separators=(",", ":"), ensure_ascii=False)
+        line = text.encode(errors="backslashreplace")  # half a character, as in a file name that is no UTF-8, becomes its JSON escape
         new = not self._path.exists()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
