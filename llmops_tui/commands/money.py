@@ -22,8 +22,10 @@ def energy(joules: float | None) -> str:
 
 
 def gpu_hours(seconds: float) -> str:
-    """`3.4 GPU-h`; a dash for a run that never held a GPU."""
-    return f"{seconds / _SECONDS_PER_HOUR:.3g} GPU-h" if seconds else MISSING
+    """`3.4 GPU-h`, `52 GPU-s`; a dash for a run that never held a GPU."""
+    if not seconds:
+        return MISSING
+    return f"{seconds / _SECONDS_PER_HOUR:.3g} GPU-h" if seconds >= _SECONDS_PER_HOUR / 10 else f"{seconds:.0f} GPU-s"
 
 
 def cost(amount: float | None, currency: str) -> str:

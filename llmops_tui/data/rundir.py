@@ -8,7 +8,7 @@ runs/train-fiqa-0007/
   control.jsonl    what the user asks of the running job: stop, checkpoint; read by the job
   shim.lock        held by the shim while it lives
   tree.lock        inherited by the whole job tree: free only when the last process is gone
-  attempt-1/       launch.json (argv, env, limits), started.json, capsule.json, exit.json, stop.json
+  attempt-1/       launch.json (argv, env, limits), started.json, capsule.json, energy.json (so far), exit.json, stop.json
   checkpoints/ artifacts/
 """
 

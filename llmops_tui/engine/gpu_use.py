@@ -22,6 +22,7 @@ class GpuUse:
     def __init__(self) -> None:
         self._busy_at: dict[str, float] = {}
         self._first_look: dict[str, float] = {}
+        self._hidden: dict[str, int] = {}
         self._hidden_since: dict[str, float] = {}
         self._told: set[str] = set()
 
@@ -39,7 +40,7 @@ class GpuUse:
             sample["holders"], sample["held_by"] = holding, [holder["run"] for holder in holding]
             sample["held_since"] = min((holder["since"] for holder in holding), default=None)
             sample["idle_seconds"] = self._idle_seconds(sample, now)
-            sample["hidden_bytes"] = _hidden_bytes(sample)
+            sample["hidden_bytes"] = self._hidden_bytes(sample)
 
     def look(self, samples: Sequence[GpuSample], now: float) -> list[dict[str, Any]]:
         """Once a tick, with filled samples: notice use, and return an event for each GPU whose memory went hidden."""
@@ -71,11 +72,17 @@ class GpuUse:
         uuid = sample["uuid"]
         return max(0.0, now - max(held_since, self._busy_at.get(uuid, 0.0), self._first_look.get(uuid, now)))
 
+    def _hidden_bytes(self, sample: GpuSample) -> int | None:
+        """Memory without a process, beyond what drivers keep for themselves.
 
-def _hidden_bytes(sample: GpuSample) -> int | None:
-    """Memory without a process, beyond what drivers keep for themselves. A holder that is not in sight may well own it."""
-    unaccounted = sample["hidden_bytes"]
-    in_sight = {process["run"] for process in sample["processes"]}
-    if unaccounted is None or any(run not in in_sight for run in sample["held_by"]):
-        return None
-    return unaccounted if unaccounted > FOREIGN_TOLERANCE_BYTES else 0
+        A holder that is not in sight (it just began, or the driver lists nobody in this container) may own all but what was
+        hidden before it came.
+        """
+        unaccounted, uuid = sample["hidden_bytes"], sample["uuid"]
+        if unaccounted is None:
+            return None
+        in_sight = {process["run"] for process in sample["processes"]}
+        if any(run not in in_sight for run in sample["held_by"]):
+            return min(self._hidden[uuid], unaccounted) if self._hidden.get(uuid) else None
+        self._hidden[uuid] = unaccounted if unaccounted > FOREIGN_TOLERANCE_BYTES else 0
+        return self._hidden[uuid]

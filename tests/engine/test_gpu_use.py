@@ -250,8 +250,9 @@ def test_memory_without_a_process_is_named_and_told_once(box: Box) -> None:
     assert "3.0 GiB" in events[0]["data"]["reason"]
     box.nvml.set_gpu(0, memory_used=0, processes="")
     wait_for(lambda: box.gpu(0)["hidden_bytes"] == 0)
-    seen = box.gpu(1)
-    assert seen["hidden_bytes"] == 3 * GIB
+    run = box.submit("one", gpu_memory_bytes=GIB)  # it cannot be of one who came later
+    gpu = box.gpu(1)
+    assert (gpu["held_by"], gpu["hidden_bytes"]) == ([run], 3 * GIB)
     assert len(hidden_events(box)) == 1
 
 
@@ -275,7 +276,7 @@ def test_what_was_used_is_shown_to_people(box: Box) -> None:
     assert "36" in shown(box, "runs", "show", run, "--json")
     text = shown(box, "runs", "show", run)
     [line] = [line for line in text.splitlines() if line.startswith("used ")]
-    assert "GPU-h, 10 Wh (" in line
+    assert "GPU-s, 10 Wh (" in line
     assert line.endswith(" CHF")
     head, row = shown(box, "runs", "list").splitlines()
     assert "ENERGY" in head
