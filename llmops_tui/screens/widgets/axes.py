@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from math import ceil, floor, isfinite, log10
 
+_LONGEST = 11
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _TIME_STEPS = (
     1, 2, 5, 10, 15, 30, _MINUTE, 2 * _MINUTE, 5 * _MINUTE, 10 * _MINUTE, 15 * _MINUTE, 30 * _MINUTE,
@@ -100,7 +101,12 @@ def span_text(seconds: float) -> str:
 
 
 def label(value: float, ticks: Sequence[float]) -> str:
-    """A tick's text: thousands as k, M and G, and as many digits as tell the ticks apart."""
+    """A tick's text: thousands as k, M and G, and as many digits as tell the ticks apart; at most eleven characters."""
+    text = _label(value, ticks)
+    return text if len(text) <= _LONGEST else f"{value:.4g}"
+
+
+def _label(value: float, ticks: Sequence[float]) -> str:
     size = abs(value)
     step = min((abs(b - a) for a, b in pairwise(ticks)), default=0.0)
     if 0 < size < 1e-3 or size >= 1e12:

@@ -15,6 +15,7 @@ SERIES = 8
 _NAME_CELLS = (60, 36, 24, 60, 36, 24, 18, 13, 9, 6, 4)
 """What is tried one after the other until the rows suffice: the first three with what is extra, then without."""
 _WITH_EXTRA = 3
+_FEW_CELLS = 5
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,9 @@ def _cut(name: str, cells: int) -> str:
     """The beginning and the end of a name: runs differ in their number, metrics in their last word."""
     if len(name) <= cells:
         return name
-    tail = min(5, cells - 2) if cells > 5 else cells - 1
+    if cells <= _FEW_CELLS and len(word := name.rsplit("/", 1)[-1]) <= cells:
+        return word
+    tail = min(5, cells - 2) if cells > _FEW_CELLS else cells - 1
     return name[: cells - tail - 1] + "~" + name[len(name) - tail :]
 
 

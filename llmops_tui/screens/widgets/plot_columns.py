@@ -15,7 +15,7 @@ Column = tuple[int, int, int, float, float, float, float]
 LARGEST = 4e307
 """The span of an axis must be a finite number too."""
 _SAMPLES = 1000
-_WIDE, _REACH = 0.05, 1.5  # outlier: further from the middle nine tenths than one and a half times their span
+_WIDE, _REACH = 0.05, 0.5  # outlier: further from the middle nine tenths than half their span (3.3 σ of noise)
 _FEWEST = 20
 
 
@@ -114,7 +114,7 @@ def extent_of(plots: Sequence[Sequence[Sequence[Column]]]) -> tuple[float, float
 def usual_range(curves: Sequence[Curve], window: tuple[float, float], log_y: bool) -> tuple[float, float] | None:
     """The y outside of which a value is an outlier, over all curves; None where there are too few points to know.
 
-    Each curve's middle nine tenths, and one and a half times their span to both sides.
+    Each curve's middle nine tenths, and half their span to both sides.
     """
     bounds: list[tuple[float, float]] = []
     for curve in curves:

@@ -20,6 +20,7 @@ from llmops_tui.screens.widgets.marks import PlacedMark
 from llmops_tui.screens.widgets.plot_columns import LARGEST, Column, columns_of, extent_of, outliers, usual_range
 
 _LEAST_WIDTH, _LEAST_HEIGHT = 16, 4
+_LEAST_PLOT = 5
 _GUTTER = 5  # of a chart with room: the plot does not move sideways when its numbers get a digit more
 _POWERS = (-323.0, 308.25)  # of ten, that a float has
 
@@ -54,14 +55,18 @@ class Look:
 
 @dataclass(frozen=True)
 class Drawing:
-    """`height` rows, each exactly `width` cells; where the plot lies in them (cells), and the x of its first and last dot."""
+    """`height` rows, each exactly `width` cells; where the plot lies in them (cells), the x of its first and last dot, the y of its edges.
+
+    With a logarithmic axis y is in powers of ten.
+    """
 
     rows: list[list[Run]]
     left: int = 0
     columns: int = 0
     x_low: float = 0.0
     x_high: float = 0.0
-    dots: int = 0
+    y_low: float = 0.0
+    y_high: float = 0.0
 
     def x_at(self, cell: int) -> float:
         """The x under a column of the screen; outside of the plot that of its edge."""
@@ -99,9 +104,10 @@ def draw(curves: Sequence[Curve], look: Look, smooth: Sequence[Curve] = ()) -> D
         y_low, y_high = max(y_low, _POWERS[0]), min(y_high, _POWERS[1])
     legend = _legend(curves, smooth, look, window, cut, notes)
     plot_rows = look.height - len(legend) - (2 if look.x_axis else 0)
-    ticks = nice_ticks(y_low, y_high, plot_rows // 3 + 1, look.log_y)
+    ticks = nice_ticks(y_low, y_high, plot_rows // 3 + 1, look.log_y) if plot_rows > 1 else []  # one number alone gives no scale
     texts = [label(tick, ticks) for tick in ticks]
-    gutter = max(max(map(len, texts)) + 1, look.gutter, _GUTTER if look.width >= 40 else 0)
+    gutter = max(max(map(len, texts), default=-1) + 1, look.gutter, _GUTTER if look.width >= 40 else 0)
+    gutter = min(gutter, look.width - _LEAST_PLOT)
     plot_columns = look.width - gutter - 1
     across, down = (1, 1) if look.ascii_only else (2, 4)
     canvas = Canvas(Scale(*window, plot_columns * across), Scale(y_low, y_high, plot_rows * down), down)
@@ -127,17 +133,17 @@ def draw(curves: Sequence[Curve], look: Look, smooth: Sequence[Curve] = ()) -> D
             canvas.upright(cross, "cross", False)
     cells, roles = ascii_cells(canvas) if look.ascii_only else braille_cells(canvas)
     if look.digits and not look.ascii_only:
-        _number_ends(canvas, averages or plots, cells, roles)
+        _number(canvas, averages or plots, cells, roles)
     marks = _label_marks(canvas, look, cells[0], roles[0], across)
     tick_rows = {plot_rows - 1 - canvas.y_scale.dot(log10(t) if look.log_y else t) // down: s for t, s in zip(ticks, texts, strict=True)}
     wall, tick_wall = ("|", "+") if look.ascii_only else ("│", "┤")
     rows = legend
     for number, (text_row, role_row) in enumerate(zip(cells, roles, strict=True)):
-        text = tick_rows.get(number, "")
+        text = tick_rows.get(number, "")[: max(0, gutter)]
         rows.append([(text.rjust(gutter) + (tick_wall if text else wall), "axis"), *runs(text_row, role_row)])
     if look.x_axis:
         rows += _x_axis(canvas, look, marks, gutter, plot_columns, across)
-    return Drawing(rows, gutter + 1, plot_columns, *window, canvas.x_scale.dots)
+    return Drawing(rows, gutter + 1, plot_columns, *window, y_low, y_high)
 
 
 def span_of(curves: Sequence[Curve]) -> tuple[float, float] | None:
@@ -208,11 +214,11 @@ def _legend(
     if cut:
         told.append(f"{cut} with values <= 0 cut" if look.ascii_only else f"{cut} with values ≤ 0 cut")
     told += notes
+    told += ["log y"] if look.log_y else []
     broken = sum(window[0] <= x <= window[1] for curve in curves for x in curve.gaps)
     told += [f"{broken} not finite"] if broken else []
     needed = len(told)
     told += [f"ema {look.smoothing:g}"] if look.smoothing else []
-    told += ["log y"] if look.log_y else []
     if cross is not None and look.axis == STEP and not look.caption:
         moment = next((moment for curve in curves if (moment := time_of_step(curve, cross)) is not None), None)
         told += [time_label(moment, 0.0, False)] if moment is not None else []
@@ -249,11 +255,13 @@ def _nothing(curves: Sequence[Curve], look: Look) -> Drawing:
     return Drawing(rows)
 
 
-def _number_ends(canvas: Canvas, plots: Sequence[Sequence[Sequence[Column]]], cells: list[list[str]], roles: list[list[str]]) -> None:
-    """Each curve's digit at its right end, where colours say nothing."""
+def _number(canvas: Canvas, plots: Sequence[Sequence[Sequence[Column]]], cells: list[list[str]], roles: list[list[str]]) -> None:
+    """Each curve's digit on it, where colours say nothing; each at a place of its own along x."""
     for number, pieces in enumerate(plots):
-        if pieces and pieces[-1]:
-            column, _, _, _, _, _, last = pieces[-1][-1]
+        target = canvas.x_scale.dots * (2 * number + 1) // (2 * len(plots))
+        every = [column for piece in pieces for column in piece]
+        if every:
+            column, _, _, _, _, _, last = min(every, key=lambda column: abs(column[0] - target))
             row = len(cells) - 1 - canvas.y_scale.dot(last) // canvas.down
             cells[row][column // 2], roles[row][column // 2] = str(number % SERIES + 1), f"series-{number % SERIES}"
 
