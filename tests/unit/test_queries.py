@@ -149,6 +149,14 @@ def test_engine_events_are_read_from_a_number_on_and_pruned(store: Store) -> Non
     assert [event["seq"] for event in store.read(lambda con: queries.engine_events(con, 0, 100))] == [8, 9, 10]
 
 
+def test_steps_of_progress_are_forgotten_before_what_happened(store: Store) -> None:
+    kinds = ["gpu.xid", *["run.progress"] * 6, "run.state", "run.progress", "run.progress"]
+    events = [EngineEvent(seq=seq, t=float(seq), type=kind, run=RUN, data={}) for seq, kind in enumerate(kinds, 1)]
+    store.write(lambda con: queries.append_engine_events(con, events)).result()
+    store.write(lambda con: queries.prune_engine_events(con, keep=4, keep_progress=2)).result()
+    assert [event["seq"] for event in store.read(lambda con: queries.engine_events(con, 0, 100))] == [1, 8, 9, 10]
+
+
 def test_a_runs_row_is_made_once_and_then_changed(store: Store) -> None:
     summary = RunSummary(
         id=RUN, kind="train", name="a", state="queued", reason="", attempt=0, priority=0, queue_position=1, owner="me", tags=["x"],
