@@ -16,7 +16,7 @@ from llmops_tui.engine.ledger import Holding
 from llmops_tui.engine.tariff import Tariff
 from llmops_tui.specs.answers import Progress, RunSummary
 from llmops_tui.specs.common import RunSpec
-from llmops_tui.specs.filter_row import search_text
+from llmops_tui.specs.filter_terms import search_text
 from llmops_tui.specs.run_config import RunConfig
 from llmops_tui.specs.states import ACTIVE
 

@@ -74,6 +74,11 @@ class FilterRow(Protocol):
     def search_text(self) -> str: ...
 
 
+def search_text(run_id: str, name: str, tags: Sequence[str], note: str) -> str:
+    """What a filter's bare words are looked for in."""
+    return "\n".join((run_id, name, *tags, note)).casefold()
+
+
 # A run and the present moment, Unix seconds.
 Test = Callable[[FilterRow, float], bool]
 

@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import math
 import random
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llmops_tui.data.annotation import Annotation
+from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.errors import UsageError, from_json
-from llmops_tui.specs.filter_row import SummaryRow
-from llmops_tui.specs.filter_suggest import suggest
 from llmops_tui.specs.run_filter import FilterError, parse
-from tests.tui.fake import summary
 
 NOW = 1_000_000.0
 SPEC = {
-    "kind": "train", "model": "SmolLM2", "optim": {"learning_rate": 2e-4, "steps": 960}, "packing": True, "seed": 0,
+    "model": "SmolLM2", "optim": {"learning_rate": 2e-4, "steps": 960}, "packing": True, "seed": 0,
     "dataset": {"path": "fiqa", "limit": None}, "lora": {"path": "x"}, "argv": ["sweep.py", 3], "env": {"limit": "9"},
 }  # fmt: skip
 
 
-def row(run_id: str = "train-fiqa-0003", state: str = "running", **changes: Any) -> SummaryRow:
-    times = {"submitted_at": NOW - 3 * 86400, "started_at": NOW - 2 * 3600, "ended_at": None}
-    return SummaryRow(summary(run_id, state, **{**times, **changes}), SPEC)
+def row(run_id: str, state: str, tags: list[str], note: str, baseline: bool, submitted_at: float, **more: Any) -> LiveRun:
+    kind, name, _ = run_id.split("-")
+    record = {"owner": "ada", "submitted_at": submitted_at, "spec": {**SPEC, "kind": kind, "name": name}}
+    return LiveRun(RunDir(Path("/nowhere") / run_id), record, None, state=state, written=Annotation(tags, note, baseline), **more)
 
 
 LIVELY = row(
-    tags=["Demo", "lora sweep"], note="warm-up too short", baseline=True, gpus=["GPU-abcd"], attempt=2, priority=-3, exit_code=None,
-    latest={"train/loss": 1.4887, "perf/steps": 12.0, "eval/loss": math.nan}, reason="1 GPU",
+    "train-fiqa-0003", "running", ["Demo", "lora sweep"], "warm-up too short", True, NOW - 3 * 86400, started_at=NOW - 2 * 3600,
+    gpu_uuids=["GPU-abcd"], attempt=2, priority=-3, reason="1 GPU",
+    latest={"train/loss": 1.4887, "perf/steps": 12.0, "eval/loss": math.nan},
 )  # fmt: skip
-BARE = row("command-prepare-0007", "failed", exit_code=1, started_at=None, submitted_at=NOW - 60, ended_at=NOW)
+BARE = row("command-prepare-0007", "failed", [], "", False, NOW - 60, exit_code=1, ended_at=NOW)
 
 
 @pytest.mark.parametrize(
@@ -129,30 +133,15 @@ def test_no_text_raises_anything_but_a_filter_error() -> None:
             read += 1
             wanted.matches(LIVELY, NOW)
             wanted.matches(BARE, NOW)
-        for one in suggest(text, chance.randint(-2, len(text) + 2)):
-            assert 0 <= one.start <= one.end <= len(text)
     assert all(0 <= position <= length for position, length in places)
     assert read > 1000  # else it was all nonsense, and nothing was proven of what can be read
 
 
-KNOWN = {"tag": ["demo", "lora sweep", "undemo"], "cfg": ["optim.learning_rate", "lora.r"], "metric": ["train/loss"], "owner": ["ada"]}
-
-
-@pytest.mark.parametrize(
-    ("text", "completed"),
-    [
-        ("sta", "state:"), ("-sta", "-state:"), ("x (at", "x (attempt"), ("state:run", "state:running"),
-        ("state:failed,act", "state:failed,active"), ("tag:lo", 'tag:"lora sweep"'), ("tag:un", "tag:undemo"),
-        ("cfg.learn", "cfg.optim.learning_rate"), ("metric.", "metric.train/loss"), ("owner:", "owner:ada"), ("cf", "cfg."),
-        ("baseline:y", "baseline:yes"), ('tag:"lora', 'tag:"lora sweep"'),
-    ],
-)  # fmt: skip
-def test_the_word_under_the_cursor_is_completed(text: str, completed: str) -> None:
-    best = suggest(text, len(text), KNOWN)[0]
-    assert text[: best.start] + best.text + text[best.end :] == completed
-
-
-def test_what_was_completed_can_be_read() -> None:
-    for text in ("tag:lo", "state:failed,act", "owner:"):
-        best = suggest(text, len(text), KNOWN)[0]
-        parse(text[: best.start] + best.text)
+def test_every_example_of_the_page_can_be_read() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "runs.md").read_text()
+    table = [term for cell in re.findall(r"^\| (`.*?) \|", page, re.MULTILINE) for term in re.findall(r"`([^`]+)`", cell)]
+    commands = re.findall(r"--filter '([^'…]+)'", page)
+    assert len(table) > 20
+    assert len(commands) > 2
+    for text in (*table, *commands):
+        parse(text)
