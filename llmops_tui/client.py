@@ -323,7 +323,7 @@ class Client:
     ) -> EngineEvents:
         """The engine's events after sequence number `after` (and below `before`), oldest first; `newest` keeps the last `limit` of them.
 
-        `types` and `run` choose among them, `since` and `until` are Unix seconds.
+        `types` and `run` choose among them (`-run.progress` leaves that type out), `since` and `until` are Unix seconds.
         """
         query: Query = [("after", str(after)), ("limit", str(limit))]
         query += [(name, text) for name, text in (("type", ",".join(types)), ("run", run), ("newest", "true" if newest else "")) if text]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from llmops_tui.commands.connect import connect
@@ -16,8 +17,7 @@ if TYPE_CHECKING:
     from llmops_tui.specs.answers import EngineEvent
 
 # Progress is told every second by every run: it is shown only to those who ask for it.
-_QUIET = ("run.progress",)
-_PAGE = 1000
+_WITHOUT_PROGRESS = ("-run.progress",)
 _WIDEST = 100
 
 
@@ -30,22 +30,14 @@ def list_events(args: argparse.Namespace) -> int:
         raise UsageError("--follow has no end, --until is one", "leave one of them out")
     # Asked first: what happens after this answer is in the pages below, or comes with the stream.
     newest = client.events(limit=1, newest=True)["events"]
-    types, run = tuple(args.type or ()), args.run or ""
-    events: list[EngineEvent] = []
-    before: int | None = None
-    # Where no type was named, what is told every second is left out here: pages until there are as many as were asked for.
-    while len(events) < args.limit:
-        page = client.events(limit=_PAGE, newest=True, types=types, run=run, since=args.since, until=args.until, before=before)["events"]
-        events = [event for event in page if types or event["type"] not in _QUIET] + events
-        if len(page) < _PAGE:
-            break
-        before = page[0]["seq"]
-    events = events[-args.limit :]
+    types, run = tuple(args.type or _WITHOUT_PROGRESS), args.run or ""
+    asked = client.events(limit=args.limit, newest=True, types=types, run=run, since=args.since, until=args.until)
+    events = asked["events"]
     if not args.follow:
         if args.json:
             print_json(events)
         elif not events:
-            print("no events" + (" of that kind" if types or run or args.since is not None or args.until is not None else " yet"))
+            print("no events" + (" of that kind" if args.type or run or args.since is not None or args.until is not None else " yet"))
         else:
             now = time.time()
             rows = [[clock(event["t"], now), event["type"], event["run"] or "-", event_text(event)] for event in events]
@@ -54,9 +46,15 @@ def list_events(args: argparse.Namespace) -> int:
     for event in events:
         _print_one(event, args.json)
     for event in client.stream_events(after=max([event["seq"] for event in [*events, *newest]], default=0)):
-        if (event["type"] in types or (not types and event["type"] not in _QUIET)) and (not run or event["run"] == run):
+        if is_wanted(event["type"], types) and (not run or event["run"] == run):
             _print_one(event, args.json)
     return 0
+
+
+def is_wanted(kind: str, types: Sequence[str]) -> bool:
+    """Whether the stream's event is one that was asked for; a type with a leading - is left out, as the engine has it."""
+    chosen = [name for name in types if not name.startswith("-")]
+    return f"-{kind}" not in types and (not chosen or kind in chosen)
 
 
 def event_text(event: EngineEvent) -> str:

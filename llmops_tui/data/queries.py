@@ -118,14 +118,18 @@ def engine_events(
 ) -> list[EngineEvent]:
     """The engine's own events with a number above `after` (and below `before`), oldest first; `newest`: the last `limit` of them.
 
-    `since` and `until` bound their time (Unix seconds, both included), `types` and `run` choose among them.
+    `since` and `until` bound their time (Unix seconds, both included), `types` and `run` choose among them; a type with a
+    leading - is left out.
     """
+    left_out = [name.removeprefix("-") for name in types if name.startswith("-")]
+    types = [name for name in types if not name.startswith("-")]
     wanted: list[tuple[str, object]] = [("seq > ?", after)]
     wanted += [("seq < ?", before)] if before is not None else []
     wanted += [("t >= ?", since)] if since is not None else []
     wanted += [("t <= ?", until)] if until is not None else []
     wanted += [("run = ?", run)] if run else []
-    wanted += [("list_contains(?, type)", list(types))] if types else []
+    wanted += [("list_contains(?, type)", types)] if types else []
+    wanted += [("NOT list_contains(?, type)", left_out)] if left_out else []
     rows = con.execute(
         f"SELECT seq, t, type, run, data FROM engine_events WHERE {' AND '.join(condition for condition, _ in wanted)} "
         f"ORDER BY seq {'DESC' if newest else 'ASC'} LIMIT ?",

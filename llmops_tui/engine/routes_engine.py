@@ -125,7 +125,7 @@ async def list_events(
 ) -> Response:
     """The engine's events after number `after`, oldest first; with `newest` the last `limit` of them.
 
-    `type` may name several, separated by commas; `since` and `until` are Unix seconds.
+    `type` may name several, separated by commas, or with a leading - what to leave out; `since` and `until` are Unix seconds.
     """
     types = [name for name in type.split(",") if name]
 

@@ -168,6 +168,7 @@ def test_events_are_chosen_by_type_run_and_time_and_the_newest_come_oldest_first
     assert [event["data"]["state"] for event in states] == ["starting", "running", "succeeded"]
     assert client.events(newest=True, limit=2)["events"] == every[-2:]
     assert client.events(newest=True, limit=2, before=every[-2]["seq"])["events"] == every[-4:-2]
+    assert client.events(types=["-run.state"])["events"] == [event for event in every if event["type"] != "run.state"]
     middle = states[1]["t"]
     assert client.events(since=middle)["events"] == [event for event in every if event["t"] >= middle]
     assert client.events(until=middle, types=["run.state", "engine.started"])["events"] == [

@@ -125,11 +125,14 @@ def choose(
     until: float | None,
 ) -> EngineEvents:
     """The events asked for, as the engine chooses them."""
+    left_out = {name.removeprefix("-") for name in types if name.startswith("-")}
+    types = [name for name in types if not name.startswith("-")]
     found = [
         event
         for event in events
         if event["seq"] > after
         and (not types or event["type"] in types)
+        and event["type"] not in left_out
         and (not run or event["run"] == run)
         and (since is None or event["t"] >= since)
         and (until is None or event["t"] <= until)
