@@ -6,9 +6,9 @@ On the event loop, so it has to be quick: 10,000 runs are filtered and sorted in
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.queue_rules import queue_key
@@ -26,8 +26,9 @@ _FAMILIES = ("cfg.", "metric.")
 _STATE_ORDER = {state: place for place, state in enumerate(dict.fromkeys(("running", "stopping", "starting", "queued", *STATES)))}
 
 # What a run is sorted by; None: last, in whichever direction.
-SortKey = Callable[[LiveRun, float], "float | str | tuple[int, float | str] | None"]
+SortKey = Callable[[LiveRun, float], float | str | None]
 
+_SUBMITTED = operator.attrgetter("submitted_at")
 _KEYS: dict[str, SortKey] = {
     "submitted": lambda run, now: run.submitted_at,
     "started": lambda run, now: run.started_at,
@@ -110,32 +111,39 @@ def _offset(runs: list[LiveRun], wish: PageWish) -> int:
 
 
 def _sorted(runs: list[LiveRun], wish: PageWish, now: float) -> list[LiveRun]:
-    """In the wished order; equal ones the newest first, those without a value last."""
-    runs.sort(key=lambda run: (run.submitted_at, run.id), reverse=True)
-    key = _KEYS.get(wish.sort) or _column_key(wish.sort)
+    """In the wished order: numbers before words; equal ones the newest first, those without a value last."""
+    runs.reverse()  # they came oldest first, so that this sort has nearly nothing to do
+    runs.sort(key=_SUBMITTED, reverse=True)
     descending = descends(wish.sort) if wish.descending is None else wish.descending
     if wish.sort == "submitted":
         return runs if descending else runs[::-1]
-    keyed = [(key(run, now), run) for run in runs]
-    ordered = sorted((pair for pair in keyed if pair[0] is not None), key=_first, reverse=descending)
-    return [run for _, run in ordered] + [run for value, run in keyed if value is None]
-
-
-def _first(pair: tuple[Any, LiveRun]) -> Any:
-    return pair[0]
+    key = _KEYS.get(wish.sort) or _column_key(wish.sort)
+    values = [key(run, now) for run in runs]
+    # Places are sorted, not pairs: ten thousand tuples would set off the garbage collector.
+    numbers = [place for place, value in enumerate(values) if value is not None and not isinstance(value, str)]
+    words = [place for place, value in enumerate(values) if isinstance(value, str)]
+    for part in (numbers, words):
+        part.sort(key=values.__getitem__, reverse=descending)  # type: ignore[arg-type]  # one part has no mixture
+    nothing = [place for place, value in enumerate(values) if value is None]
+    return [runs[place] for part in ((words, numbers) if descending else (numbers, words)) for place in part] + [runs[n] for n in nothing]
 
 
 def _column_key(column: str) -> SortKey:
-    """Numbers before words; what is not finite counts as no value."""
+    """What is not finite counts as no value."""
+    name = column.partition(".")[2]
 
-    def key(run: LiveRun, now: float) -> tuple[int, float | str] | None:
-        value = _cell(run, column)
+    def setting(run: LiveRun, now: float) -> float | str | None:
+        value = run.config.get(name)
         number = as_number(value)
         if number is not None:
-            return (0, number) if math.isfinite(number) else None
-        return None if value is None else (1, str(value).casefold())
+            return number if math.isfinite(number) else None
+        return None if value is None else str(value).casefold()
 
-    return key
+    def metric(run: LiveRun, now: float) -> float | None:
+        value = run.latest.get(name)
+        return value if value is not None and math.isfinite(value) else None
+
+    return setting if column.startswith("cfg.") else metric
 
 
 def _cell(run: LiveRun, column: str) -> Scalar:
