@@ -112,7 +112,7 @@ def extent_of(plots: Sequence[Sequence[Sequence[Column]]]) -> tuple[float, float
 
 
 def usual_range(curves: Sequence[Curve], window: tuple[float, float], log_y: bool) -> tuple[float, float] | None:
-    """The y outside of which a value is an outlier, over all curves; None where there are too few points to know.
+    """The y outside of which a value is an outlier, over all curves; None without a value.
 
     Each curve's middle nine tenths, and half their span to both sides.
     """
@@ -121,8 +121,11 @@ def usual_range(curves: Sequence[Curve], window: tuple[float, float], log_y: boo
         begin, end = bisect_left(curve.x, window[0]), bisect_right(curve.x, window[1])
         values = curve.last[begin : end : max(1, (end - begin) // _SAMPLES)]
         sample = sorted(log10(value) for value in values if value > 0) if log_y else sorted(values)
-        if len(sample) < _FEWEST:
-            return None
+        if not sample:
+            continue
+        if len(sample) < _FEWEST:  # too few to call one of them unusual
+            bounds.append((sample[0], sample[-1]))
+            continue
         low, high = sample[int(len(sample) * _WIDE)], sample[-1 - int(len(sample) * _WIDE)]
         reach = min(LARGEST, (high - low) * _REACH) or abs(high) * 0.1 or 1.0
         bounds.append((low - reach, high + reach))

@@ -92,11 +92,10 @@ def draw(curves: Sequence[Curve], look: Look, smooth: Sequence[Curve] = ()) -> D
         y_span = extent_of(plots)
     if window is None or y_span is None:
         return _nothing(curves, look)
-    notes: list[str] = []
+    notes = ["no outliers"] if look.clip else []
     usual = usual_range(curves, window, look.log_y) if look.clip else None
     if usual is not None:
-        y_span, told = _clipped(curves, plots, y_span, usual, look)
-        notes += told
+        y_span, notes = _clipped(curves, plots, y_span, usual, look)
     y_low, y_high = y_span
     room = (y_high - y_low) * 0.04 or (0.1 if look.log_y else abs(y_high) * 0.1) or 1.0
     y_low, y_high = y_low - room, y_high + room
@@ -104,7 +103,7 @@ def draw(curves: Sequence[Curve], look: Look, smooth: Sequence[Curve] = ()) -> D
         y_low, y_high = max(y_low, _POWERS[0]), min(y_high, _POWERS[1])
     legend = _legend(curves, smooth, look, window, cut, notes)
     plot_rows = look.height - len(legend) - (2 if look.x_axis else 0)
-    ticks = nice_ticks(y_low, y_high, plot_rows // 3 + 1, look.log_y) if plot_rows > 1 else []  # one number alone gives no scale
+    ticks = nice_ticks(y_low, y_high, max(2, plot_rows // 3 + 1), look.log_y) if plot_rows > 1 else []  # one number alone gives no scale
     texts = [label(tick, ticks) for tick in ticks]
     gutter = max(max(map(len, texts), default=-1) + 1, look.gutter, _GUTTER if look.width >= 40 else 0)
     gutter = min(gutter, look.width - _LEAST_PLOT)
