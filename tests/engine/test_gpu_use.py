@@ -229,6 +229,12 @@ def test_a_gpu_that_is_held_and_not_used_says_by_whom_and_for_how_long(box: Box)
     assert (holder["run"], holder["owner"]) == (run, box.client.run(run)["owner"])
     assert gpu["held_since"] == holder["since"]
     assert box.gpu(1)["idle_seconds"] is None  # nobody holds it: it is free, not idle
+    for_long = box.gpu(0)["idle_seconds"]
+    assert for_long is not None
+    box.end_engine(signal.SIGTERM)
+    box.start()  # it remembers by the samples of the one before
+    again = wait_for(lambda: box.gpu(0)["idle_seconds"])
+    assert again >= for_long
     box.nvml.set_gpu(0, utilisation=60)
     wait_for(lambda: box.gpu(0)["idle_seconds"] == 0.0)
     box.finish(run)
