@@ -158,11 +158,15 @@ def test_a_moment_of_now_is_the_status(client: Client) -> None:
     assert now["host"]["cpu"] is not None
 
 
-def test_events_are_chosen_by_type_run_and_time_and_the_newest_come_oldest_first(client: Client) -> None:
-    ids = [client.submit({"kind": "command", "name": name, "argv": ["true"]})["id"] for name in ("one", "two")]
-    for run_id in ids:
-        wait_for(lambda run_id=run_id: client.run(run_id)["state"] == "succeeded", what=f"{run_id} to end")  # type: ignore[misc]
-    wait_for(lambda: len(client.events(types=["run.state"], until=time.time())["events"]) >= 6, what="their events")
+def test_events_are_chosen_by_type_run_and_time_and_the_newest_come_oldest_first(client: Client, tmp_path: Path) -> None:
+    ids = []
+    for name in ("one", "two"):
+        argv = ["sh", "-c", f"until [ -e {name} ]; do sleep 0.02; done"]
+        ids.append(client.submit({"kind": "command", "name": name, "argv": argv}, str(tmp_path))["id"])
+        moment_of(client, ids[-1], f"{name} to run", state="running")
+        (tmp_path / name).touch()
+        moment_of(client, ids[-1], f"{name} to end", state="succeeded")
+    wait_for(lambda: len(client.events(types=["run.state"])["events"]) == 6, what="their events to be stored")
     every = client.events()["events"]
     states = client.events(types=["run.state"], run=ids[1])["events"]
     assert [event["data"]["state"] for event in states] == ["starting", "running", "succeeded"]
