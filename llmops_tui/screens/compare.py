@@ -16,12 +16,13 @@ from llmops_tui.screens.curves import curve_groups, fetch_curves
 from llmops_tui.screens.differences import compare_columns, difference_rows, markdown, metric_rows, short_ids
 from llmops_tui.screens.panes import PanedBoard
 from llmops_tui.screens.widgets.chart import BrailleChart
+from llmops_tui.screens.widgets.chart_view import ChartView
+from llmops_tui.screens.widgets.curve import Curve
 from llmops_tui.screens.widgets.edit_line import EditLine
 from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
 from llmops_tui.screens.widgets.table import RowTable
 
 if TYPE_CHECKING:
-    from llmops_tui.screens.widgets.curve import Curve
     from llmops_tui.specs.answers import Comparison
 
 
@@ -94,15 +95,14 @@ class CompareScreen(PanedBoard):
 
     def remember(self) -> dict[str, Any]:
         """Which metric, and whether all is told."""
-        return {"metric": self._metric, "every": self._every, "pane": self.pane, "log_y": self.query_one(BrailleChart).log_y}
+        return {"metric": self._metric, "every": self._every, "pane": self.pane, "chart": self.query_one(BrailleChart).view.to_json()}
 
     def recall(self, remembered: dict[str, Any]) -> None:
         """Stand as before, whichever runs are compared now."""
         metric = remembered.get("metric")
         self._metric = metric if isinstance(metric, str) else ""
         self._every = remembered.get("every") is True
-        if remembered.get("log_y") is True:
-            self.query_one(BrailleChart).toggle_log()
+        self.query_one(BrailleChart).restore(ChartView.from_json(remembered.get("chart")))
         if remembered.get("pane") in self.PANES:
             self.pane = str(remembered["pane"])
 
@@ -140,6 +140,10 @@ class CompareScreen(PanedBoard):
             self.action_show_pane("chart")
             self.status_arrived()
 
+    def on_braille_chart_window_wanted(self, message: BrailleChart.WindowWanted) -> None:
+        """A stretch of the curves in finer buckets."""
+        self.run_worker(self._refine(message.first, message.last))
+
     def runs_changed(self) -> None:
         """Tags, notes or states are others now."""
         super().runs_changed()
@@ -164,12 +168,14 @@ class CompareScreen(PanedBoard):
 
     def _draw_tables(self) -> None:
         metrics, facts = self.query_one("#metrics", RowTable), self.query_one("#facts", RowTable)
-        for table, first in ((metrics, "last value"), (facts, "key")):
-            table.set_columns(compare_columns(self._ids, table.size.width, first))
         if self._comparison is None:
             return
-        metrics.show(metric_rows(self._comparison))
-        facts.show(difference_rows(self._comparison, self._every), empty="the runs were asked for the same")
+        for table, first, rows in (
+            (metrics, "last value", metric_rows(self._comparison)),
+            (facts, "key", difference_rows(self._comparison, self._every)),
+        ):
+            table.set_columns(compare_columns(self._ids, table.size.width, first, rows))
+            table.show(rows)
         metrics.border_title = "metrics, the best marked *"
         facts.border_title = "everything, d shows what differs" if self._every else "what differs, d shows everything"
 
@@ -191,6 +197,22 @@ class CompareScreen(PanedBoard):
             self.redraw()
             if self._seen and self._seen[-1] != self._metric:
                 self.perform(self.status_arrived)  # another metric was chosen meanwhile
+
+    async def _refine(self, first: int, last: int) -> None:
+        metric, points = self._metric, max(100, 4 * self.query_one("#chart").size.width)
+        curves = []
+        try:
+            for run_id, short in zip(self._ids, short_ids(self._ids), strict=True):
+                answers = await call(
+                    self.client.series, run_id, [metric], points=points, step_first=max(0, first), step_last=last, until=self.state.moment
+                )
+                curves += [Curve.from_buckets(short, series["buckets"]) for series in answers]
+        except LlmopsError as error:
+            if self.state.live and self.ready:
+                self.llmops.tell(str(error), "bad")
+        else:
+            if self.ready and metric == self._metric:
+                self.query_one("#chart", BrailleChart).refine(curves)
 
     async def _fetch_curves(self, metric: str) -> None:
         points = max(100, 4 * self.query_one("#chart").size.width)

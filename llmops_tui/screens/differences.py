@@ -12,9 +12,9 @@ from llmops_tui.screens.widgets.panels import elapsed_seconds
 from llmops_tui.screens.widgets.table import Column, Row
 
 if TYPE_CHECKING:
-    from llmops_tui.specs.answers import Comparison, DifferenceRow, MetricRow, RunSummary
+    from llmops_tui.specs.answers import Comparison, DifferenceRow, RunSummary
 
-_KEY_CELLS, _LEAST_CELLS = 18, 6
+_KEY_CELLS, _LEAST_CELLS, _MOST_CELLS = 16, 6, 26
 _RISES = ("accuracy", "tokens_per_second", "samples_per_second", "mfu", "f1", "bleu", "exact_match", "reward", "score")
 
 
@@ -43,12 +43,21 @@ def short_ids(ids: Sequence[str]) -> list[str]:
     return numbers if len(set(numbers)) == len(ids) else list(ids)
 
 
-def compare_columns(ids: Sequence[str], width: int, first: str) -> list[Column]:
-    """A column a run, in the colours' order; all of them stay however narrow."""
-    count = max(1, len(ids))
-    key = max(10, min(_KEY_CELLS + max(0, width - 80) // 4, width - 1 - count * (_LEAST_CELLS + 1)))
-    each = max(_LEAST_CELLS, min(26, (width - key - 2) // count - 1))
-    return [Column(first, key, middle=True), *(Column(name, each, right=True, middle=True) for name in short_ids(ids))]
+def compare_columns(ids: Sequence[str], width: int, first: str, rows: Sequence[Row]) -> list[Column]:
+    """A column a run, in the colours' order, as wide as what stands in it; all of them stay however narrow the table."""
+    names = short_ids(ids)
+    told = [row.cells for row in rows if not row.title]
+    wanted = [max([len(name), *(len(cells[at][0]) for cells in told)]) for at, name in enumerate(names, 1)]
+    each = [min(_MOST_CELLS, max(_LEAST_CELLS, cells)) for cells in wanted]
+    room = width - 1 - _KEY_CELLS - 1
+    while sum(cells + 1 for cells in each) > room and max(each) > _LEAST_CELLS:
+        each[each.index(max(each))] -= 1
+    longest = max([len(first), *(len(cells[0][0]) for cells in told)])
+    key = max(10, min(longest, width - 1 - sum(cells + 1 for cells in each) - 1))
+    return [
+        Column(first, key, middle=True),
+        *(Column(name, cells, right=True, middle=True) for name, cells in zip(names, each, strict=True)),
+    ]
 
 
 def difference_rows(comparison: Comparison, every: bool) -> list[Row]:
@@ -77,15 +86,23 @@ def _fact_cells(fact: DifferenceRow) -> tuple[Run, ...]:
 
 
 def metric_rows(comparison: Comparison) -> list[Row]:
-    """The last value of each metric of each run, the best one marked; then what the runs took."""
-    rows = [Row(metric["metric"], _metric_cells(metric)) for metric in comparison["metrics"]]
+    """The last value of each metric of each run and the best it had, the best run marked; then what the runs took."""
+    rows: list[Row] = []
+    for metric in comparison["metrics"]:
+        name = metric["metric"]
+        rows.append(Row(name, _metric_cells(name, name, metric["last"])))
+        lower = least_wins(name)
+        if lower is not None:
+            best, word = (metric["minimum"], "lowest") if lower else (metric["maximum"], "highest")
+            if best != metric["last"]:
+                rows.append(Row(f"{name} {word}", _metric_cells(name, f"  {word}", best)))
     return [*rows, *_effort_rows(comparison["runs"])]
 
 
-def _metric_cells(metric: MetricRow) -> tuple[Run, ...]:
-    best = best_of(metric["metric"], metric["last"])
-    cells: list[Run] = [(metric["metric"], "text")]
-    for number, value in enumerate(metric["last"]):
+def _metric_cells(metric: str, title: str, values: Sequence[float | None]) -> tuple[Run, ...]:
+    best = best_of(metric, values)
+    cells: list[Run] = [(title, "text" if title == metric else "muted")]
+    for number, value in enumerate(values):
         cells.append((f"*{value_text(value)}", "good") if number == best else (value_text(value), "text" if value is not None else "muted"))
     return tuple(cells)
 

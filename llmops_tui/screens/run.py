@@ -238,8 +238,8 @@ class RunScreen(PanedBoard):
         if not self._samples_known:
             return "asking the engine…"
         if run is not None and run["state"] in ACTIVE:
-            return "no samples yet: a train run writes them at each evaluation when its spec asks for some (samples.count)"
-        return "this run wrote no samples: a train run does when its spec asks for some (samples.count)"
+            return "no samples yet: a train run writes them before it begins, every sample_every steps, and at its end"
+        return "this run wrote no samples: a train run writes them, of sample_prompts or of held-out rows"
 
     async def _fetch(self) -> None:
         points, until = max(100, 4 * self.size.width), self.state.moment

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
-from llmops_tui.screens.widgets.axes import duration_text, value_text
+from llmops_tui.screens.widgets.axes import duration_text
 from llmops_tui.screens.widgets.lines import Run, fit_middle
 from llmops_tui.screens.widgets.panels import elapsed_seconds, loss_of, progress_run, state_run
 from llmops_tui.screens.widgets.table import Column, Row
@@ -76,7 +77,9 @@ def scalar_text(value: Scalar) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return value_text(float(value)) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return re.sub(r"e([+-])0?", lambda sign: f"e{sign.group(1).strip('+')}", f"{value:.6g}")
+    return str(value)
 
 
 def moment_text(t: float | None, now: float) -> str:

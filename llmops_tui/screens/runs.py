@@ -54,6 +54,7 @@ class RunsScreen(RunBoard):
         self._total = -1
         self._renew = True
         self._home = False
+        self._from_first = False
         self._asking_runs = False
         self._signature: tuple[object, ...] = ()
         self._drawn_at: tuple[object, ...] = ()
@@ -230,7 +231,7 @@ class RunsScreen(RunBoard):
 
     def on_row_table_sort_changed(self) -> None:
         """The engine sorts; the first row is what was asked for."""
-        self._home = True
+        self._from_first = True
         self._ask()
 
     def on_row_table_page_wanted(self) -> None:
@@ -321,8 +322,11 @@ class RunsScreen(RunBoard):
     ) -> tuple[RunPage, int]:
         table = self.query_one(RowTable)
         text, sort, descending, columns = question
-        offset, limit = (0 if self._home else table.window()[0], table.window()[1]) if renew or wanted is None else wanted
-        around = (self._select or table.key or "") if renew else ""
+        first, limit = table.window()
+        if not renew and wanted is not None:
+            first, limit = wanted
+        offset = 0 if renew and (self._home or self._from_first) else first
+        around = (self._select or table.key or "") if renew and not self._from_first else ""
         page = await call(
             self.client.runs, filter=text, sort=sort, descending=descending, limit=limit, offset=offset, columns=columns, around=around
         )
@@ -345,6 +349,9 @@ class RunsScreen(RunBoard):
             table.set_columns(run_columns(self._added, costs))
         rows = [self._row(run) for run in page["runs"]]
         select, self._select = self._select, None
+        if renew and self._from_first:
+            self._from_first = False
+            select = page["runs"][0]["id"] if page["runs"] else None
         empty = "no run matches the filter; Esc takes it away" if self._filter else _NO_RUNS
         table.show_part(offset, rows, page["total"], renew=renew, home=self._home, select=select, empty=empty)
         self._home = False if renew else self._home

@@ -245,11 +245,14 @@ class RowTable(ScrollingLines, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """A click selects, a click on the selected row opens it, a click on a heading sorts by it."""
-        if event.y == 0:
-            self._click_heading(event.x)
+        place = event.get_content_offset(self)
+        if place is None:
             return
-        at = event.y - 1 + self._top
-        if 0 <= at < self._store.total:
+        if place.y == 0:
+            self._click_heading(place.x)
+            return
+        at = place.y - 1 + self._top
+        if at < self._store.total:
             if at == self._cursor:
                 self.action_choose()
             else:
@@ -332,7 +335,7 @@ class RowTable(ScrollingLines, can_focus=True):
                 widths[at] = 0
         # A row that came before its column was added has no cell for it yet.
         return [
-            ((fit_middle(text, cells) if column.middle else fit(text, cells, column.right)) + " ", role)
+            ((fit_middle(text, cells) if column.middle and len(text) > cells else fit(text, cells, column.right)) + " ", role)
             for (text, role), column, cells in zip(row.cells, self._columns, widths, strict=False)
             if cells
         ]
