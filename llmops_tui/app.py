@@ -123,6 +123,7 @@ class LlmopsApp(App[None]):
         """Nobody listens any more."""
         self.feed.stop()
         self._note_view()
+        self.view.save()
 
     def open_run(self, run_id: str) -> None:
         """The run's page on top of the present one."""

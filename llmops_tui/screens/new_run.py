@@ -15,6 +15,7 @@ from llmops_tui.screens.calls import call
 from llmops_tui.screens.draft import Draft
 from llmops_tui.screens.form_rows import KIND, LAUNCH, about_lines, command_lines, finding_lines, form_rows
 from llmops_tui.screens.offers import Offer, choice_offers, dataset_offers, looks_like_path, model_offers, path_offers
+from llmops_tui.screens.palette import plain_text
 from llmops_tui.screens.spec_text import command_line, read_spec, yaml_page
 from llmops_tui.screens.submitting import submit_once
 from llmops_tui.screens.widgets.form import FormView
@@ -25,7 +26,6 @@ from llmops_tui.specs.states import JOB_KINDS
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import RunDetail, SpecForm, Submission
 
-_FIND = "!find"
 _FEW_CHOICES = 3  # of a field with no more, Enter takes the next one
 
 
@@ -39,7 +39,7 @@ class NewRunScreen(Board):
     NewRunScreen #form { height: 1fr; layout: vertical; }
     NewRunScreen #fields { height: 1fr; }
     NewRunScreen #about { height: 3; }
-    NewRunScreen #command { height: 4; }
+    NewRunScreen #equal { height: 4; }
     NewRunScreen #found { height: 3; }
     NewRunScreen.-wide #form { layout: horizontal; }
     NewRunScreen.-wide #fields { width: 3fr; height: 1fr; }
@@ -47,7 +47,7 @@ class NewRunScreen(Board):
     NewRunScreen.-wide.-ascii #beside { border-left: ascii $ground-line; }
     NewRunScreen.-narrow #beside { height: 10; }
     NewRunScreen.-wide #about { height: 7; }
-    NewRunScreen.-wide #command { height: 1fr; }
+    NewRunScreen.-wide #equal { height: 1fr; }
     NewRunScreen.-wide #found { height: 1fr; }
     NewRunScreen.-short #beside { display: none; }
     """
@@ -66,6 +66,7 @@ class NewRunScreen(Board):
         self._unsure: float | None = None
         self._launched = ""
         self._kept_file = ""
+        self._found_from = ""  # the field the search began at
         self._slots: dict[str, Any] = {}
 
     def compose(self) -> ComposeResult:
@@ -74,7 +75,7 @@ class NewRunScreen(Board):
         with Container(id="form"):
             yield FormView(id="fields")
             with Container(id="beside"):
-                for name in ("about", "command", "found"):
+                for name in ("about", "equal", "found"):
                     yield LineWidget(id=name, classes="panel")
         yield LineWidget(id="foot")
 
@@ -83,7 +84,7 @@ class NewRunScreen(Board):
         fields = self.query_one(FormView)
         fields.add_class("panel")
         fields.focus()
-        self.query_one("#command").border_title = f"the same on the command line ({self._key('form_copy')} copies)"
+        self.query_one("#equal").border_title = f"the same on the command line ({self._key('form_copy')} copies)"
         self.query_one("#found").border_title = "check"
         self.call_after_refresh(self._begin)
 
@@ -115,7 +116,7 @@ class NewRunScreen(Board):
             view.border_title = "new run"
             view.show([], empty=self._why)
             return
-        view.border_title = self._title(draft)
+        view.border_title = plain_text(self._title(draft)) if self.llmops.ascii_only else self._title(draft)
         names = {"launch": self._key("form_launch"), "turn": self._key("fields_turn")}
         busy = "being submitted…" if self._launching else ""
         view.show(form_rows(draft, self._every, busy, names))
@@ -167,6 +168,7 @@ class NewRunScreen(Board):
         """Choose a field by its name."""
         if self._draft is not None:
             view = self.query_one(FormView)
+            self._found_from = view.key
             self._go_to(KIND)
             view.write("", "a field's name", [Offer(key, field["description"]) for key, field in self._draft.fields.items()], True, True)
 
@@ -257,9 +259,11 @@ class NewRunScreen(Board):
     def on_form_view_field_written(self, message: FormView.FieldWritten) -> None:
         """Take it over and go on."""
         view = self.query_one(FormView)
-        if view.key == KIND and message.words not in JOB_KINDS:  # a field was looked for
-            self._go_to(message.words)
-            self._write(message.words)
+        if self._found_from:
+            found, self._found_from = message.words or self._found_from, ""
+            self._go_to(found)
+            if message.words and self._draft is not None and found in self._draft.fields:
+                self._write(found)
             return
         self._put(message.key, message.words)
         view.action_move(message.step)
@@ -268,6 +272,9 @@ class NewRunScreen(Board):
 
     def on_form_view_field_dropped(self, message: FormView.FieldDropped) -> None:
         """As it was."""
+        if self._found_from:
+            self._go_to(self._found_from)
+            self._found_from = ""
         self.redraw()
 
     def _begin(self) -> None:
@@ -397,6 +404,7 @@ class NewRunScreen(Board):
 
     def _take(self, draft: Draft, select: str = "") -> None:
         self._draft, self._found = draft, None
+        self.llmops.view.pages[self.PAGE] = self.remember()
         self.redraw()
         self._go_to(select or (LAUNCH if draft.first_wrong() is None else draft.first_wrong() or LAUNCH))
 
@@ -404,8 +412,9 @@ class NewRunScreen(Board):
         """What is being written counts, also when another key than Enter ends it."""
         view = self.query_one(FormView)
         found = view.written()
-        if found is not None and found[0] != KIND:
+        if found is not None and not self._found_from:
             self._put(*found)
+        self._found_from = ""
 
     def _put(self, key: str, words: str) -> None:
         draft = self._draft
@@ -423,6 +432,7 @@ class NewRunScreen(Board):
         if self._draft is not None:
             self._found = None
             self._draft.forgive()
+            self.llmops.view.pages[self.PAGE] = self.remember()
             self._check()
             self.redraw()
 
@@ -468,7 +478,7 @@ class NewRunScreen(Board):
         view, draft = self.query_one(FormView), self._draft
         if draft is None or not view.key:
             return
-        about, command, found = (self.query_one(f"#{name}", LineWidget) for name in ("about", "command", "found"))
+        about, command, found = (self.query_one(f"#{name}", LineWidget) for name in ("about", "equal", "found"))
         about.border_title = {LAUNCH: "launch", KIND: "kind"}.get(view.key, view.key)
         about.show_lines(about_lines(draft, view.key, about.size.width))
         command.show_lines(command_lines(self._command(draft), command.size.width))

@@ -12,7 +12,7 @@ from textual.message import Message
 from llmops_tui.keys import bindings
 from llmops_tui.screens.offers import Offer, narrowed
 from llmops_tui.screens.widgets.edit_line import EditLine
-from llmops_tui.screens.widgets.lines import LineWidget, Run, fit
+from llmops_tui.screens.widgets.lines import LineWidget, Run, fit, fit_middle
 from llmops_tui.screens.widgets.table import CURSOR_GROUND, CURSOR_IDLE_GROUND
 
 _MOST_OFFERS = 8
@@ -271,13 +271,16 @@ class FormView(LineWidget, can_focus=True):
 
     def on_click(self, event: events.Click) -> None:
         """A click goes to a field, one on the cursor's field writes there, one on an offer takes it."""
+        place = event.get_content_offset(self)
+        if place is None:
+            return
         if self._editing:
-            at = event.y - self._offers_top()
+            at = place.y - self._offers_top()
             if event.widget is self and 0 <= at < len(self._visible_offers()):
                 self._pick = self._first_offer() + at
                 self._finish(0, False)
             return
-        at = event.y + self._top
+        at = place.y + self._top
         if 0 <= at < len(self._rows) and self._rows[at].key:
             if at == self._cursor:
                 self.action_choose()
@@ -391,7 +394,7 @@ class FormView(LineWidget, can_focus=True):
         for number, offer in enumerate(offered, self._first_offer()):
             picked = number == self._pick
             lines.append(
-                [(blank[:-2] + ("▸ " if picked else "  "), "accent"), (fit(offer.words, wide), "bright" if picked else "text"),
+                [(blank[:-2] + ("▸ " if picked else "  "), "accent"), (fit_middle(offer.words, wide, wide // 2), "bright" if picked else "text"),
                  (f"  {offer.note}", "muted")]
             )  # fmt: skip
         hidden = len(self._shown) - self._first_offer() - len(offered)
