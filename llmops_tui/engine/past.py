@@ -68,7 +68,7 @@ class Past:
         moment = runs_at(runs, t)
         # Here and not in the thread: an ended run may be queued again meanwhile.
         over = overview(moment.ended, _RECENT_RUNS, now=t)
-        return await asyncio.to_thread(self._tell, t, host, gpus, runs, moment, over)
+        return await asyncio.to_thread(self._tell_alone, t, host, gpus, runs, moment, over)
 
     async def log_bytes(self, run: LiveRun, t: float) -> int | None:
         """How long the run's output was at `t`, as the last look before it saw; None where nobody had looked."""
@@ -85,17 +85,22 @@ class Past:
             [{"field": "t", "message": what}],
         )
 
+    def _tell_alone(
+        self, t: float, host: HostSample, gpus: Sequence[GpuSample], runs: Sequence[LiveRun], moment: Moment, over: Overview
+    ) -> PastStatus:
+        with self._lock:
+            return self._tell(t, host, gpus, runs, moment, over)
+
     def _tell(
         self, t: float, host: HostSample, gpus: Sequence[GpuSample], runs: Sequence[LiveRun], moment: Moment, over: Overview
     ) -> PastStatus:
         past: dict[str, LiveRun] = {}
-        with self._lock:
-            self._journals.forget_all_but({run.id for run in runs})
-            for run in moment.open:
-                try:
-                    past[run.id] = self._journals.fold(run, t)
-                except OSError as error:
-                    log.warning("%s is left out of the past: its journal cannot be read: %s", run.id, error)
+        self._journals.forget_all_but({run.id for run in runs})
+        for run in moment.open:
+            try:
+                past[run.id] = self._journals.fold(run, t)
+            except OSError as error:
+                log.warning("%s is left out of the past: its journal cannot be read: %s", run.id, error)
         see_obstacles(past, {run.id: run for run in moment.ended})
         begun = [run for run in past.values() if run.attempt > 1 or run.state not in WAITING]
         latest = self._store.read(lambda con: latest_at(con, [run.id for run in begun], t)) if begun else {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from llmops_tui.data.rundir import number_of
@@ -32,28 +33,39 @@ def runs_at(runs: Iterable[LiveRun], t: float) -> Moment:
     return moment
 
 
-class _Journal(NamedTuple):
+@dataclass
+class _Journal:
+    """A run's entries by when they were so, and the run as the last moment asked for had it."""
+
     run: LiveRun
     length: int
     entries: list[tuple[float, Entry]]
+    applied: list[bool] = field(default_factory=list)
+    folded: LiveRun | None = None
 
 
 class Journals:
-    """What the engine decided about each run, by when it was so; kept in memory until a journal grows. One thread at a time."""
+    """What the engine decided about each run; kept in memory until a journal grows. One thread at a time."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Journal] = {}
 
     def fold(self, run: LiveRun, t: float) -> LiveRun:
-        """The run as it stood at `t`, without metrics and progress. Reads its journal once. Raises OSError.
+        """The run as it stood at `t`, without metrics and progress; good until the next fold. Reads its journal once. Raises OSError.
 
         Tags, note and baseline are today's: they are what its user says of the run, not what happened to it.
         """
-        past = LiveRun(run.dir, run.record, run.spec, priority=run.spec.priority if run.spec else 0, order=float(number_of(run.id)))
-        past.written, past.tariff = run.written, run.tariff
-        for known_at, entry in self._entries(run):
-            if known_at <= t and entry.get("entry") != "annotate":
-                apply_entry(past, entry)
+        journal = self._journal(run)
+        applied = [known_at <= t for known_at, _ in journal.entries]
+        past = journal.folded
+        # One that waits for others is changed by what became of them; all else stands as it did while nothing is added.
+        if past is None or applied != journal.applied or dependencies(run):
+            past = LiveRun(run.dir, run.record, run.spec, priority=run.spec.priority if run.spec else 0, order=float(number_of(run.id)))
+            for told, (_, entry) in zip(applied, journal.entries, strict=True):
+                if told and entry.get("entry") != "annotate":
+                    apply_entry(past, entry)
+            journal.applied, journal.folded = applied, past
+        past.written, past.tariff, past.latest, past.progress = run.written, run.tariff, {}, None
         return past
 
     def forget_all_but(self, runs: Collection[str]) -> None:
@@ -61,14 +73,13 @@ class Journals:
         for run_id in self._known.keys() - set(runs):
             del self._known[run_id]
 
-    def _entries(self, run: LiveRun) -> list[tuple[float, Entry]]:
+    def _journal(self, run: LiveRun) -> _Journal:
         known = self._known.get(run.id)
         if known is None or known.run is not run or known.length != run.journaled:
             # The number first: what is appended while we read makes us read again.
             length = run.journaled
-            entries: list[tuple[float, Entry]] = [(_true_since(entry), entry) for entry in run.dir.read_journal()]
-            known = self._known[run.id] = _Journal(run, length, entries)
-        return known.entries
+            known = self._known[run.id] = _Journal(run, length, [(_true_since(entry), entry) for entry in run.dir.read_journal()])
+        return known
 
 
 def see_obstacles(past: Mapping[str, LiveRun], present: Mapping[str, LiveRun]) -> None:
