@@ -121,6 +121,8 @@ def _prepare_command(spec: CommandSpec, cwd: Path) -> dict[str, Any]:
     directory = Path(os.path.abspath(cwd / Path(spec.cwd).expanduser()))
     if not directory.is_dir():
         raise _missing("cwd", f"{directory}: no such directory", "name the directory the program is to run in")
+    if not os.access(directory, os.X_OK):
+        raise _field_error("cwd", f"{directory} may not be entered", "name a directory that is open to you")
     program = spec.argv[0]
     search = spec.env.get("PATH", os.environ.get("PATH", os.defpath))
     found = shutil.which(directory / program) if "/" in program else shutil.which(program, path=search)
