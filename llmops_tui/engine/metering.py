@@ -13,6 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from llmops_tui.data.usage import meter_file, read_meter
@@ -23,6 +24,7 @@ from llmops_tui.specs.answers import GpuSample
 
 _SAVE_SECONDS = 5.0
 _FIRST_ANSWER_SECONDS = 30.0
+_FRESH_SECONDS = 5.0
 _POLL_SECONDS = 0.1
 log = logging.getLogger(__name__)
 
@@ -52,7 +54,7 @@ class Meter:
     def begin(self, run: LiveRun) -> dict[str, Any]:
         """The run holds its GPUs from now on. What belongs into its journal, so that no crash forgets the start."""
         since = time.time()
-        readings = {gpu: self._newest[gpu] for gpu in run.gpu_uuids if gpu in self._newest}
+        readings = {gpu: _as_of(since, self._newest[gpu]) for gpu in run.gpu_uuids if gpu in self._newest}
         counters = {gpu: reading.to_json() for gpu, reading in readings.items()}
         usage = run.usage
         usage.held_since, usage.gpus, usage.counters = (since if run.gpu_uuids else None), len(run.gpu_uuids), counters
@@ -141,6 +143,11 @@ class Meter:
 
     def _take(self, run: LiveRun, hold: Hold) -> None:
         self._runs[run.id], self._holds[run.id] = run, hold
+
+
+def _as_of(t: float, reading: Reading) -> Reading:
+    """The newest sample stands for the moment of the start: else a part of what the run draws would be its predecessor's."""
+    return replace(reading, t=t) if 0 <= t - reading.t <= _FRESH_SECONDS else reading
 
 
 def _write(noted: list[tuple[LiveRun, dict[str, Any]]]) -> None:
