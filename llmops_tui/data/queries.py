@@ -183,6 +183,15 @@ def upsert_run(con: duckdb.DuckDBPyConnection, summary: RunSummary, spec: Mappin
     )  # fmt: skip
 
 
+def note_usage(con: duckdb.DuckDBPyConnection, used: Iterable[tuple[str, float, float | None]]) -> None:
+    """Let SQL users see what running runs have used so far: (id, GPU seconds, joules). Call it in a write transaction.
+
+    These columns alone: a row is written anew, text and all, by `upsert_run`, which is not for every minute of a long run.
+    """
+    for run_id, gpu_seconds, joules in used:
+        con.execute("UPDATE runs SET gpu_seconds = ?, energy_joules = ? WHERE id = ?", [gpu_seconds, joules, run_id])
+
+
 def forget_run(con: duckdb.DuckDBPyConnection, run_id: str) -> None:
     """Delete all that is known of a removed run. Call it in a write transaction."""
     key = run_key(con, run_id)

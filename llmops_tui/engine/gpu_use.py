@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from llmops_tui.engine.ledger import FOREIGN_TOLERANCE_BYTES
@@ -25,6 +25,10 @@ class GpuUse:
         self._hidden: dict[str, int] = {}
         self._hidden_since: dict[str, float] = {}
         self._told: set[str] = set()
+
+    def remember(self, idle_since: Mapping[str, float]) -> None:
+        """What an earlier engine saw: from when on each GPU, by UUID, was not used."""
+        self._first_look.update(idle_since)
 
     def fill(self, samples: Sequence[GpuSample], runs: Iterable[LiveRun], now: float) -> None:
         """Write into each sample who holds it, since when, how long it idles, and what memory is hidden."""

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
 import llmops_tui
+from llmops_tui.data.idle_history import idle_since
 from llmops_tui.data.store import Store
 from llmops_tui.engine.audit import AuditLog
 from llmops_tui.engine.gpu_claims import GpuClaims
 from llmops_tui.engine.gpu_locks import GpuLocks, lock_directory
-from llmops_tui.engine.gpu_use import GpuUse
+from llmops_tui.engine.gpu_use import IDLE_BELOW, GpuUse
 from llmops_tui.engine.gpus import GpuMonitor
 from llmops_tui.engine.host import HostMonitor
 from llmops_tui.engine.hub import Hub
@@ -132,6 +133,7 @@ class Parts:
         self.gpus.start()
         await asyncio.to_thread(self.gpus.wait_ready, _GPU_READY_SECONDS)
         await self.scheduler.recover()
+        self.gpu_use.remember(await asyncio.to_thread(self._idle_gpus))
         await self._sample()
         await self.hub.publish("engine.started", None, {"pid": os.getpid(), "version": llmops_tui.__version__})
         parts = {
@@ -249,6 +251,14 @@ class Parts:
         self.samples.add(sample, gpus, log_sizes)
         await self.scheduler.meter(gpus, now)
         return self.gpu_use.look(gpus, now)
+
+    def _idle_gpus(self) -> dict[str, float]:
+        now, period = time.time(), self.settings.engine.sample_seconds
+        found = {
+            gpu["uuid"]: self.store.read(lambda con, index=gpu["index"]: idle_since(con, index, IDLE_BELOW, period, now))  # type: ignore[misc]
+            for gpu in self.gpus.snapshot()
+        }
+        return {uuid: since for uuid, since in found.items() if since is not None}
 
     def _sample_host(self) -> HostSample:
         slots = self.scheduler.cpu_slots

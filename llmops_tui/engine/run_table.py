@@ -186,6 +186,13 @@ class RunTable:
         with contextlib.suppress(LlmopsError):  # the store closes before the last run's news
             self._store.write(lambda con: queries.upsert_run(con, summary, spec)).add_done_callback(_log_failure)
 
+    def store_usage_soon(self, runs: Sequence[LiveRun]) -> None:
+        """What these runs have used so far, for SQL users."""
+        now = time.time()
+        used = [(run.id, run.usage.gpu_seconds_at(now), run.usage.joules) for run in runs]
+        with contextlib.suppress(LlmopsError):
+            self._store.write(lambda con: queries.note_usage(con, used)).add_done_callback(_log_failure)
+
     async def store_all(self, runs: Sequence[LiveRun]) -> None:
         """Bring the rows of these runs up to date after a start; most are."""
         rows = [(self.summary(run), run.spec_values) for run in runs]

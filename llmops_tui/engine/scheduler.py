@@ -44,6 +44,7 @@ from llmops_tui.specs.states import ACTIVE, WAITING
 _WAITING_TICK_SECONDS = 2.0
 _IDLE_TICK_SECONDS = 30.0
 _RETRY_START_SECONDS = 10.0
+_USAGE_SECONDS = 60.0
 _FAULT_PAUSE_SECONDS = 1.0
 _LONGEST_FAULT_PAUSE_SECONDS = 30.0
 _CORES_PER_SLOT = 4
@@ -97,6 +98,7 @@ class Scheduler:
         tariff = Tariff(settings.money.per_kwh, settings.money.per_gpu_hour)
         self._table = table = RunTable(store, hub, tariff)
         self._meter = Meter(gpus)
+        self._usage_stored_at = time.monotonic()
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._later: set[asyncio.Task[None]] = set()
         self._pids: dict[int, str] = {}
@@ -194,8 +196,10 @@ class Scheduler:
     async def meter(self, gpus: Sequence[GpuSample], t: float) -> None:
         """The GPUs as sampled at `t`: charge those who hold them, and note it from time to time."""
         self._meter.tick(gpus, t)
-        for run in await self._meter.save():
-            self._table.store_soon(run)
+        noted = await self._meter.save()
+        if noted and time.monotonic() - self._usage_stored_at >= _USAGE_SECONDS:
+            self._usage_stored_at = time.monotonic()
+            self._table.store_usage_soon(noted)
 
     # --- starting ---
 

@@ -46,8 +46,8 @@ def notable(event: EngineEvent) -> Notable | None:
     if kind == "note.asked":
         return Notable("asked", "note", f"{_word(data, 'from', 'somebody')} asks about {event['run'] or 'a run'}", _word(data, "message"))
     if kind == "ingest.paused":
-        text = "jobs go on and lose nothing; make room, and it goes on by itself"
-        return Notable("alarm", "bad", f"the engine stores nothing: {_word(data, 'state', 'paused')}", text)
+        why = _word(data, "state", "paused").removeprefix("paused: ")
+        return Notable("alarm", "bad", "the engine stores nothing for now", f"{why}; jobs go on and lose nothing, and it goes on by itself")
     if kind == "notify.failed":
         return Notable("alarm", "warn", f"the {_word(data, 'channel', 'notification')} does not work", _word(data, "reason"))
     if kind.startswith("gpu."):

@@ -59,8 +59,8 @@ def test_alarms_have_a_level_a_title_and_a_reason(given: EngineEvent, level: str
 def test_a_full_disk_says_that_nothing_is_lost() -> None:
     words = notable(event("ingest.paused", state="paused: 200 MiB free"))
     assert words is not None
-    assert words.title == "the engine stores nothing: paused: 200 MiB free"
-    assert "make room" in words.text
+    assert words.title == "the engine stores nothing for now"
+    assert words.text == "200 MiB free; jobs go on and lose nothing, and it goes on by itself"
 
 
 def test_a_question_names_who_asks_and_about_what() -> None:
