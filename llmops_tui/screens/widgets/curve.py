@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from math import isfinite, nan
+from operator import itemgetter
 
 Bucket = Sequence[float | None]
 """`[step_first, step_last, count, minimum, maximum, mean, last, t_last]`, as the engine answers."""
@@ -72,17 +73,17 @@ class Curve:
         if not buckets:
             return Curve(name, (), (), (), (), (), None, axis=axis, origin=origin)
         begin = _first_time(buckets) if origin is None else origin
-        first, final, _, low, high, mean, last, t = zip(*buckets, strict=True)
-        numbers = _whole(*((first, final) if axis == STEP else (t, t)), low, high, mean, last)
+        # A column at a time: `zip(*buckets)` takes eight times as long for a hundred thousand of them.
+        columns = [list(map(itemgetter(at), buckets)) for at in ((3, 4, 6, 0, 1) if axis == STEP else (3, 4, 6, 7))]
+        numbers = _whole(*columns)
         if numbers is not None:
-            left, right, least, most, middle, ending = numbers
-            if axis == STEP:
-                x: Sequence[float] = left if left == right else [(a + b) / 2 for a, b in zip(left, right, strict=True)]
-            else:
-                x = left if axis == TIME else [moment - begin for moment in left]
+            low, high, last, x, *final = numbers
+            if axis == STEP and final[0] != x:
+                x = [(a + b) / 2 for a, b in zip(x, final[0], strict=True)]
+            elif axis == ELAPSED:
+                x = [moment - begin for moment in x]
             if axis == STEP or _ascending(x):
-                pieces = ((0, len(x)),)
-                return Curve(name, x, least, most, ending, pieces, ending[-1], (), axis, middle, buckets, origin)
+                return Curve(name, x, low, high, last, ((0, len(x)),), last[-1], (), axis, (), buckets, origin)
         rows: list[tuple[float, float | None, float | None, float | None, float | None]] = []
         for bucket in buckets:
             at = _place(bucket, axis, begin)
@@ -148,12 +149,18 @@ class Curve:
         """Its exponential moving average, one weight a point, without the bias of the beginning (Kingma and Ba, 2015, section 3)."""
         values: list[float] = []
         kept = share = 0.0
-        for value in self.mean or self.last:
+        for value in self._means():
             kept = weight * kept + (1 - weight) * value
             share = weight * share + (1 - weight)
             values.append(kept / share)
         final = values[-1] if values and self.final is not None else None
         return Curve(self.name, self.x, values, values, values, self.pieces, final, self.gaps, self.axis, values)
+
+    def _means(self) -> Sequence[float]:
+        if self.mean or not self.buckets:
+            return self.mean or self.last
+        means = [bucket[5] for bucket in self.buckets]  # without a gap they are as many, in the same order
+        return [last if mean is None else mean for mean, last in zip(means, self.last, strict=True)]
 
 
 def spliced(whole: Curve, fine: Curve) -> Curve:
