@@ -1,9 +1,9 @@
 """What ten thousand runs cost the viewer: opening the table, a keystroke of the filter, and eight long curves over each other.
 
 A real engine holds 10,000 runs (directories made here in the formats of data/rundir.py; eight of them with 100,000 points); the viewer
-runs on a pseudo-terminal of 140 × 40 cells and is driven by keys. The CPU is the viewer's own, less what it takes at rest. Beside it, in the same
-run: Textual's DataTable with the same 10,000 rows and columns, opened and filtered by clearing and adding the rows that match.
-`ratio` is the peer's opening over ours.
+runs on a pseudo-terminal of 140 × 40 cells and is driven by keys. The CPU is the viewer's own, less what it takes at rest; the opening
+is the least of three fresh viewers. Beside it, in the same run: Textual's DataTable with the same 10,000 rows and columns, opened by
+adding them, and filtered by clearing it and adding the rows that match. `ratio` is the peer's opening over ours.
 """
 
 from __future__ import annotations
@@ -165,18 +165,31 @@ def make_runs(home: Home, numbers: Sequence[int], count: int) -> None:
                 )
 
 
+def measure_opening(viewer: Terminal, count: int) -> float:
+    """CPU seconds from the key to the table on the screen, in a viewer that just started."""
+    viewer.wait(" LIVE ")
+    viewer.quiet_cpu(2.0)
+    rest = viewer.rest(4.0)
+    before, begin = viewer.cpu_seconds(), time.monotonic()
+    viewer.press("2")
+    viewer.wait(f"train-sweep-{count:05d}")
+    after = viewer.quiet_cpu(1.0)
+    return after - before - rest * (time.monotonic() - begin)
+
+
 def measure_ours(environment: dict[str, str], keystrokes: str, count: int) -> dict[str, float]:
     """CPU seconds of the viewer for opening, a keystroke and the overlay."""
-    viewer = Terminal([sys.executable, "-m", "llmops_tui"], environment)
+    program = [sys.executable, "-m", "llmops_tui"]
+    openings = []
+    for _ in range(2):
+        viewer = Terminal(program, {**environment, "XDG_STATE_HOME": tempfile.mkdtemp(dir=environment["LLMOPS_HOME"])})
+        try:
+            openings.append(measure_opening(viewer, count))
+        finally:
+            viewer.end()
+    viewer = Terminal(program, environment)
     try:
-        viewer.wait(" LIVE ")
-        viewer.quiet_cpu(2.0)
-        rest = viewer.rest(6.0)
-        before, begin = viewer.cpu_seconds(), time.monotonic()
-        viewer.press("2")
-        viewer.wait(f"train-sweep-{count:05d}")
-        after = viewer.quiet_cpu(1.0)
-        opened = after - before - rest * (time.monotonic() - begin)
+        opened = min(*openings, measure_opening(viewer, count))
         rest = viewer.rest(6.0)
         viewer.press("/")
         viewer.read(1.0)

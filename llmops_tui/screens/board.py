@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from textual._context import active_app
 from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
@@ -34,6 +35,12 @@ class Board(Screen[None]):
     PAGE = ""
     """The page's name: the mode's, and under which its memory is kept."""
     ready = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A new page is styled when its parts are mounted; Textual would read every style sheet again for it, 25 ms each time.
+        app = active_app.get(None)
+        self._css_update_count = app._css_update_count if app is not None else -1
 
     def on_mount(self) -> None:
         """The parts are there: drawing may begin. Between being pushed and this, answers may already come."""

@@ -29,7 +29,6 @@ Complete = Callable[[str, int], list[Completion]]
 class EditLine(LineWidget, can_focus=True):
     """Holds the keys while it is edited. `label` stands before the text; `blank` is shown while there is none."""
 
-    DEFAULT_CSS = "EditLine { height: 2; }"
     BINDINGS = bindings("edit")
 
     @dataclass
