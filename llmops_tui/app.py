@@ -155,17 +155,17 @@ class LlmopsApp(App[None]):
         self.feed.look_at(moment)
         self._frame()
 
-    def action_go(self, mode: str) -> None:
-        """Another page."""
-        self.switch_mode(mode)
+    async def action_go(self, mode: str) -> None:
+        """Another page. Waited for, as every page and dialog is: the next key, typed at once, is meant for it."""
+        await self.switch_mode(mode)
 
-    def action_help(self) -> None:
+    async def action_help(self) -> None:
         """The key table."""
         from llmops_tui.screens.help import HelpScreen
         from llmops_tui.screens.possible import places_now
 
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(places_now(self), self.settings.commands))
+            await self.push_screen(HelpScreen(places_now(self), self.settings.commands))
 
     def action_leave(self) -> None:
         """Leave the viewer."""
@@ -176,17 +176,17 @@ class LlmopsApp(App[None]):
         self.feed.hurry(start_engine=not self.state.live)
         self.tell("asking the engine" if self.state.live else "starting the engine", "muted")
 
-    def action_command_line(self, typed: str = "") -> None:
+    async def action_command_line(self, typed: str = "") -> None:
         """A command by its name."""
         from llmops_tui.screens.command_line import CommandLine
 
-        self.push_screen(CommandLine(self, typed))
+        await self.push_screen(CommandLine(self, typed))
 
-    def action_palette(self) -> None:
+    async def action_palette(self) -> None:
         """Everything that can be done here."""
         from llmops_tui.screens.action_palette import ActionPalette
 
-        self.push_screen(ActionPalette(self))
+        await self.push_screen(ActionPalette(self))
 
     def action_maximise(self) -> None:
         """The focused panel alone, or all again."""
@@ -224,13 +224,13 @@ class LlmopsApp(App[None]):
         if not any(isinstance(screen, NewRunScreen) for screen in self.screen_stack):
             self.push_screen(NewRunScreen(kind, base))
 
-    def action_export(self) -> None:
+    async def action_export(self) -> None:
         """Choose a format and write."""
         from llmops_tui.screens.choose import ChooseScreen
         from llmops_tui.screens.exporting import offered
 
         if (board := self.board()) is not None:
-            self.push_screen(ChooseScreen("write what is shown", offered(board)), lambda form: self.export(form) if form else None)
+            await self.push_screen(ChooseScreen("write what is shown", offered(board)), lambda form: self.export(form) if form else None)
 
     def export(self, form: str = "svg", file: str = "") -> None:
         """Write the page and say where."""
@@ -286,12 +286,12 @@ class LlmopsApp(App[None]):
         if isinstance(board := self.board(), RunsScreen):
             board.filter_by(text)
 
-    def action_jump(self) -> None:
+    async def action_jump(self) -> None:
         """Letters for every place to go."""
         from llmops_tui.screens.jump import JumpLabels
 
         if (board := self.board()) is not None:
-            self.push_screen(JumpLabels(board))
+            await self.push_screen(JumpLabels(board))
 
     def action_custom(self, number: int) -> None:
         """One of the user's own commands."""

@@ -43,7 +43,7 @@ class ActionPalette(ModalScreen[None]):
         """As tall as the screen lets it."""
         box = self.query_one("#palette")
         box.styles.width, box.styles.height = min(_WIDTH, self.app.size.width - 2), min(_HEIGHT, self.app.size.height - 2)
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
         self.call_after_refresh(self._draw)
 
     def on_input_changed(self, message: Input.Changed) -> None:

@@ -163,7 +163,7 @@ class Board(Screen[None]):
             self.llmops.tell("this is the past: t brings you back to now", "warn")
         return self.state.moment is not None
 
-    def action_stop_run(self) -> None:
+    async def action_stop_run(self) -> None:
         """Ask, then stop."""
         if self.refuse_in_past():
             return
@@ -181,7 +181,7 @@ class Board(Screen[None]):
                 self.llmops.tell(f"asking the engine to stop {run_id}…", "muted")
                 self.change(lambda: self.client.stop_run(run_id, mode), f"{run_id} {how}")
 
-        self.app.push_screen(StopScreen(run_id, run["state"]), answered)
+        await self.app.push_screen(StopScreen(run_id, run["state"]), answered)
 
     def action_checkpoint(self) -> None:
         """Ask the job to save now."""

@@ -32,7 +32,7 @@ class ChooseScreen(ModalScreen[str | None]):
         """As tall as the entries."""
         table = self.query_one(RowTable)
         table.styles.width, table.styles.height = 60, min(len(self._entries) + 3, self.app.size.height - 2)
-        table.focus()
+        self.set_focus(table)
         rows = [Row(key, ((key, "bright"), (words, "muted"))) for key, words in self._entries]
         self.call_after_refresh(table.show, rows)
 

@@ -41,7 +41,7 @@ class CommandLine(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Ready to be typed into."""
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
         self.call_after_refresh(self._offer)
 
     def on_input_changed(self, message: Input.Changed) -> None:
@@ -57,8 +57,7 @@ class CommandLine(ModalScreen[None]):
         try:
             perform(self._llmops, line)
         except CommandError as error:
-            self._llmops.action_command_line(line)
-            self._llmops.call_after_refresh(_complain, self._llmops, str(error))
+            self._llmops.call_later(_complain, self._llmops, line, str(error))
 
     def on_paste(self, event: events.Paste) -> None:
         """Only the first line of what is pasted is a command."""
@@ -98,6 +97,8 @@ class CommandLine(ModalScreen[None]):
         offers.call_after_refresh(offers.show_lines, lines or [[(" nothing more to complete", "muted")]])
 
 
-def _complain(app: LlmopsApp, problem: str) -> None:
+async def _complain(app: LlmopsApp, line: str, problem: str) -> None:
+    """The line again, with what is wrong about it."""
+    await app.action_command_line(line)
     if isinstance(app.screen, CommandLine):
         app.screen.complain(problem)

@@ -33,7 +33,7 @@ class Command:
 def _go(mode: str) -> Callable[[LlmopsApp, str], None]:
     def go(app: LlmopsApp, rest: str) -> None:
         _nothing(rest)
-        app.action_go(mode)
+        app.call_later(app.action_go, mode)
 
     return go
 
@@ -54,9 +54,9 @@ def _open_run(app: LlmopsApp, rest: str) -> None:
 
 
 def _runs(app: LlmopsApp, rest: str) -> None:
-    app.action_go("runs")
+    app.call_later(app.action_go, "runs")
     if rest:
-        app.call_after_refresh(lambda: app.filter_runs(rest))
+        app.call_later(app.filter_runs, rest)
 
 
 def _theme(app: LlmopsApp, rest: str) -> None:
@@ -137,7 +137,7 @@ def _quit(app: LlmopsApp, rest: str) -> None:
 
 def _help(app: LlmopsApp, rest: str) -> None:
     _nothing(rest)
-    app.action_help()
+    app.call_later(app.action_help)
 
 
 def _new(app: LlmopsApp, rest: str) -> None:

@@ -74,7 +74,7 @@ class GpusScreen(Board):
         self.query_one("#holders").border_title = "who holds what"
         self.query_one("#detail").border_title = "gpu"
         self.query_one("#box").border_title = "box"
-        self.query_one("#holders").focus()
+        self.set_focus(self.query_one("#holders"))
 
     def run_id(self) -> str | None:
         """The run under the cursor."""
@@ -151,17 +151,17 @@ class GpusScreen(Board):
         if run_id:
             self.llmops.open_run(run_id)
 
-    def action_ask_owner(self) -> None:
+    async def action_ask_owner(self) -> None:
         """A polite note to whom the run belongs."""
         if run_id := self.run_id():
-            self.llmops.action_command_line(f"ask {run_id} ")
+            await self.llmops.action_command_line(f"ask {run_id} ")
         else:
             self.llmops.tell("that is no run of this engine: its owner hears nothing from here", "warn")
 
-    def action_reserve(self) -> None:
+    async def action_reserve(self) -> None:
         """Keep a GPU for oneself."""
         if gpu := self.gpu():
-            self.llmops.action_command_line(f"reserve {gpu['index']} 2h ")
+            await self.llmops.action_command_line(f"reserve {gpu['index']} 2h ")
 
     def _strip(self, gpu: GpuSample) -> str:
         return history_strip(list(self.state.history.get(f"gpu/{gpu['index']}/utilisation", ())), _STRIP_CELLS, self.llmops.ascii_only)

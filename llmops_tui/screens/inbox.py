@@ -53,7 +53,7 @@ class InboxScreen(Board):
         """The list has the keys."""
         table = self.query_one(RowTable)
         table.border_title = "inbox"
-        table.focus()
+        self.set_focus(table)
 
     def run_id(self) -> str | None:
         """The run of the notice under the cursor."""

@@ -75,7 +75,7 @@ class PulseScreen(Board):
         self.query_one("#runs").border_title = "runs"
         self.query_one("#events").border_title = "events"
         self.query_one("#box").border_title = "box"
-        self.query_one(RowTable).focus()
+        self.set_focus(self.query_one(RowTable))
 
     def run_id(self) -> str | None:
         """The run under the cursor."""

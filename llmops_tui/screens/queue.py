@@ -64,7 +64,7 @@ class QueueScreen(Board):
         """The waiting ones have the keys."""
         self.query_one("#waiting").border_title = "waiting"
         self.query_one("#running").border_title = "running"
-        self.query_one("#waiting").focus()
+        self.set_focus(self.query_one("#waiting"))
 
     def run_id(self) -> str | None:
         """The run under the cursor of the focused table."""

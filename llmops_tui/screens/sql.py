@@ -79,10 +79,10 @@ class SqlScreen(Board):
         """The same query now."""
         self.run_worker(self._ask())
 
-    def action_edit(self) -> None:
+    async def action_edit(self) -> None:
         """Change the query."""
-        self.app.pop_screen()
-        self.llmops.action_command_line(f"sql {self._query}")
+        await self.app.pop_screen()
+        await self.llmops.action_command_line(f"sql {self._query}")
 
     def action_chart(self) -> None:
         """Table or chart."""

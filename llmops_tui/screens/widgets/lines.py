@@ -29,6 +29,17 @@ class LineWidget(Widget):
         self._strips: dict[int, Strip] = {}
 
     @property
+    def border_title(self) -> str | None:
+        """The title over the lines. Giving it again what it has costs nothing; Textual's own would repaint the whole widget."""
+        title: str | None = Widget.__dict__["border_title"].__get__(self, type(self))
+        return title
+
+    @border_title.setter
+    def border_title(self, title: str | None) -> None:
+        if title != self.border_title:
+            Widget.__dict__["border_title"].__set__(self, title)
+
+    @property
     def plain(self) -> str:
         """What the widget says, without colours."""
         return "\n".join("".join(text for text, _ in line) for line in self._lines)
