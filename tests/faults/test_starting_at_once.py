@@ -82,7 +82,8 @@ except LlmopsError as error:
     print(json.dumps([str(error), error.exit_code]))
 """
     root = tmp_path / "home"
-    root.mkdir(mode=0o755)
+    root.mkdir(mode=0o555)
+    os.chown(root, 65534, 65534)
     said = subprocess.run([sys.executable, "-c", script, str(root)], capture_output=True, text=True, timeout=60, check=False)
     message, code = json.loads(said.stdout)
     assert code == 1
