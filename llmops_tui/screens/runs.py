@@ -508,7 +508,7 @@ class RunsScreen(RunBoard):
         chart.border_title = " ".join(curve.name for curve in curves) or "curve"
         facts.border_title = run_id
         empty = "asking the engine…" if detail is None else run["reason"] or "this run reported no metrics"
-        chart.show(curves, empty=empty)
+        chart.show(curves, empty=empty, of=run_id)
         facts.show_lines(preview_lines(run, detail, self.state.clock(), facts.size.width))
 
 
