@@ -152,20 +152,20 @@ async def _run(parts: Parts, listener: socket.socket, socket_path: Path, report:
     from llmops_tui.engine.peers import PeerCheckedProtocol
     from llmops_tui.engine.shared_home import show_note
 
-    home, people = parts.home, parts.people
+    home, gid = parts.home, parts.people.gid
 
     class Protocol(PeerCheckedProtocol):
         """For those whom this engine serves."""
 
-        served_gid, served_group = people.gid, people.group
+        people = parts.people
 
     class Server(uvicorn.Server):
         """uvicorn without its ten ticks a second and its own way with signals."""
 
         async def main_loop(self) -> None:
-            write_note(home, socket_path, shared=people.gid is not None)
-            if people.gid is not None:
-                show_note(home, people.gid)
+            write_note(home, socket_path, shared=gid is not None)
+            if gid is not None:
+                show_note(home, gid)
             log.info("engine %d serves %s at %s", os.getpid(), home.root, socket_path)
             report.send({"ready": os.getpid()})
             # What was imported and built so far stays for ever: the collector need not look at it again.

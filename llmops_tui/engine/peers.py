@@ -12,9 +12,9 @@ import struct
 from starlette.requests import HTTPConnection
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from llmops_tui.engine.people import user_name
-from llmops_tui.engine.shared_home import refuse_stranger
+from llmops_tui.engine.people import People, user_name
 from llmops_tui.errors import LlmopsError, UsageError
+from llmops_tui.specs.settings import PeopleSettings
 
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (man 7 unix)
 _HEAD_BYTES = 64 << 10
@@ -50,9 +50,8 @@ class PeerCheckedProtocol(HttpToolsProtocol):
     A body whose length is not told beforehand is counted by the application (api.py).
     """
 
-    # Of the engine that is shared; a subclass sets them (daemon.py).
-    served_gid: int | None = None
-    served_group = ""
+    # A subclass sets whom the engine serves (daemon.py).
+    people = People(PeopleSettings())
     _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
     _refused = False
@@ -60,7 +59,7 @@ class PeerCheckedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         uid = peer_uid(transport.get_extra_info("socket"))
-        refusal = refuse_stranger(uid, self.served_gid, self.served_group)
+        refusal = self.people.refusal(uid)
         if refusal is not None:
             log.warning("refused a connection of uid %d", uid)
             self._refuse(403, refusal)

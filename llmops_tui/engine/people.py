@@ -48,6 +48,7 @@ class People:
         ]
         self._gid = group_id(group) if group else None
         self._known: dict[int, tuple[float, Person]] = {}
+        self._memberships: dict[int, tuple[float, set[int]]] = {}
 
     @property
     def gid(self) -> int | None:
@@ -62,11 +63,33 @@ class People:
             known = self._known[uid] = (now, self._look_up(uid))
         return known[1]
 
+    def refusal(self, uid: int) -> PermissionDeniedError | None:
+        """Why this uid may not even connect; None for root, the engine's user and the members of the served group."""
+        own = os.geteuid()
+        if uid in (0, own):
+            return None
+        if self._gid is None:
+            return PermissionDeniedError(f"this engine serves uid {own}, not uid {uid}", "start one of your own: --home DIR")
+        if self._gid in self._groups(uid):
+            return None
+        name = user_name(uid)
+        return PermissionDeniedError(
+            f"this engine serves the group {self.group!r}, and {name} (uid {uid}) is not in it",
+            f"ask root for `usermod -aG {self.group} {name}`",
+        )
+
+    def _groups(self, uid: int) -> set[int]:
+        now = time.monotonic()
+        known = self._memberships.get(uid)
+        if known is None or now - known[0] > _REMEMBER_SECONDS:
+            known = self._memberships[uid] = (now, groups_of(uid))
+        return known[1]
+
     def _look_up(self, uid: int) -> Person:
         name = user_name(uid)
         if uid in (0, os.geteuid()):
             return Person(name, uid, "admin")
-        groups = groups_of(uid)
+        groups = self._groups(uid)
         if self._gid is None or self._gid not in groups:
             return Person(name, uid, "none")
         # Who is named alone is meant more than who is in a group that is named.

@@ -29,6 +29,7 @@ from llmops_tui.engine.progress_events import ProgressEvents
 from llmops_tui.engine.queue_rules import Doomed, another_attempt, obstacle
 from llmops_tui.engine.recovery import load_runs
 from llmops_tui.engine.run_table import RunTable
+from llmops_tui.engine.shared_home import usual_umask
 from llmops_tui.engine.submitter import JOB_UMASK, account_of, give_run
 from llmops_tui.engine.supervisor import GpuView, Supervisor
 from llmops_tui.engine.tariff import Tariff
@@ -303,6 +304,7 @@ class Scheduler:
             resume_from=newest_complete(run.dir) if run.attempt > 1 else None,
             environment=account.environment(os.environ) if account else None,
         )
+        launch["umask"] = usual_umask()
         if account is not None:
             launch["user"] = {"uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
             launch["umask"] = JOB_UMASK

@@ -10,20 +10,21 @@ import os
 import stat
 from pathlib import Path
 
-from llmops_tui.engine.people import groups_of, user_name
-from llmops_tui.errors import LlmopsError, PermissionDeniedError, UsageError
+from llmops_tui.errors import LlmopsError, UsageError
 from llmops_tui.paths import Home
 
 _WALK_THROUGH = 0o710
 _GROUP_READS = 0o2750
 # Files the engine makes are its own; root's group is nobody's else, and the copies it keeps of data are for the group.
 UMASK_OF_ROOT, UMASK = 0o027, 0o077
+_usual_umask: int | None = None
 
 
 def open_to_group(home: Home, gid: int, group: str) -> None:
     """Let the group walk to the socket. Raises UsageError for a place that the group cannot reach, LlmopsError for one not ours."""
-    os.umask(UMASK_OF_ROOT if os.geteuid() == 0 else UMASK)
+    global _usual_umask
     _check_reachable(home.root, gid, group)
+    _usual_umask = os.umask(UMASK_OF_ROOT if os.geteuid() == 0 else UMASK)
     try:
         _give(home.root, gid, _WALK_THROUGH)
         if os.geteuid() == 0:
@@ -38,6 +39,11 @@ def open_to_group(home: Home, gid: int, group: str) -> None:
         raise LlmopsError(
             f"{home.root} cannot be given to the group {group!r}: {error.strerror}", "choose another with --home DIR"
         ) from error
+
+
+def usual_umask() -> int | None:
+    """What the engine was started with, and its own user's jobs shall have; None where it still is so."""
+    return _usual_umask
 
 
 def show_note(home: Home, gid: int) -> None:
@@ -59,18 +65,3 @@ def _check_reachable(root: Path, gid: int, group: str) -> None:
 def _give(path: Path, gid: int, mode: int) -> None:
     os.chown(path, -1, gid)
     path.chmod(mode)
-
-
-def refuse_stranger(uid: int, gid: int | None, group: str) -> PermissionDeniedError | None:
-    """Why this uid may not talk to the engine; None when it may: root, the engine's user, the group's members."""
-    own = os.geteuid()
-    if uid in (0, own):
-        return None
-    if gid is None:
-        return PermissionDeniedError(f"this engine serves uid {own}, not uid {uid}", "start one of your own: --home DIR")
-    if gid in groups_of(uid):
-        return None
-    name = user_name(uid)
-    return PermissionDeniedError(
-        f"this engine serves the group {group!r}, and {name} (uid {uid}) is not in it", f"ask root for `usermod -aG {group} {name}`"
-    )
