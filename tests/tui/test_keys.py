@@ -11,6 +11,8 @@ from llmops_tui.app import LlmopsApp
 from llmops_tui.keys import KEYS, PLACES, bindings, hints, name_of
 from llmops_tui.screens.choose import ChooseScreen
 from llmops_tui.screens.command_line import CommandLine
+from llmops_tui.screens.compare import CompareScreen
+from llmops_tui.screens.confirm import ConfirmScreen
 from llmops_tui.screens.gpus import GpusScreen
 from llmops_tui.screens.help import HelpScreen, help_lines
 from llmops_tui.screens.inbox import InboxScreen
@@ -18,11 +20,14 @@ from llmops_tui.screens.jump import JumpLabels
 from llmops_tui.screens.pulse import PulseScreen
 from llmops_tui.screens.queue import QueueScreen
 from llmops_tui.screens.run import RunScreen
+from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.sql import SqlScreen
 from llmops_tui.screens.stop import StopScreen
 from llmops_tui.screens.travel_bar import TravelBar
 from llmops_tui.screens.widgets.chart import BrailleChart
+from llmops_tui.screens.widgets.edit_line import EditLine
 from llmops_tui.screens.widgets.log_pane import LogPane
+from llmops_tui.screens.widgets.sample_pane import SamplePane
 from llmops_tui.screens.widgets.table import RowTable
 
 OWNERS = {
@@ -31,6 +36,8 @@ OWNERS = {
     "sql": SqlScreen, "queue": QueueScreen, "gpus": GpusScreen,
     "inbox": InboxScreen, "pages": PulseScreen,
     "stop": StopScreen, "help": HelpScreen,
+    "runs": RunsScreen, "run_actions": RunsScreen, "compare": CompareScreen, "confirm": ConfirmScreen,
+    "edit": EditLine, "samples": SamplePane,
 }  # fmt: skip
 
 
