@@ -5,11 +5,16 @@ from __future__ import annotations
 import math
 import queue
 import random
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from llmops_tui.engine.log_scan import Bounds, Needle
+from llmops_tui.engine.log_search import filter_log, search_log
 from llmops_tui.errors import EngineUnavailableError, NotFoundError
 from llmops_tui.specs.answers import (
     Comparison,
@@ -19,6 +24,8 @@ from llmops_tui.specs.answers import (
     EngineInfo,
     GpuSample,
     HostHistory,
+    LogFilter,
+    LogSearch,
     RunDetail,
     RunPage,
     RunSummary,
@@ -26,6 +33,7 @@ from llmops_tui.specs.answers import (
     Span,
     Status,
 )
+from llmops_tui.specs.log_text import PIECE_BYTES
 from tests.tui import fake_past
 from tests.tui.fake_archive import Archive, comparison
 from tests.tui.fake_form import FormAnswers
@@ -132,7 +140,10 @@ class FakeEngine(FormAnswers):
             raise EngineUnavailableError("no engine runs for /home/ada/.local/state/llmops-tui", "start it with `llmops-tui engine start`")
 
     def info(self) -> EngineInfo:
-        return {"pid": 4242, "version": "0.1.0", "home": "/home/ada", "started_at": NOW, "epoch": "e", "ingest": "ok", "warnings": []}
+        return {
+            "pid": 4242, "version": "0.1.0", "home": "/home/ada", "started_at": NOW, "epoch": "e", "ingest": "ok", "warnings": [],
+            "shared": False, "group": "", "you": {"user": "ada", "uid": 1000, "role": "admin", "read_only": False},
+        }  # fmt: skip
 
     def ensure_engine(self) -> EngineInfo:
         self.started += 1
@@ -218,6 +229,32 @@ class FakeEngine(FormAnswers):
         """A file too large to exist: line n lies at byte 32 n and says so."""
         lines = b"".join(b"line %010d ---------------\n" % n for n in range(begin // 32, end // 32 + 1))
         return lines[begin % 32 : begin % 32 + end - begin]
+
+    def log_search(
+        self, run_id: str, pattern: str, /, regex: bool = False, ignore_case: bool = False, offset: int = 0, until: int | None = None,
+        backward: bool = False, limit: int = 100,
+    ) -> LogSearch:  # fmt: skip
+        self._check()
+        bounds = Bounds(offset, -1 if until is None else until, backward, limit)
+        with self._log_file() as path:
+            return search_log(path, Needle(pattern, regex, ignore_case), bounds)
+
+    def log_filter(
+        self, run_id: str, pattern: str, /, regex: bool = False, ignore_case: bool = False, offset: int = 0, until: int | None = None,
+        backward: bool = False, limit: int = 200, context: int = 0,
+    ) -> LogFilter:  # fmt: skip
+        self._check()
+        bounds = Bounds(offset, -1 if until is None else until, backward, limit, PIECE_BYTES)
+        with self._log_file() as path:
+            return filter_log(path, Needle(pattern, regex, ignore_case), bounds, context)
+
+    @contextmanager
+    def _log_file(self) -> Iterator[Path]:
+        """The log where the engine's own search can read it."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(self.log_bytes or b"")
+            file.flush()
+            yield Path(file.name)
 
     def at(self, t: float, /) -> Status:
         return fake_past.status_at(self.status(), t, NOW)
