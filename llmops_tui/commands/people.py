@@ -66,7 +66,8 @@ def release(args: argparse.Namespace) -> int:
 
 def list_reservations(args: argparse.Namespace) -> int:
     """The reservations in force."""
-    kept = connect(args).reservations()
+    client = connect(args)
+    kept = client.reservations()
     if args.json:
         print_json(kept)
         return 0
@@ -74,7 +75,11 @@ def list_reservations(args: argparse.Namespace) -> int:
         say("no GPU is reserved")
         return 0
     now = time.time()
-    rows = [[one["id"], one["owner"], ", ".join(one["gpus"]), duration(one["until"] - now), one["note"]] for one in kept]
+    numbers = {gpu["uuid"]: str(gpu["index"]) for gpu in client.gpus()}
+    rows = [
+        [one["id"], one["owner"], ", ".join(numbers.get(uuid, uuid) for uuid in one["gpus"]), duration(one["until"] - now), one["note"]]
+        for one in kept
+    ]
     print_table(["ID", "OWNER", "GPUS", "FOR", "NOTE"], rows, right=[3])
     return 0
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
+import pwd
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +15,7 @@ from fastapi.responses import Response
 from starlette.responses import ContentStream, StreamingResponse
 
 from llmops_tui.engine.parts import Parts
+from llmops_tui.engine.people import who_asks
 from llmops_tui.errors import LlmopsError, UsageError
 
 
@@ -56,7 +59,16 @@ def caller_path(cwd: str, path: str) -> Path:
     """A path of a request, absolute. Raises UsageError for an empty one."""
     if not path or "\0" in path:
         raise UsageError(f"path: {path!r} names no file", fields=[{"field": "path", "message": "names no file"}])
-    return caller_directory(cwd) / Path(path).expanduser()
+    return caller_directory(cwd) / _with_home_of_asker(path)
+
+
+def _with_home_of_asker(path: str) -> str:
+    """`~` is the home of the one who asks, which need not be the engine's."""
+    uid = who_asks().uid
+    if uid != os.geteuid() and (path == "~" or path.startswith("~/")):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwuid(uid).pw_dir + path[1:]
+    return os.path.expanduser(path)
 
 
 def _finite(value: object) -> object:

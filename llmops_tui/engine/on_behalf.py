@@ -11,6 +11,7 @@ import logging
 import os
 import subprocess
 import sys
+import threading
 import time
 import uuid
 from collections.abc import Mapping
@@ -41,6 +42,7 @@ class OnBehalf:
         self._home = home
         self._settings = settings
         self.group = group
+        self._making = threading.Lock()
 
     def prepare(self, uid: int, spec: RunSpec, cwd: Path) -> dict[str, Any]:
         """`preflight.prepare` with the submitter's eyes. Raises what it raises."""
@@ -136,9 +138,10 @@ class OnBehalf:
     def _ask(self, account: Account, task: str, values: dict[str, Any], *inherited: int) -> Any:
         """Have it done in a process of the user's; its answer, or the error it raises."""
         cache = self._home.cache / f"uid-{account.uid}"
-        if not cache.is_dir():
-            cache.mkdir(mode=0o700)
-            os.chown(cache, account.uid, account.gid, follow_symlinks=False)
+        with self._making:
+            if not cache.is_dir():
+                cache.mkdir(mode=0o700)
+                os.chown(cache, account.uid, account.gid, follow_symlinks=False)
         request = {
             "account": account.to_json(), "environment": account.environment(os.environ), "home": str(self._home.root),
             "cache": str(cache), "task": task, "values": values,

@@ -141,7 +141,15 @@ def test_anothers_run_is_seen_and_not_touched(root: Client, home: Path, users: U
     assert users.bob.ask(home, "runs", "show", run)["spec"]["env"] == {"MY_TOKEN": "***", "PLAIN": "shown"}
     assert users.ada.ask(home, "runs", "show", run)["spec"]["env"]["MY_TOKEN"] == "tell-nobody"
     assert "tell-nobody" not in json.dumps(users.bob.ask(home, "sql", f"SELECT spec FROM runs WHERE id = '{run}'"))
-    for words in (("stop", run), ("priority", run, "5"), ("checkpoint", run), ("rm", "-y", run), ("retry", run)):
+    for words in (
+        ("stop", run),
+        ("note", run, "mine"),
+        ("tag", run, "+mine"),
+        ("priority", run, "5"),
+        ("checkpoint", run),
+        ("rm", "-y", run),
+        ("retry", run),
+    ):
         refusal = users.bob.refused(home, "runs", *words)
         assert f"{run} belongs to {users.ada.name}" in refusal
         assert f"runs ask {run}" in refusal
@@ -151,6 +159,13 @@ def test_anothers_run_is_seen_and_not_touched(root: Client, home: Path, users: U
     assert [event["data"] for event in asked] == [{"to": users.ada.name, "from": users.bob.name, "message": "may I have it?"}]
     users.ada.ask(home, "runs", "stop", run, "--now")
     wait_for(lambda: root.run(run)["state"] == "cancelled")
+
+
+def test_roots_own_run_is_roots_and_has_the_umask_the_engine_was_started_with(root: Client) -> None:
+    umask = os.umask(0)
+    os.umask(umask)
+    run = root.submit({"kind": "command", "argv": ["/bin/sh", "-c", "id -u; umask"]}, cwd="/")["id"]
+    assert log_of(root, run).split() == ["0", f"{umask:04o}"]
 
 
 def test_root_may_end_anybodys_run_and_it_says_who_did(root: Client, home: Path, users: Users) -> None:
@@ -206,6 +221,8 @@ def test_rows_are_imported_by_who_can_read_them_and_a_copy_is_for_the_group(root
     rows.parent.chmod(0o711)
     assert "Permission denied" in users.bob.refused(home, "datasets", "import", str(rows), "--name", "adas")
     assert not any(dataset["name"] == "adas" for dataset in root.datasets())
+    assert users.bob.cli(home, "datasets", "show", str(rows)).returncode != 0
+    assert "Permission" in users.bob.refused(home, "sql", f"SELECT * FROM read_text('{rows}')")
     assert users.ada.ask(home, "datasets", "import", str(rows), "--name", "adas")["path"] == str(rows)
     copied = users.ada.ask(home, "datasets", "import", str(rows), "--name", "copied", "--copy")
     assert Path(copied["path"]).is_relative_to(root.home.datasets)
