@@ -222,7 +222,7 @@ def test_rows_are_imported_by_who_can_read_them_and_a_copy_is_for_the_group(root
     assert "Permission denied" in users.bob.refused(home, "datasets", "import", str(rows), "--name", "adas")
     assert not any(dataset["name"] == "adas" for dataset in root.datasets())
     assert users.bob.cli(home, "datasets", "show", str(rows)).returncode != 0
-    assert "Permission" in users.bob.refused(home, "sql", f"SELECT * FROM read_text('{rows}')")
+    assert "is not available here" in users.bob.refused(home, "sql", f"SELECT * FROM read_text('{rows}')")
     assert users.ada.ask(home, "datasets", "import", str(rows), "--name", "adas")["path"] == str(rows)
     copied = users.ada.ask(home, "datasets", "import", str(rows), "--name", "copied", "--copy")
     assert Path(copied["path"]).is_relative_to(root.home.datasets)
