@@ -14,6 +14,8 @@ if TYPE_CHECKING:
         EngineEvents,
         EngineInfo,
         HostHistory,
+        LogFilter,
+        LogSearch,
         ModelInfo,
         RunDetail,
         RunPage,
@@ -59,6 +61,31 @@ class EngineClient(Protocol):
         until: float | None = None,
     ) -> list[Series]: ...
     def log(self, run_id: str, /, offset: int, limit: int) -> LogPart: ...
+    def log_search(
+        self,
+        run_id: str,
+        pattern: str,
+        /,
+        regex: bool = False,
+        ignore_case: bool = False,
+        offset: int = 0,
+        until: int | None = None,
+        backward: bool = False,
+        limit: int = 100,
+    ) -> LogSearch: ...
+    def log_filter(
+        self,
+        run_id: str,
+        pattern: str,
+        /,
+        regex: bool = False,
+        ignore_case: bool = False,
+        offset: int = 0,
+        until: int | None = None,
+        backward: bool = False,
+        limit: int = 200,
+        context: int = 0,
+    ) -> LogFilter: ...
     def host_history(
         self, seconds: float = 600.0, start: float | None = None, end: float | None = None, points: int = 600
     ) -> HostHistory: ...

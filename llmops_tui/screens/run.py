@@ -13,6 +13,7 @@ from llmops_tui.keys import bindings
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.curves import curve_groups, fetch_curves
 from llmops_tui.screens.facts import CHECKPOINT_COLUMNS, capsule_rows, checkpoint_rows, event_marks, fact_rows, title_line
+from llmops_tui.screens.log_feed import LogFeed
 from llmops_tui.screens.panes import PanedBoard
 from llmops_tui.screens.widgets.axes import value_text
 from llmops_tui.screens.widgets.chart import BrailleChart
@@ -21,7 +22,7 @@ from llmops_tui.screens.widgets.curve import Curve
 from llmops_tui.screens.widgets.edit_line import EditLine
 from llmops_tui.screens.widgets.lines import LineWidget, Run
 from llmops_tui.screens.widgets.log_pane import LogPane
-from llmops_tui.screens.widgets.log_window import BLOCK_BYTES
+from llmops_tui.screens.widgets.log_search import BLOCK_BYTES
 from llmops_tui.screens.widgets.sample_pane import Sample, SamplePane
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
 from llmops_tui.specs.states import ACTIVE
@@ -35,7 +36,7 @@ _METRIC_COLUMNS = (Column("metric", 0), Column("last", 10, right=True), Column("
 _FACT_COLUMNS = (Column("what", 20), Column("value", 0))
 
 
-class RunScreen(PanedBoard):
+class RunScreen(LogFeed, PanedBoard):
     """Seven panes: on a wide screen four at once, the last four of them in turn; one at a time on a narrow one."""
 
     BINDINGS = bindings("run", "run_actions")
@@ -65,9 +66,6 @@ class RunScreen(PanedBoard):
         self._busy = False
         self._seen: tuple[object, ...] = ()
         self._asked_at = 0.0
-        self._log_busy = False
-        self._log_moment: float | None = None
-        self._log_cut: int | None = None
 
     def compose(self) -> ComposeResult:
         """Header, the run's line, tabs (narrow), panes, the line that asks, foot."""
@@ -92,8 +90,8 @@ class RunScreen(PanedBoard):
         self.query_one("#ask").display = False
         self.prepare_panes()
         self.status_arrived()
-        self.set_interval(1.0, self._follow_log)
-        self.call_after_refresh(self._follow_log)
+        self.set_interval(1.0, self.follow_log)
+        self.call_after_refresh(self.follow_log)
 
     def run_id(self) -> str | None:
         """This page's run."""
@@ -136,12 +134,12 @@ class RunScreen(PanedBoard):
             self._busy, self._seen, self._asked_at = True, wanted, time.monotonic()
             self.run_worker(self._fetch())
         if self.state.moment != self._log_moment:
-            self._follow_log()
+            self.follow_log()
 
     def remember(self) -> dict[str, Any]:
-        """The pane, the curves and what the chart shows of them."""
-        view = self.query_one(BrailleChart).view
-        return {"run": self._run_id, "pane": self.pane, "metrics": list(self._chosen or ()), "chart": view.to_json()}
+        """The pane, the curves and what the chart shows of them, the log's place, search and filter."""
+        chart, log = self.query_one(BrailleChart).view.to_json(), self.query_one(LogPane).remember()
+        return {"run": self._run_id, "pane": self.pane, "metrics": list(self._chosen or ()), "chart": chart, "log": log}
 
     def recall(self, remembered: dict[str, Any]) -> None:
         """The pane of any run's page; the curves and the window only of the same run's."""
@@ -151,6 +149,7 @@ class RunScreen(PanedBoard):
             names = remembered.get("metrics")
             self._chosen = tuple(name for name in names if isinstance(name, str)) or None if isinstance(names, list) else None
             self.query_one(BrailleChart).restore(ChartView.from_json(remembered.get("chart")))
+            self.query_one(LogPane).recall(remembered.get("log"))
 
     def export_rows(self) -> tuple[list[str], list[list[Any]]] | None:
         """The table in focus, else the metrics."""
@@ -191,7 +190,7 @@ class RunScreen(PanedBoard):
             pane.action_scroll_log(-1)
         else:
             pane.action_log_end(True)
-            self.run_worker(self._read_log(pane.end, BLOCK_BYTES))
+            self.run_worker(self._read_log(pane, pane.end, BLOCK_BYTES))
 
     def on_row_table_row_chosen(self, message: RowTable.RowChosen) -> None:
         """A metric goes into the chart."""
@@ -199,10 +198,6 @@ class RunScreen(PanedBoard):
             self._chosen = (message.key,)
             self.action_show_pane("chart")
             self.status_arrived()
-
-    def on_log_pane_range_wanted(self, message: LogPane.RangeWanted) -> None:
-        """Read a part of the output."""
-        self.run_worker(self._read_log(message.offset, message.limit))
 
     def on_braille_chart_window_wanted(self, message: BrailleChart.WindowWanted) -> None:
         """A stretch of the curves in finer buckets."""
@@ -289,28 +284,3 @@ class RunScreen(PanedBoard):
         else:
             if self.ready and metrics == self._metrics():
                 self.query_one(BrailleChart).refine([Curve.from_buckets(series["metric"], series["buckets"]) for series in answers])
-
-    def _follow_log(self) -> None:
-        """What the run wrote since the last look; of an ended run once."""
-        self.perform(self._read_tail)
-
-    def _read_tail(self) -> None:
-        pane = self.query_one(LogPane)
-        run = self.summary_of(self._run_id)
-        if not self._log_busy and (pane.end < 0 or run is None or run["state"] in ACTIVE):
-            self._log_busy = True
-            self.run_worker(self._read_log(pane.end, BLOCK_BYTES if pane.end >= 0 else 1, tail=True))
-
-    async def _read_log(self, offset: int, limit: int, tail: bool = False) -> None:
-        pane = self.query_one(LogPane)
-        try:
-            part = await call(self.client.log, self._run_id, offset=offset, limit=limit)
-        except LlmopsError as error:
-            if self.ready:
-                pane.fail(max(0, offset), str(error))
-        else:
-            if self.ready:
-                pane.feed(part.offset, part.data, part.size, part.first_kept)
-        finally:
-            if tail:
-                self._log_busy = False

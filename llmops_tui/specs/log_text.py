@@ -20,20 +20,31 @@ PIECE_BYTES = 1 << 12
 LONGEST_PATTERN = 1000
 
 
+class PatternError(UsageError):
+    """A pattern that can't be looked for; `position` is the 0-based character that is wrong."""
+
+    def __init__(self, what: str, pattern: str, position: int, next_step: str) -> None:
+        message = f"pattern: {what} at character {position + 1} of {pattern!r}" if pattern else f"pattern: {what}"
+        super().__init__(message, next_step, [{"field": "pattern", "message": message}])
+        self.what = what
+        self.position = position
+
+
 def compiled(pattern: str, regex: bool, ignore_case: bool) -> re.Pattern[str]:
-    """The pattern as a regular expression whose ^ and $ mean lines. Raises UsageError that names the character that is wrong."""
-    broken = "empty" if not pattern else f"longer than {LONGEST_PATTERN} characters" if len(pattern) > LONGEST_PATTERN else ""
-    if broken or "\n" in pattern or "\r" in pattern:
-        message = f"pattern: {broken or 'a line break is found in no line'}"
-        raise UsageError(message, "say what to look for", [{"field": "pattern", "message": message}])
-    flags = re.MULTILINE | (re.IGNORECASE if ignore_case else 0)
+    """The pattern as a regular expression whose ^ and $ mean lines. Raises PatternError."""
+    if not pattern:
+        raise PatternError("empty", "", 0, "say what to look for")
+    if len(pattern) > LONGEST_PATTERN:
+        raise PatternError(f"longer than {LONGEST_PATTERN} characters", "", LONGEST_PATTERN, "look for a part of it")
+    line_break = re.search(r"[\r\n]", pattern)
+    if line_break:
+        raise PatternError("a line break is in no line", pattern, line_break.start(), "leave it out")
     try:
-        return re.compile(pattern if regex else re.escape(pattern), flags)
-    except (re.error, OverflowError, RecursionError) as error:
-        position = error.pos if isinstance(error, re.error) and error.pos is not None else 0
-        what = error.msg if isinstance(error, re.error) else "too large"
-        message = f"pattern: {what} at character {position + 1} of {pattern!r}"
-        raise UsageError(message, r"a backslash takes its meaning from a sign: \(", [{"field": "pattern", "message": message}]) from error
+        return re.compile(pattern if regex else re.escape(pattern), re.MULTILINE | (re.IGNORECASE if ignore_case else 0))
+    except re.error as error:
+        raise PatternError(error.msg, pattern, error.pos or 0, "a backslash before a sign makes it a plain character") from error
+    except (OverflowError, RecursionError) as error:
+        raise PatternError("too large", pattern, 0, "use smaller repeats") from error
 
 
 def smart_case(pattern: str, regex: bool) -> bool:

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict
 
-BLOCK_BYTES = 1 << 16
-# A longer line is shown in pieces: progress bars that never end a line must not make us read the whole file.
-PIECE_BYTES = 1 << 12
+from llmops_tui.screens.widgets.log_lines import LogLine
+from llmops_tui.screens.widgets.log_search import BLOCK_BYTES
+from llmops_tui.specs.log_text import PIECE_BYTES
+
 _BLOCKS_KEPT = 48
 _HEAD_KEPT_BYTES = 1 << 20  # what log rotation leaves before the hole
-_ESCAPES = re.compile(r"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
 
 class LogWindow:
     """`wanted` collects the blocks that were missing; ask for them, `feed` them, and read the lines again."""
 
     def __init__(self) -> None:
-        self.size = 0
+        self.limit: int | None = None
+        self._size = 0
         self.first_kept = 0
         self.wanted: set[int] = set()
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
 
+    @property
+    def size(self) -> int:
+        """Where the log ends; `limit` makes it end earlier."""
+        return self._size if self.limit is None else min(self._size, self.limit)
+
     def feed(self, offset: int, data: bytes, size: int, first_kept: int = 0) -> None:
         """A range that was read. A file that shrank is another file: everything is forgotten."""
-        if size < self.size:
+        if size < self._size:
             self._blocks.clear()
-        self.size, self.first_kept = size, first_kept
+        self._size, self.first_kept = size, first_kept
         while data:
             start = offset - offset % BLOCK_BYTES
             piece, data = data[: start + BLOCK_BYTES - offset], data[start + BLOCK_BYTES - offset :]
@@ -44,20 +49,25 @@ class LogWindow:
         start = offset - offset % BLOCK_BYTES
         return start + len(self._blocks.get(start, b""))
 
-    def lines(self, offset: int, count: int) -> list[tuple[int, str]]:
-        """Up to `count` lines from a line's start, as `(offset, text)`; fewer at the end or where a block is missing."""
-        found: list[tuple[int, str]] = []
+    def lines(self, offset: int, count: int) -> list[LogLine]:
+        """Up to `count` lines from a line's start; fewer at the end or where a block is missing."""
+        found: list[LogLine] = []
         while len(found) < count and offset < self.size:
             if self._in_hole(offset):
-                found.append((offset, f"⋯ {(self.first_kept - offset) >> 20} MiB of the middle were cut by log rotation ⋯"))
+                text = f"⋯ {(self.first_kept - offset) >> 20} MiB of the middle were cut by log rotation ⋯"
+                found.append(LogLine(offset, self.first_kept, text, note=True))
                 offset = self.first_kept
                 continue
             after = self._after(offset)
             if after is None:
                 break
-            found.append((offset, shown(self._bytes(offset, after) or b"")))
+            found.append(LogLine(offset, after, (self._bytes(offset, after) or b"").decode("utf-8", "replace")))
             offset = after
         return found
+
+    def raw(self, line: LogLine) -> bytes:
+        """A line's bytes; empty where they are not known any more."""
+        return self._bytes(line.offset, line.end) or b""
 
     def back(self, offset: int, count: int) -> int:
         """The start of the line `count` lines before the one at `offset`; as far as known."""
@@ -109,15 +119,3 @@ class LogWindow:
                 self._blocks.move_to_end(start)
                 parts.append(block[max(0, begin - start) : end - start])
         return None if missing else b"".join(parts)
-
-
-def shown(raw: bytes) -> str:
-    """A line as a terminal would leave it: after the last carriage return, without escapes and control characters."""
-    text = raw.decode("utf-8", "replace").rstrip("\r\n")
-    if "\r" in text:
-        text = next((part for part in reversed(text.split("\r")) if part), "")
-    if "\x1b" in text:
-        text = _ESCAPES.sub("", text)
-    if "\t" in text:
-        text = text.expandtabs(8)
-    return text if text.isprintable() else "".join(c for c in text if c.isprintable())
