@@ -15,6 +15,7 @@ from importlib import metadata
 from typing import NamedTuple
 
 from llmops_tui.client import Client
+from llmops_tui.client_transport import foreign_owner, user_name
 from llmops_tui.commands.output import size
 from llmops_tui.errors import EngineUnavailableError, LlmopsError
 
@@ -86,6 +87,9 @@ def state_directory(client: Client) -> Iterator[Check]:
     if not existing.is_dir():
         yield Check("state directory", "failed", f"{existing} is no directory", "choose another with --home DIR")
         return
+    if (owner := foreign_owner(root)) is not None:
+        yield Check("state directory", "ok", f"{root} is {user_name(owner)}'s, whose engine alone works in it")
+        return
     if not os.access(existing, os.W_OK | os.X_OK):
         yield Check("state directory", "failed", f"{root} cannot be written", "choose another with --home DIR or repair its permissions")
         return
@@ -124,6 +128,8 @@ def engine(client: Client) -> Check:
 def database(client: Client) -> Iterator[Check]:
     """Is the file DuckDB's at all? Only its mark is read: this process has no lock on it that closing the file could drop."""
     path = client.home.database
+    if foreign_owner(client.home.root) is not None:
+        return
     try:
         with open(path, "rb") as file:
             mark = file.read(12)[8:]

@@ -86,6 +86,12 @@ def test_a_member_finds_the_engine_and_hears_who_he_is(home: Path, users: Users)
     assert info["you"] == {"user": users.bob.name, "uid": users.bob.uid, "role": "operator", "read_only": False}
 
 
+def test_doctor_finds_no_fault_with_a_state_directory_that_is_not_the_members_to_write(home: Path, users: Users) -> None:
+    said = users.bob.cli(home, "doctor").stdout
+    assert f"{home} is root's, whose engine alone works in it" in said
+    assert "failed   database" not in said
+
+
 def test_who_is_not_in_the_group_is_refused_by_the_socket_and_by_the_engine(root: Client, home: Path, users: Users) -> None:
     assert "not in a group that it serves" in users.eve.refused(home, "status")
     for path in (root.home.root, root.home.shared_socket.parent):
