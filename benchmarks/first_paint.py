@@ -7,28 +7,18 @@ pseudo-terminal of 140 × 40 cells, in the same run. `ratio` is our first paint 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import os
-import pty
-import re
-import select
 import shutil
-import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
-ROWS, COLUMNS = 40, 140
+from terminal_watch import watch
+
 PAINT_BAR_SECONDS, STATUS_BAR_SECONDS = 0.6, 0.3
 IDLE_BAR, WIRE_BAR_BYTES, MEMORY_BAR_MIB = 0.05, 20_000, 80
-_TICKS = os.sysconf("SC_CLK_TCK")
-_ESCAPES = re.compile(rb"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|P[^\x1b]*\x1b\\|[@-Z\\^_])")
 
 SMALLEST = """
 from textual.app import App
@@ -46,68 +36,6 @@ with open(os.environ["LLMOPS_RUN_DIR"] + "/events.jsonl", "a", buffering=1) as e
         events.write(json.dumps({"t": time.time(), "type": "metric", "step": step, "values": values}) + "\\n")
         time.sleep(1)
 """
-
-
-@dataclass
-class Measured:
-    """CPU seconds until `text` stood on the terminal, then shares and bytes a second of the quiet time."""
-
-    paint_cpu_seconds: float
-    idle_cpu: float
-    bytes_per_second: float
-    rss_mib: float
-
-
-def cpu_seconds(pid: int) -> float:
-    """User and system time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
-
-
-def rss_mib(pid: int) -> float:
-    """Resident memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.split("VmRSS:")[1].split()[0]) / 1024
-
-
-def watch(argv: list[str], text: str, settle_seconds: float, idle_seconds: float, environment: dict[str, str]) -> Measured:
-    """Run a program on a pseudo-terminal until `text` is painted, then watch it for `idle_seconds`."""
-    pid, terminal = pty.fork()
-    if pid == 0:
-        os.execvpe(argv[0], argv, environment)
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-    try:
-        seen, deadline = b"", time.monotonic() + 60
-        while text.encode() not in _ESCAPES.sub(b"", seen):
-            if time.monotonic() > deadline:
-                raise SystemExit(f"{argv[0]} did not paint {text!r} within 60 s; it said: {_ESCAPES.sub(b'', seen)[-400:]!r}")
-            seen += _read(terminal, 0.005)
-        paint = cpu_seconds(pid)
-        _drain(terminal, settle_seconds)
-        before, began = cpu_seconds(pid), time.monotonic()
-        count = _drain(terminal, idle_seconds)
-        spent = time.monotonic() - began
-        return Measured(paint, (cpu_seconds(pid) - before) / spent, count / spent, rss_mib(pid))
-    finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(terminal)
-
-
-def _read(terminal: int, seconds: float) -> bytes:
-    if not select.select([terminal], [], [], seconds)[0]:
-        return b""
-    try:
-        return os.read(terminal, 1 << 16)
-    except OSError:
-        return b""
-
-
-def _drain(terminal: int, seconds: float) -> int:
-    count, deadline = 0, time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
-        count += len(_read(terminal, left))
-    return count
 
 
 def status_cpu_seconds(program: list[str], environment: dict[str, str]) -> float:

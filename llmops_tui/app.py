@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib
 import os
 import sys
@@ -9,8 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from textual import events
 from textual.app import App
 from textual.screen import Screen
+from textual.widget import Widget
 
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings, key_name, keymap, remap
@@ -30,11 +34,17 @@ from llmops_tui.specs.console import ConsoleSettings
 from llmops_tui.specs.notable import Notable, notable
 
 _NOTICE_SECONDS = 5.0
+_KEY_SECONDS = 0.5
 
 
 def _page(module: str, name: str) -> Callable[[], Screen[Any]]:
     """A page that is imported when it is first gone to."""
     return lambda: getattr(importlib.import_module(f"llmops_tui.screens.{module}"), name)()
+
+
+def _takes_keys(widget: Widget) -> bool:
+    """Whether the widget reads keys itself, as a text field does, and not only through bindings."""
+    return type(widget)._on_key is not Widget._on_key or hasattr(widget, "on_key")
 
 
 class LlmopsApp(App[None]):
@@ -118,6 +128,24 @@ class LlmopsApp(App[None]):
             self.new_run(base=form["base"] if isinstance(form.get("base"), str) else None)
         if self._problem:
             self.tell(self._problem, "bad")
+
+    async def on_event(self, event: events.Event) -> None:
+        """One key after the other: what is typed right behind a key that opens a page is meant for that page.
+
+        Textual hands a key to the focused widget and comes back to it when it has bubbled up, after all keys that were typed meanwhile:
+        `:low on` typed quickly would open a run with its `l`. So a key that nobody takes as text acts at once, and text is waited for.
+        """
+        if not isinstance(event, events.Key) or event.is_forwarded or not self.screen_stack:
+            await super().on_event(event)
+        elif _takes_keys(self.focused or self.screen) and event.is_printable:
+            writer = self.focused or self.screen
+            await super().on_event(event)
+            written = asyncio.Event()
+            if writer.call_later(written.set):
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(written.wait(), _KEY_SECONDS)
+        elif not (await self._check_bindings(event.key, priority=True) or await self._check_bindings(event.key)):
+            await super().on_event(event)
 
     def on_unmount(self) -> None:
         """Nobody listens any more."""

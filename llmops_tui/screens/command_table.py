@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from argparse import ArgumentTypeError
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from llmops_tui.commands.moment import parse_moment, span
 from llmops_tui.screens.exporting import FORMATS
-from llmops_tui.screens.moments import duration_of, moment_of
 from llmops_tui.screens.palettes import PALETTES
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def _at(app: LlmopsApp, rest: str) -> None:
         app.leave_past()
         return
     try:
-        moment = moment_of(rest, app.state.now())
+        moment = parse_moment(rest, app.state.now())
     except ValueError as error:
         raise CommandError(str(error)) from None
     app.enter_past(moment)
@@ -109,8 +110,8 @@ def _reserve(app: LlmopsApp, rest: str) -> None:
     words = rest.split(maxsplit=2)
     try:
         gpus = [int(number) for number in words[0].split(",")]
-        seconds = duration_of(words[1])
-    except (IndexError, ValueError):
+        seconds = span(words[1])
+    except (IndexError, ValueError, ArgumentTypeError):
         raise CommandError("GPUs, how long, and why: :reserve 0,1 2h paper deadline") from None
     app.reserve(gpus, seconds, words[2] if len(words) > 2 else "")
 

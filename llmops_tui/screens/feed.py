@@ -17,6 +17,7 @@ _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 2.0
 _HISTORY_SECONDS = 300.0
 _EVENTS = 200
+_TOLD = ("-run.progress",)  # one running job would fill them all
 
 
 class Feed:
@@ -87,7 +88,7 @@ class Feed:
         if self._fresh:
             try:
                 history = self._client.host_history(_HISTORY_SECONDS)
-                events = self._client.events(limit=_EVENTS, newest=True)["events"]
+                events = self._client.events(limit=_EVENTS, newest=True, types=_TOLD)["events"]
             except EngineUnavailableError:
                 raise
             except LlmopsError as error:  # an engine of another version: what it does tell is shown
@@ -99,7 +100,7 @@ class Feed:
     def _ask_past(self, moment: float) -> None:
         status = self._client.at(moment)
         history = self._client.host_history(_HISTORY_SECONDS, start=moment - _HISTORY_SECONDS, end=moment)
-        events = self._client.events(limit=_EVENTS, newest=True, until=moment)["events"]
+        events = self._client.events(limit=_EVENTS, newest=True, types=_TOLD, until=moment)["events"]
         self._tell(PastArrived(moment, status, history, events))
 
     def _start_if_wanted(self) -> None:

@@ -1,0 +1,125 @@
+"""What the console costs while it is only looked at: CPU, bytes to the terminal and memory at 1 Hz with 8 GPUs and a running job.
+
+    python benchmarks/wire.py [--quick]
+
+A real engine reads 8 GPUs through pynvml from the C library of the tests, whose readings change every half second; a job writes a
+metric a second. The console is watched through a pseudo-terminal of 140 x 40 cells, at full rate and in low-bandwidth mode, beside
+nvitop on the same library and btop where it is installed. `ratio` is nvitop's bytes a second over ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from peer_environment import peer_python
+from terminal_watch import Measured, watch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.nvml.driver import GIB, FakeNvml, compile_library
+
+GPUS = 8
+CPU_BAR, WIRE_BAR_BYTES, SLOW_BAR_BYTES, MEMORY_BAR_MIB = 0.05, 15_000, 3_000, 80
+NVITOP = "nvitop==1.7.2"
+JOB = """
+import json, math, os, time
+with open(os.environ["LLMOPS_RUN_DIR"] + "/events.jsonl", "a", buffering=1) as events:
+    for step in range(1, 100000):
+        values = {"train/loss": 1.5 + 2 * math.exp(-step / 60), "train/grad_norm": 1 / step}
+        events.write(json.dumps({"t": time.time(), "type": "metric", "step": step, "values": values}) + "\\n")
+        time.sleep(1)
+"""
+
+
+def play(nvml: FakeNvml, stop: threading.Event) -> None:
+    """GPUs at work: every reading moves, as on a training box."""
+    dice = random.Random(7)
+    beat = 0
+    while not stop.wait(0.5):
+        beat += 1
+        for index in range(GPUS):
+            load = 70 + 25 * math.sin(beat / 7 + index) + dice.uniform(-5, 5)
+            nvml.set_gpu(
+                index, utilisation=int(max(0, min(100, load))), memory_used=int((12 + load / 20) * GIB), power=int(80_000 + 3_300 * load),
+                temperature=int(40 + load / 3), clock_sm=int(1200 + 6 * load), energy=7_000_000 + 150_000 * beat,
+            )  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a shorter look at each")
+    settle, idle = (4.0, 8.0) if parser.parse_args().quick else (8.0, 40.0)
+    program = [sys.executable, "-m", "llmops_tui"]
+    nvitop = peer_python("nvitop", [NVITOP]).with_name("nvitop")
+    with tempfile.TemporaryDirectory(prefix="llmops-wire-") as home:
+        nvml = FakeNvml(compile_library(Path(home) / "nvml"), Path(home) / "gpus", GPUS)
+        stop = threading.Event()
+        threading.Thread(target=play, args=(nvml, stop), daemon=True).start()
+        environment = {
+            **nvml.environment(), "LLMOPS_HOME": f"{home}/state", "TERM": "xterm-256color", "COLORTERM": "truecolor", "LC_ALL": "C.UTF-8",
+        }  # fmt: skip
+        environment.pop("NO_COLOR", None)
+        job = Path(home) / "job.py"
+        job.write_text(JOB)
+        submitted = subprocess.run(
+            [*program, "run", "command", "--name", "curve", "--set", "resources.gpus=1", "--", sys.executable, str(job)],
+            env=environment, check=True, capture_output=True, text=True,
+        )  # fmt: skip
+        try:
+            ours = watch(program, " LIVE ", settle, idle, environment)
+            gpus = watch(program, " LIVE ", settle, idle, environment, b"4")
+            slow = watch(program, " LIVE ", settle, idle, environment, b":low on\r")
+            peers = {"nvitop, the same 8 GPUs": watch([str(nvitop), "--monitor", "full"], "GPU", settle, idle, environment)}
+            if shutil.which("btop"):
+                (Path(home) / "btop").mkdir()
+                (Path(home) / "btop" / "btop.conf").write_text("update_ms = 1000\n")
+                peers["btop"] = watch(["btop"], "cpu", settle, idle, {**environment, "XDG_CONFIG_HOME": home})
+        finally:
+            stop.set()
+            subprocess.run([*program, "runs", "stop", "--now", submitted.stdout.strip()], env=environment, check=False, capture_output=True)
+            subprocess.run([*program, "engine", "stop"], env=environment, check=False, capture_output=True)
+    shown: dict[str, Measured] = {"llmops-tui, Pulse": ours, "llmops-tui, GPUs": gpus, "llmops-tui, low bandwidth": slow, **peers}
+    print(f"{'':28}{'CPU at 1 Hz':>14}{'to the terminal':>18}{'RSS':>10}")
+    for name, measured in shown.items():
+        print(f"{name:28}{measured.idle_cpu:>13.1%} {measured.bytes_per_second / 1000:>12.1f} kB/s{measured.rss_mib:>6.0f} MiB")
+    worst = max(ours, gpus, key=lambda each: each.bytes_per_second)
+    holds = (
+        max(ours.idle_cpu, gpus.idle_cpu) <= CPU_BAR
+        and worst.bytes_per_second <= WIRE_BAR_BYTES
+        and slow.bytes_per_second <= SLOW_BAR_BYTES
+        and max(ours.rss_mib, gpus.rss_mib) <= MEMORY_BAR_MIB
+    )
+    answer = {
+        "benchmark": "wire",
+        "ours": {name.removeprefix("llmops-tui, "): _told(each) for name, each in shown.items() if name.startswith("llmops")},
+        "peer": {name: _told(each) for name, each in peers.items()},
+        "ratio": round(next(iter(peers.values())).bytes_per_second / worst.bytes_per_second, 2),
+        "bar": {
+            "idle_cpu": CPU_BAR, "bytes_per_second": WIRE_BAR_BYTES, "low_bandwidth_bytes_per_second": SLOW_BAR_BYTES,
+            "rss_mib": MEMORY_BAR_MIB,
+        },
+        "holds": holds,
+    }  # fmt: skip
+    print(json.dumps(answer))
+    return 0 if holds else 1
+
+
+def _told(measured: Measured) -> dict[str, float]:
+    return {
+        "idle_cpu": round(measured.idle_cpu, 4),
+        "bytes_per_second": round(measured.bytes_per_second),
+        "rss_mib": round(measured.rss_mib, 1),
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
