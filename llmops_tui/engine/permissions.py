@@ -15,6 +15,7 @@ _READING_METHODS = {"GET", "HEAD", "OPTIONS"}
 _READING_POSTS = {("sql",)}
 _BOX_DEEDS: dict[tuple[str, ...], tuple[str, Role]] = {
     ("engine", "stop"): ("engine stop", "admin"),
+    ("engine", "notify-test"): ("notify-test", "admin"),
     ("backup",): ("backup", "admin"),
     ("models", "import"): ("import model", "operator"),
     ("datasets", "import"): ("import dataset", "operator"),

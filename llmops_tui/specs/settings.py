@@ -67,7 +67,7 @@ class GpuSettings(StrictModel):
         return value
 
 
-_Members = list[str | Annotated[int, Field(ge=0, lt=1 << 32)]]
+_Members = list[str | Annotated[int, Field(strict=True, ge=0, lt=1 << 32)]]
 
 
 class PeopleSettings(StrictModel):

@@ -54,6 +54,14 @@ def test_cpu_slots_run_out_and_say_who_holds_them() -> None:
     assert isinstance(place(Resources(gpus=0, cpu_slots=3), [], [], 2), Never)
 
 
+def test_a_gpu_that_is_closed_to_a_run_is_waited_for_with_the_reason_or_passed_over() -> None:
+    closed = {"GPU-0": "reserved by bob until 14:00"}
+    assert place(ONE, [a_gpu()], [], 1, closed) == Wait("waits for GPU 0: reserved by bob until 14:00")
+    assert place(sharing(GIB), [a_gpu(), a_gpu(1)], [], 1, closed) == Placement(["GPU-1"], 0)
+    assert place(Resources(gpus=0), [a_gpu()], [], 1, closed) == Placement([], 1)
+    assert isinstance(place(Resources(gpus=2), [a_gpu()], [], 1, closed), Never)
+
+
 def test_more_gpus_than_the_box_has_is_never() -> None:
     assert place(Resources(gpus=3), [a_gpu(0), a_gpu(1)], [], 1) == Never("asks for 3 GPUs; this box has 2")
     assert place(ONE, [], [], 1) == Never("asks for a GPU; this box has none")
