@@ -217,9 +217,19 @@ def _add_runs(nouns: Group, common: Parser) -> None:
 
     _with_run(_command(runs, common, "show", "runs:show", "show a run: state and why, spec, attempts, checkpoints, metrics"))
 
-    logs = _with_run(_command(runs, common, "logs", "runs_data:logs", "print what a run wrote to stdout and stderr"))
+    logs = _with_run(
+        _command(
+            runs, common, "logs", "runs_data:logs", "print what a run wrote to stdout and stderr, or search it",
+            ("llmops-tui runs logs train-fiqa-0001 --tail 20 -f", ""),
+            ("llmops-tui runs logs train-fiqa-0001 --grep error -i -C 3", "lines with any error, and three around each"),
+        )
+    )  # fmt: skip
     logs.add_argument("-f", "--follow", action="store_true", help="go on until the run ends")
     logs.add_argument("--tail", type=natural, default=None, metavar="LINES", help="only the last lines")
+    logs.add_argument("--grep", metavar="PATTERN", help="only the lines with this text; colours and other escape sequences do not count")
+    logs.add_argument("-i", "--ignore-case", action="store_true", help="capitals do not matter")
+    logs.add_argument("--regex", action="store_true", help="PATTERN is a regular expression (Python's)")
+    logs.add_argument("-C", "--context", type=natural, default=0, metavar="N", help="also N lines before and after each (at most 50)")
 
     metrics = _with_run(
         _command(

@@ -14,8 +14,9 @@ from typing import IO, Any
 
 from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
+from llmops_tui.commands.log_grep import grep
 from llmops_tui.commands.output import number, print_json, print_json_line, print_table, say
-from llmops_tui.errors import EngineUnavailableError, LlmopsError, NotFoundError
+from llmops_tui.errors import EngineUnavailableError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.specs.states import ENDED
 
 _CHUNK_BYTES = 1 << 18
@@ -26,9 +27,13 @@ _COLUMNS = ("metric", "step", "t", "value", "attempt")
 
 
 def logs(args: argparse.Namespace) -> int:
-    """Copy the run's output to stdout as it is; with `--json` one object a line of it."""
+    """Copy the run's output to stdout as it is, or the lines that match; with `--json` one object a line of it."""
+    if args.grep is None and (args.ignore_case or args.regex or args.context):
+        raise UsageError("-i, --regex and -C say how to search, and nothing is searched for", "add --grep PATTERN")
     client = connect(args)
     offset = 0 if args.tail is None else tail_offset(client, args.run, args.tail)
+    if args.grep is not None:
+        return grep(args, client, offset)
     write = _write_json_lines() if args.json else _write_bytes
     while True:
         # Looked at before the read: what an ended run wrote is then complete.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from llmops_tui.errors import LlmopsError
+from llmops_tui.keys import hints, keys_of, name_of
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.run_actions import RunBoard
+from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.log_filter import FilterAsk
 from llmops_tui.screens.widgets.log_pane import LogPane
 from llmops_tui.screens.widgets.log_search import BLOCK_BYTES, Ask
+from llmops_tui.screens.widgets.panels import foot
 from llmops_tui.specs.states import ACTIVE
 
 
@@ -16,6 +19,16 @@ class LogFeed(RunBoard):
 
     _log_busy = False
     _log_moment: float | None = None
+
+    def draw_frame(self) -> None:
+        """With the log in focus the foot tells the log's keys."""
+        super().draw_frame()
+        if isinstance(self.focused, LogPane) and self.state.live and not self.state.notice:
+            own = hints("log")
+            taken = {name_of(name) for key in keys_of("log") for name in key.keys}
+            bottom = self.query_one("#foot", LineWidget)
+            others = [hint for hint in hints("everywhere") if hint[0] not in taken]
+            bottom.show_lines([foot([*own, *others], "", "text", bottom.size.width)])
 
     def follow_log(self) -> None:
         """What the run wrote since the last look; of an ended run once."""
