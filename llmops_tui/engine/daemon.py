@@ -163,7 +163,7 @@ async def _run(parts: Parts, listener: socket.socket, socket_path: Path, report:
         """uvicorn without its ten ticks a second and its own way with signals."""
 
         async def main_loop(self) -> None:
-            write_note(home, socket_path, shared=gid is not None)
+            write_note(home, socket_path)
             if gid is not None:
                 show_note(home, gid)
             log.info("engine %d serves %s at %s", os.getpid(), home.root, socket_path)

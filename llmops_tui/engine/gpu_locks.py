@@ -45,7 +45,7 @@ class GpuLocks:
 
     def __init__(self, directory: Path, home: Path, group: str = "") -> None:
         self._directory = directory
-        self._home = str(home)
+        self._home = os.path.realpath(home)
         self._group = group
         self.problem = ""
 

@@ -97,7 +97,7 @@ def listen(path: Path, gid: int | None = None) -> socket.socket:
     return listener
 
 
-def write_note(home: Home, socket_path: Path, *, shared: bool = False) -> None:
+def write_note(home: Home, socket_path: Path) -> None:
     """engine.json: clients find the socket by it even where their environment differs."""
     write_json(
         home.engine_json,
@@ -106,7 +106,6 @@ def write_note(home: Home, socket_path: Path, *, shared: bool = False) -> None:
             "boot_id": Path("/proc/sys/kernel/random/boot_id").read_text().strip(),
             "start_ticks": _start_ticks(),
             "socket": os.fspath(socket_path),
-            "shared": shared,
             "version": llmops_tui.__version__,
             "started_at": time.time(),
         },
