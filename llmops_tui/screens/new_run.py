@@ -35,22 +35,6 @@ class NewRunScreen(Board):
     BINDINGS = bindings("form")
     PLACES = ("form",)
     PAGE = "new"
-    CSS = """
-    NewRunScreen #form { height: 1fr; layout: vertical; }
-    NewRunScreen #fields { height: 1fr; }
-    NewRunScreen #about { height: 3; }
-    NewRunScreen #equal { height: 4; }
-    NewRunScreen #found { height: 3; }
-    NewRunScreen.-wide #form { layout: horizontal; }
-    NewRunScreen.-wide #fields { width: 3fr; height: 1fr; }
-    NewRunScreen.-wide #beside { width: 2fr; height: 1fr; border-left: solid $ground-line; }
-    NewRunScreen.-wide.-ascii #beside { border-left: ascii $ground-line; }
-    NewRunScreen.-narrow #beside { height: 10; }
-    NewRunScreen.-wide #about { height: 7; }
-    NewRunScreen.-wide #equal { height: 1fr; }
-    NewRunScreen.-wide #found { height: 1fr; }
-    NewRunScreen.-short #beside { display: none; }
-    """
 
     def __init__(self, kind: str | None = None, base: str | None = None) -> None:
         super().__init__()
@@ -66,6 +50,7 @@ class NewRunScreen(Board):
         self._unsure: float | None = None
         self._launched = ""
         self._kept_file = ""
+        self._wanted = ""  # the field the next drawing puts the cursor on
         self._found_from = ""  # the field the search began at
         self._slots: dict[str, Any] = {}
 
@@ -119,7 +104,12 @@ class NewRunScreen(Board):
         view.border_title = plain_text(self._title(draft)) if self.llmops.ascii_only else self._title(draft)
         names = {"launch": self._key("form_launch"), "turn": self._key("fields_turn")}
         busy = "being submitted…" if self._launching else ""
-        view.show(form_rows(draft, self._every, busy, names))
+        wanted, self._wanted = self._wanted, ""
+        rows = form_rows(draft, self._every, busy, names)
+        if wanted and not any(row.key == wanted for row in rows):
+            self._every = True
+            rows = form_rows(draft, True, busy, names)
+        view.show(rows, wanted)
         self._draw_beside()
 
     def action_launch(self) -> None:
@@ -263,12 +253,12 @@ class NewRunScreen(Board):
             found, self._found_from = message.words or self._found_from, ""
             self._go_to(found)
             if message.words and self._draft is not None and found in self._draft.fields:
-                self._write(found)
+                self._write(found, turn=False)
             return
         self._put(message.key, message.words)
         view.action_move(message.step)
         if message.open and view.key != LAUNCH:
-            self._write(view.key)
+            self._write(view.key, turn=False)
 
     def on_form_view_field_dropped(self, message: FormView.FieldDropped) -> None:
         """As it was."""
@@ -287,12 +277,12 @@ class NewRunScreen(Board):
             draft = await self._first_draft()
         except LlmopsError as error:
             self._why = str(error)
+            self.redraw()
         else:
             self._take(draft)
             self.run_worker(self._fetch_offers())
         finally:
             self._opening = False
-        self.redraw()
 
     async def _first_draft(self) -> Draft:
         kept = self._slots.get(self._slot())
@@ -405,8 +395,7 @@ class NewRunScreen(Board):
     def _take(self, draft: Draft, select: str = "") -> None:
         self._draft, self._found = draft, None
         self.llmops.view.pages[self.PAGE] = self.remember()
-        self.redraw()
-        self._go_to(select or (LAUNCH if draft.first_wrong() is None else draft.first_wrong() or LAUNCH))
+        self._go_to(select or draft.first_wrong() or LAUNCH)
 
     def _take_written(self) -> None:
         """What is being written counts, also when another key than Enter ends it."""
@@ -436,14 +425,15 @@ class NewRunScreen(Board):
             self._check()
             self.redraw()
 
-    def _write(self, key: str) -> None:
-        """Let the field be written; of a field with few choices take the next."""
+    def _write(self, key: str, turn: bool = True) -> None:
+        """Let the field be written; of a field with few choices take the next, if that is meant."""
         view, draft = self.query_one(FormView), self._draft
         if draft is None:
             return
         choices = self._choices(key)
         if key != KIND and 0 < len(choices) <= _FEW_CHOICES and draft.fields[key]["type"] in ("choice", "boolean"):
-            view.action_turn(1)
+            if turn:
+                view.action_turn(1)
             return
         if key == KIND:
             view.write("", draft.kind, choices, True, True)
@@ -463,16 +453,9 @@ class NewRunScreen(Board):
         return choice_offers(self._draft.fields[key])
 
     def _go_to(self, key: str) -> None:
-        view, draft = self.query_one(FormView), self._draft
-        if draft is None:
-            return
-        names = {"launch": self._key("form_launch"), "turn": self._key("fields_turn")}
-        rows = form_rows(draft, self._every, "", names)
-        if not any(row.key == key for row in rows):
-            self._every = True
-            rows = form_rows(draft, True, "", names)
-        view.show(rows, key)
-        self.perform(self._draw_beside)
+        """The cursor onto a field, also one that only all of them show."""
+        self._wanted = key
+        self.redraw()
 
     def _draw_beside(self) -> None:
         view, draft = self.query_one(FormView), self._draft

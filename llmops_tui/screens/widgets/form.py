@@ -379,10 +379,11 @@ class FormView(LineWidget, can_focus=True):
         mark: Run = ("▸" if at == self._cursor else " ", "accent" if self.has_focus else "muted")
         name = (fit(row.label, label) + " ", "bright" if at == self._cursor else "muted")
         words, role = row.words
-        room = width - label - 5
+        room = max(0, width - label - 5)
         note, note_role = row.note
-        kept = min(len(words), max(_NARROWEST_VALUE, room - len(note) - 2)) if note else room
-        line = [mark, row.sign, (" ", "text"), name, (fit(words, max(0, min(kept, room))) if note else fit(words, max(0, room)), role)]
+        kept = min(len(words), max(_NARROWEST_VALUE, room - len(note) - 2), room) if note else room
+        # Fitting measures again for every character it drops: what cannot be seen anyway goes first.
+        line: list[Run] = [mark, row.sign, (" ", "text"), name, (fit(words[: 2 * room], kept), role)]
         return [*line, (f"  {note}", note_role)] if note else line
 
     def _under(self, label: int, width: int) -> list[list[Run]]:
