@@ -104,7 +104,7 @@ class CompareScreen(PanedBoard):
         self._every = remembered.get("every") is True
         self.query_one(BrailleChart).restore(ChartView.from_json(remembered.get("chart")))
         if remembered.get("pane") in self.PANES:
-            self.pane = str(remembered["pane"])
+            self.action_show_pane(str(remembered["pane"]))
 
     def export_rows(self) -> tuple[list[str], list[list[Any]]] | None:
         """The table in focus, else what differs."""
@@ -139,6 +139,10 @@ class CompareScreen(PanedBoard):
             self._metric = message.key
             self.action_show_pane("chart")
             self.status_arrived()
+
+    def on_braille_chart_linked_wanted(self) -> None:
+        """GPUs and host go with one run."""
+        self.llmops.tell("GPUs and host are shown beside one run: p on its own page", "warn")
 
     def on_braille_chart_window_wanted(self, message: BrailleChart.WindowWanted) -> None:
         """A stretch of the curves in finer buckets."""

@@ -50,6 +50,12 @@ def values_of(key: str, known: KnownWords) -> list[str]:
     return [*fixed, *sorted((known.values.get(key, set()) | more) - set(fixed))]
 
 
+def begins_key(text: str) -> bool:
+    """Whether the last word of the text is the beginning of a key, so that more is likely to come."""
+    word = text.rsplit(" ", 1)[-1].lstrip("-(")
+    return bool(word) and any(key.startswith(word) for key in (*KEYS, *FAMILIES))
+
+
 def column_words(text: str, at: int, known: KnownWords) -> list[Completion]:
     """The columns that can be added."""
     names = [*(f"metric.{name}" for name in sorted(known.metrics)), *(f"cfg.{name}" for name in sorted(known.config))]

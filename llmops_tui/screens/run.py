@@ -199,6 +199,12 @@ class RunScreen(LogFeed, PanedBoard):
             self.action_show_pane("chart")
             self.status_arrived()
 
+    def on_braille_chart_linked_wanted(self, message: BrailleChart.LinkedWanted) -> None:
+        """What else went on at that time."""
+        from llmops_tui.screens.linked_page import LinkedScreen
+
+        self.app.push_screen(LinkedScreen(self._run_id, self._metrics(), message.moment))
+
     def on_braille_chart_window_wanted(self, message: BrailleChart.WindowWanted) -> None:
         """A stretch of the curves in finer buckets."""
         self.run_worker(self._refine(message.first, message.last))

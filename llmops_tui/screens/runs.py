@@ -12,7 +12,7 @@ from llmops_tui.keys import bindings
 from llmops_tui.screens.board import WIDE_COLUMNS
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.curves import curve_groups, fetch_curves
-from llmops_tui.screens.filter_words import KnownWords, column_words, suggest
+from llmops_tui.screens.filter_words import KnownWords, begins_key, column_words, suggest
 from llmops_tui.screens.run_actions import RunBoard
 from llmops_tui.screens.run_cells import as_of, preview_lines, run_columns, run_row
 from llmops_tui.screens.widgets.chart import BrailleChart
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llmops_tui.specs.answers import RunDetail, RunPage, RunSummary, Scalar
 
 _TYPING_SECONDS = 0.08  # between a keystroke and the question, so that a word typed fast is one question
+_KEY_SECONDS = 0.6  # the beginning of a key is no word to look for, unless nothing follows
 _PREVIEW_SECONDS = 0.15
 _PREVIEWS = 8
 _COLUMNS_MOST = 8  # the engine answers no more at once
@@ -249,7 +250,8 @@ class RunsScreen(RunBoard):
                 if number == self._typing:
                     self._take_filter(text)
 
-            self.set_timer(_TYPING_SECONDS, rested)
+            begun = begins_key(text) and message.line.has_focus
+            self.set_timer(_KEY_SECONDS if begun else _TYPING_SECONDS, rested)
 
     def on_edit_line_submitted(self, message: EditLine.Submitted) -> None:
         """Back to the table with this filter."""
@@ -280,7 +282,11 @@ class RunsScreen(RunBoard):
         try:
             parse(text)
         except FilterError as error:
-            _tell_error(line, error, error.position)
+            words = suggest(text, len(text), self._known) if error.position == len(text) and line.has_focus else []
+            if words:  # not wrong, only not written yet
+                line.tell(" ".join(word.text.strip() for word in words), "muted", error.position)
+            else:
+                _tell_error(line, error, error.position)
             return False
         line.tell("")
         return True

@@ -348,7 +348,7 @@ class FakeEngine(FormAnswers):
 
     def run_events(self, run_id: str, /, after: int = 0, types: Sequence[str] = (), limit: int = 1000) -> list[dict[str, Any]]:
         self._check()
-        return [event for event in self.said.get(run_id, []) if event["seq"] > after and (not types or event["type"] in types)][:limit]
+        return [event for event in self.said.get(run_id, []) if event["offset"] > after and (not types or event["type"] in types)][:limit]
 
     def stream_events(self) -> Iterator[EngineEvent]:
         while True:

@@ -17,6 +17,7 @@ from llmops_tui.screens.gpus import GpusScreen
 from llmops_tui.screens.help import HelpScreen, help_lines
 from llmops_tui.screens.inbox import InboxScreen
 from llmops_tui.screens.jump import JumpLabels
+from llmops_tui.screens.linked_page import LinkedScreen
 from llmops_tui.screens.pulse import PulseScreen
 from llmops_tui.screens.queue import QueueScreen
 from llmops_tui.screens.run import RunScreen
@@ -37,7 +38,7 @@ OWNERS = {
     "inbox": InboxScreen, "pages": PulseScreen,
     "stop": StopScreen, "help": HelpScreen,
     "runs": RunsScreen, "run_actions": RunsScreen, "compare": CompareScreen, "confirm": ConfirmScreen,
-    "edit": EditLine, "samples": SamplePane,
+    "edit": EditLine, "samples": SamplePane, "linked": LinkedScreen,
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llmops_tui.screens.differences import best_of, compare_columns, difference_rows, least_wins, markdown, metric_rows, short_ids
-from llmops_tui.screens.filter_words import KnownWords, column_words, suggest
+from llmops_tui.screens.filter_words import KnownWords, begins_key, column_words, suggest
 from llmops_tui.screens.run_cells import as_of, energy_text, moment_text, scalar_text
 from llmops_tui.screens.widgets.editing import LONGEST_LINE, Editor, shown_part
 from llmops_tui.screens.widgets.row_store import LEAST_PAGE, RowStore
@@ -83,6 +83,10 @@ def test_tab_knows_keys_values_settings_and_metrics() -> None:
     assert [word.text for word in column_words("lo", 2, known)] == ["metric.train/loss"]
     first = suggest("state:failed -ow", 16, known)[0]
     assert (first.start, first.text) == (14, "owner:")
+
+
+def test_the_beginning_of_a_key_is_told_from_a_word() -> None:
+    assert [begins_key(text) for text in ("st", "x -(sta", "cfg", "fiqa", "state:", "")] == [True, True, True, False, False, False]
 
 
 def test_the_best_of_a_metric_is_told_by_its_name_and_not_where_nothing_is() -> None:
