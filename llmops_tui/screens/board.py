@@ -121,7 +121,11 @@ class Board(Screen[None]):
         self.call_after_refresh(self.redraw)
 
     def on_screen_resume(self) -> None:
-        """Back on top: what came meanwhile is shown."""
+        """Back on top: what came meanwhile is shown, and the bar of time travel stands where the past is shown."""
+        if self.state.moment is not None or self.query("TravelBar"):
+            from llmops_tui.screens.travel_bar import TravelBar
+
+            TravelBar.settle(self)
         self.call_after_refresh(self.redraw)
         self.call_after_refresh(self.perform, self.status_arrived)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.app import ComposeResult
 from textual.containers import Container
 
@@ -11,6 +13,7 @@ from llmops_tui.screens.board import WIDE_COLUMNS, Board
 from llmops_tui.screens.curves import curve_groups, fetch_curves
 from llmops_tui.screens.widgets.axes import duration_text
 from llmops_tui.screens.widgets.chart import BrailleChart
+from llmops_tui.screens.widgets.chart_view import ChartView
 from llmops_tui.screens.widgets.curve import Curve
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.panels import (
@@ -80,6 +83,18 @@ class PulseScreen(Board):
     def run_id(self) -> str | None:
         """The run under the cursor."""
         return self.state.selected
+
+    def remember(self) -> dict[str, Any]:
+        """The run under the cursor, and its curves as they were looked at."""
+        return {"selected": self.state.selected, "group": self._group, "chart": self.query_one(BrailleChart).view.to_json()}
+
+    def recall(self, remembered: dict[str, Any]) -> None:
+        """The cursor back on its run, the chart as it was."""
+        if isinstance(selected := remembered.get("selected"), str):
+            self.state.selected = selected
+        if isinstance(group := remembered.get("group"), int):
+            self._group = group
+        self.query_one(BrailleChart).restore(ChartView.from_json(remembered.get("chart")))
 
     def draw_frame(self) -> None:
         """Header and foot; an engine that never answered says why where the runs would be, whole."""
@@ -179,7 +194,7 @@ class PulseScreen(Board):
             return
         metrics = self._metrics(run)
         chart.border_title = f"{run['id']}: {' '.join(metrics)}" if metrics else run["id"]
-        chart.show(self._curves.get((run["id"], metrics), []), empty=_why_empty(run))
+        chart.show(self._curves.get((run["id"], metrics), []), empty=_why_empty(run), of=run["id"])
 
     def _want_curves(self, run: RunSummary) -> None:
         metrics = self._metrics(run)

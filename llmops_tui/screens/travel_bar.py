@@ -45,6 +45,15 @@ class TravelBar(LineWidget, can_focus=True):
         else:
             standing.go(moment)
 
+    @staticmethod
+    def settle(board: Board) -> None:
+        """A bar on a page that shows the past, none on one that shows now; another page may have travelled meanwhile."""
+        standing = board.query(TravelBar)
+        if board.state.moment is None:
+            standing.remove()
+        elif not standing:
+            board.mount(TravelBar(board), before="#foot")
+
     def on_mount(self) -> None:
         """Ask how far back the samples go."""
         self.run_worker(self._ask_span())

@@ -268,8 +268,8 @@ class RowTable(ScrollingLines, can_focus=True):
         if place is None:
             self._cursor = min(self._cursor, last)
         else:
-            # What is read moves with its row: rows that come above do not push it away.
-            self._top += place - self._cursor
+            # What is read moves with its row: rows that come above do not push it away. At the very top one waits for what is new.
+            self._top += place - self._cursor if self._top else 0
             self._cursor = place
         self._skip_title(1)
         self.draw()
