@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import random
 
-from llmops_tui.screens.widgets.log_window import BLOCK_BYTES, PIECE_BYTES, LogWindow, shown
+from llmops_tui.screens.widgets.log_lines import LogLine
+from llmops_tui.screens.widgets.log_search import BLOCK_BYTES
+from llmops_tui.screens.widgets.log_window import LogWindow
+from llmops_tui.specs.log_text import PIECE_BYTES
 
 
 def window_over(data: bytes, first_kept: int = 0) -> LogWindow:
@@ -14,14 +17,18 @@ def window_over(data: bytes, first_kept: int = 0) -> LogWindow:
     return window
 
 
+def texts(lines: list[LogLine]) -> list[str]:
+    return [line.text.rstrip("\n") for line in lines]
+
+
 def test_lines_read_forwards_are_those_found_backwards() -> None:
     lines = [b"x" * random.Random(n).randrange(200) for n in range(3000)]
     data = b"\n".join(lines) + b"\n"
     window = window_over(data)
     found = window.lines(0, 10_000)
-    assert [text for _, text in found] == [line.decode() for line in lines]
+    assert texts(found) == [line.decode() for line in lines]
     assert window.back(len(data), 3000) == 0
-    assert window.back(len(data), 1000) == found[2000][0]
+    assert window.back(len(data), 1000) == found[2000].offset
 
 
 def test_missing_blocks_are_wanted_and_nothing_else_is() -> None:
@@ -34,7 +41,7 @@ def test_missing_blocks_are_wanted_and_nothing_else_is() -> None:
 def test_a_line_without_end_is_shown_in_pieces() -> None:
     window = window_over(b"#" * (1 << 20))
     pieces = window.lines(0, 5)
-    assert [offset for offset, _ in pieces] == [n * PIECE_BYTES for n in range(5)]
+    assert [piece.offset for piece in pieces] == [n * PIECE_BYTES for n in range(5)]
     assert window.wanted == {start for start in window.wanted if start < BLOCK_BYTES * 2}
 
 
@@ -44,20 +51,22 @@ def test_the_hole_of_rotation_is_one_line() -> None:
     window = LogWindow()
     for start in (0, (1 << 20) - BLOCK_BYTES, hole):
         window.feed(start, data[start : start + BLOCK_BYTES], len(data), hole)
-    texts = [text for _, text in window.lines(1 << 20, 10)]
-    assert texts == ["⋯ 2 MiB of the middle were cut by log rotation ⋯", "tail", "tail", "tail"]
+    assert texts(window.lines(1 << 20, 10)) == ["⋯ 2 MiB of the middle were cut by log rotation ⋯", "tail", "tail", "tail"]
     assert window.back(hole, 1) == 1 << 20
 
 
 def test_growth_is_appended_and_a_smaller_file_is_another_file() -> None:
     window = window_over(b"one\ntw")
     window.feed(6, b"o\nthree\n", 14)
-    assert [text for _, text in window.lines(0, 9)] == ["one", "two", "three"]
+    assert texts(window.lines(0, 9)) == ["one", "two", "three"]
     window.feed(0, b"new\n", 4)
-    assert [text for _, text in window.lines(0, 9)] == ["new"]
+    assert texts(window.lines(0, 9)) == ["new"]
 
 
-def test_a_line_is_shown_as_a_terminal_would_leave_it() -> None:
-    assert shown(b" 10%|#  |\r 50%|## |\r100%|###|\n") == "100%|###|"
-    assert shown(b"\x1b[1;31merror\x1b[0m \x1b]8;;http://x\x07link\x1b]8;;\x07\n") == "error link"
-    assert shown(b"\xff\xfeabc\x00\x07\tz") == "\ufffd\ufffdabc   z" or shown(b"\xff\xfeabc\x00\x07\tz").startswith("\ufffd\ufffdabc")
+def test_a_log_that_ends_earlier_than_its_file_has_nothing_behind_that() -> None:
+    window = window_over(b"one\ntwo\nthree\n")
+    window.limit = 8
+    assert window.size == 8
+    assert texts(window.lines(0, 9)) == ["one", "two"]
+    window.limit = None
+    assert texts(window.lines(0, 9)) == ["one", "two", "three"]
