@@ -6,11 +6,12 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ def real_users(mark: str) -> Iterator[Users]:
         made = {who: _user(name, python, path) for who, name in names.items()}
         yield Users(made["ada"], made["bob"], made["eve"], group)
     finally:
+        _end_processes_of(names.values())
         for name in names.values():
             subprocess.run(["userdel", "-f", name], capture_output=True, check=False)
         subprocess.run(["groupdel", group], capture_output=True, check=False)
@@ -137,6 +139,20 @@ def _python_for_all() -> tuple[str, str]:
             if tried.returncode == 0:
                 return python, path
     pytest.skip(f"no {version} with the project's packages that other users may run: {sys.executable} and the checkout are closed to them")
+
+
+def _end_processes_of(names: Iterable[str]) -> None:
+    """Nothing of these users may be left when they are taken away: the next user of the box gets their number."""
+    import pwd
+
+    uids = set()
+    for name in names:
+        with contextlib.suppress(KeyError):
+            uids.add(pwd.getpwnam(name).pw_uid)
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            if os.stat(f"/proc/{pid}").st_uid in uids:
+                os.kill(int(pid), signal.SIGKILL)
 
 
 def _tool(*argv: str) -> None:

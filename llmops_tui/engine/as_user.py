@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Callable
@@ -97,9 +98,19 @@ def _import_model(home: Home, values: dict[str, Any]) -> Any:
 def _register_artifact(home: Home, values: dict[str, Any]) -> Any:
     def register(staging: Home) -> Any:
         info = models.register_artifact(staging, RunDir(Path(values["run"])), values["event"])
+        if info is not None and values["share"]:
+            _show_to_group(Path(info["path"]))
         return None if info is None else _newest(staging.models, info["name"])
 
     return _staged(home, register)
+
+
+def _show_to_group(model: Path) -> None:
+    """Libraries that save by way of a temporary file leave its mode, closed to all but its user."""
+    for path in (model, *model.rglob("*")):
+        status = path.lstat()
+        if status.st_uid == os.getuid() and not stat.S_ISLNK(status.st_mode):
+            path.chmod(stat.S_IMODE(status.st_mode) | (0o050 if stat.S_ISDIR(status.st_mode) else 0o040))
 
 
 def _import_dataset(home: Home, values: dict[str, Any]) -> Any:

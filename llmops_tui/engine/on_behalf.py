@@ -81,7 +81,7 @@ class OnBehalf:
         account = account_of(uid)
         if account is None:
             return models.register_artifact(self._home, run, event)
-        record = self._ask(account, "register_artifact", {"run": str(run.path), "event": dict(event)})
+        record = self._ask(account, "register_artifact", {"run": str(run.path), "event": dict(event), "share": self.group is not None})
         return None if record is None else self._add_model(record)
 
     def import_dataset(self, uid: int, path: Path, name: str, row_format: str, *, copy: bool, licence: str) -> DatasetInfo:

@@ -19,7 +19,9 @@ from llmops_tui.data.rundir import RunDir
 JOB_UMASK = 0o027
 # The directory is walked through by the group, whose members' runs may use this one's models; only the owner reads it.
 _RUN_MODE, _TOLD_MODE, _OWN_DIRECTORY_MODE, _ATTEMPT_MODE = 0o751, 0o640, 0o2750, 0o700
-_KEPT_NAMES = {"PATH", "LD_LIBRARY_PATH", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "LLMOPS_MODEL_DIRS"}
+_KEPT_NAMES = {
+    "PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LANGUAGE", "TZ", "VIRTUAL_ENV", "SSL_CERT_FILE", "SSL_CERT_DIR", "LLMOPS_MODEL_DIRS",
+}  # fmt: skip
 _KEPT_FAMILIES = (
     "CUDA_", "CUDNN_", "HF_", "HIP_", "HSA_", "LC_", "MKL_", "NCCL_", "NVIDIA_", "OMP_", "OPENBLAS_", "PYTORCH_", "ROCR_", "TORCH_",
     "TRANSFORMERS_", "FAKE_NVML_",
