@@ -10,6 +10,7 @@ from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
 
+from llmops_tui import __version__
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import hints
 from llmops_tui.screens.calls import call
@@ -140,6 +141,14 @@ class Board(Screen[None]):
                 step()
         except NoMatches:
             self.ready = False
+        except (KeyError, TypeError) as error:
+            if not self.state.other_version():
+                raise
+            # An engine of another version may leave out what this page shows; what it can show it does.
+            told = (
+                f"the engine is {self.state.other_version()}, this console {__version__}: {type(error).__name__} {error}; restart the older"
+            )
+            self.state.notice, self.state.notice_role = told, "bad"
 
     def maximise(self) -> None:
         """The focused panel between header and foot, all else aside; or everything back."""

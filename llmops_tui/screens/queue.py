@@ -23,7 +23,7 @@ _WAITING = (
     Column("prio", 4, right=True),
     Column("owner", 10, rank=2),
     Column("waits", 7, right=True, rank=1),
-    Column("for", 0),
+    Column("for", 0, least=28),
 )
 _RUNNING = (
     Column("run", 26, middle=True),

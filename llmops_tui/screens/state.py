@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llmops_tui import __version__
 from llmops_tui.specs.notable import Notable, notable
 from llmops_tui.specs.states import ACTIVE
 
@@ -50,6 +51,11 @@ class ViewState:
     def told(self) -> list[EngineEvent]:
         """The events up to the moment shown, oldest first."""
         return list(self.events) if self.moment is None else self.past_events
+
+    def other_version(self) -> str:
+        """The engine's version where it is not the viewer's own; "" where it is."""
+        version = self.status["engine"]["version"] if self.status else __version__
+        return "" if version == __version__ else version
 
     def you(self) -> str:
         """The user that the engine takes one for; "" before it said so."""

@@ -7,7 +7,7 @@ import queue
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ from llmops_tui.specs.log_text import PIECE_BYTES
 from tests.tui import fake_past
 from tests.tui.fake_archive import Archive, comparison
 from tests.tui.fake_form import FormAnswers
+from tests.tui.fake_people import PeopleAnswers
 
 NOW = time.time()
 
@@ -79,15 +80,18 @@ def gpu(index: int, **changes: Any) -> GpuSample:
         "temperature_celsius": 67.0, "sm_clock_mhz": 1980, "memory_clock_mhz": 2619, "throttle_reasons": [],
         "pcie_rx_bytes_per_second": 1e9, "pcie_tx_bytes_per_second": 1e8, "pcie_generation": 5, "pcie_width": 16,
         "ecc_uncorrected": 0, "energy_joules": 1e6, "xid": [], "processes": [], "held_by": [],
-        "holders": [], "held_since": None, "idle_seconds": None, "hidden_bytes": None,
+        "holders": [], "held_since": None, "idle_seconds": None, "hidden_bytes": None, "reserved_by": None,
     }  # fmt: skip
     sample.update(changes)
     return sample  # type: ignore[return-value]
 
 
 @dataclass
-class FakeEngine(FormAnswers):
-    """Everything the screens ask for. `lost` makes every call fail like an engine that has gone."""
+class FakeEngine(FormAnswers, PeopleAnswers):
+    """Everything the screens ask for. `lost` makes every call fail like an engine that has gone.
+
+    `now` is when all this is so: the runs' times lie before it. `clock` is what the engine's own watch says.
+    """
 
     lost: bool = False
     gpus: list[GpuSample] = field(default_factory=list)
@@ -105,9 +109,11 @@ class FakeEngine(FormAnswers):
     stream: queue.Queue[EngineEvent] = field(default_factory=queue.Queue)
     old_runs: int = 0
     said: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    now: float = NOW
+    clock: Callable[[], float] = time.time
 
     def __post_init__(self) -> None:
-        self.archive = Archive(self.old_runs, NOW)
+        self.archive = Archive(self.old_runs, self.now)
         if not self.running:
             self.running = [
                 summary(
@@ -133,6 +139,9 @@ class FakeEngine(FormAnswers):
             self.log_bytes = "\n".join(lines).encode() + b"\n"
         if self.log_bytes is not None:
             self.log_size = len(self.log_bytes)
+        for run in (*self.running, *self.waiting, *self.recent):
+            times = {name: run[name] for name in ("submitted_at", "started_at", "ended_at")}  # type: ignore[literal-required]
+            run.update({name: at + self.now - NOW for name, at in times.items() if at is not None})  # type: ignore[typeddict-item]
 
     def _check(self) -> None:
         self.calls += 1
@@ -141,7 +150,7 @@ class FakeEngine(FormAnswers):
 
     def info(self) -> EngineInfo:
         return {
-            "pid": 4242, "version": "0.1.0", "home": "/home/ada", "started_at": NOW, "epoch": "e", "ingest": "ok", "warnings": [],
+            "pid": 4242, "version": "0.1.0", "home": "/home/ada", "started_at": self.now, "epoch": "e", "ingest": "ok", "warnings": [],
             "shared": False, "group": "", "you": {"user": "ada", "uid": 1000, "role": "admin", "read_only": False},
         }  # fmt: skip
 
@@ -157,7 +166,7 @@ class FakeEngine(FormAnswers):
         return {
             "engine": self.info(),
             "host": {
-                "t": time.time(), "cpu": 0.62, "cpu_cores": 16, "load_1m": 9.31, "memory_used_bytes": 21 << 30,
+                "t": self.clock(), "cpu": 0.62, "cpu_cores": 16, "load_1m": 9.31, "memory_used_bytes": 21 << 30,
                 "memory_total_bytes": 64 << 30, "disk_free_bytes": 410 << 30, "disk_total_bytes": 1800 << 30,
                 "cpu_slots": 4, "cpu_slots_free": 2,
             },
@@ -173,10 +182,10 @@ class FakeEngine(FormAnswers):
                     **run, "directory": f"/home/ada/.local/state/llmops-tui/runs/{run_id}",
                     "cwd": "/home/ada/work",
                     "spec": self.specs.get(run_id) or OLD_SPEC,
-                    "journal": [{"t": NOW - 900, "entry": "state", "state": "queued", "attempt": 1, "reason": "", "data": {}},
-                                {"t": NOW - 880, "entry": "state", "state": "running", "attempt": 1, "reason": "2 CPU slots", "data": {}}],
-                    "checkpoints": [{"step": 200, "path": "checkpoints/200", "bytes": 18 << 20, "t": NOW - 500},
-                                    {"step": 400, "path": "checkpoints/400", "bytes": 18 << 20, "t": NOW - 60}],
+                    "journal": [{"t": self.now - 900, "entry": "state", "state": "queued", "attempt": 1, "reason": "", "data": {}},
+                                {"t": self.now - 880, "entry": "state", "state": "running", "attempt": 1, "reason": "2 CPU slots", "data": {}}],
+                    "checkpoints": [{"step": 200, "path": "checkpoints/200", "bytes": 18 << 20, "t": self.now - 500},
+                                    {"step": 400, "path": "checkpoints/400", "bytes": 18 << 20, "t": self.now - 60}],
                     "capsule": None, "metrics": sorted(run["latest"]),
                 }  # fmt: skip
                 return detail  # type: ignore[return-value]
@@ -210,10 +219,10 @@ class FakeEngine(FormAnswers):
         buckets: list[list[float | None]] = []
         for step in range(40 if name.startswith("eval") else 1, 413, 40 if name.startswith("eval") else 1):
             value = 1.5 + 2.2 * math.exp(-step / 120) + noise.gauss(0, 0.08) + (0.1 if name.startswith("eval") else 0)
-            buckets.append([step, step, 1, value, value, value, value, NOW - 880 + 2 * step])
+            buckets.append([step, step, 1, value, value, value, value, self.now - 880 + 2 * step])
         if points == 1:
             values = [bucket[3] or 0.0 for bucket in buckets]
-            return [[1, 412, len(values), min(values), max(values), sum(values) / len(values), values[-1], NOW]]
+            return [[1, 412, len(values), min(values), max(values), sum(values) / len(values), values[-1], self.now]]
         return buckets
 
     def log(self, run_id: str, /, offset: int, limit: int) -> Part:
@@ -257,11 +266,11 @@ class FakeEngine(FormAnswers):
             yield Path(file.name)
 
     def at(self, t: float, /) -> Status:
-        return fake_past.status_at(self.status(), t, NOW)
+        return fake_past.status_at(self.status(), t, self.now)
 
     def span(self) -> Span:
         self._check()
-        return {"first": NOW - 3600, "last": NOW}
+        return {"first": self.now - 3600, "last": self.now}
 
     def events(
         self,
@@ -283,16 +292,16 @@ class FakeEngine(FormAnswers):
         if run["started_at"] is None or run["started_at"] > t:
             return None
         self._check()
-        return int(self.log_size * fake_past.fraction_at(run, t, NOW))
+        return int(self.log_size * fake_past.fraction_at(run, t, self.now))
 
     def host_history(self, seconds: float = 600.0, start: float | None = None, end: float | None = None, points: int = 600) -> HostHistory:
         self._check()
         if start is not None or end is not None:
-            last = NOW if end is None else end
+            last = self.now if end is None else end
             return fake_past.history(last - seconds if start is None else start, last, points, [gpu["index"] for gpu in self.gpus])
         cpu: list[float | None] = [0.5 + 0.4 * math.sin(n / 9) for n in range(120)]
         memory: list[float | None] = [(18 + n / 40) * 2**30 for n in range(120)]
-        return {"t": [NOW + n for n in range(120)], "series": {"host/cpu": cpu, "host/memory_used_bytes": memory}}
+        return {"t": [self.now + n for n in range(120)], "series": {"host/cpu": cpu, "host/memory_used_bytes": memory}}
 
     def stop_run(self, run_id: str, mode: str, /) -> RunSummary:
         self._check()
@@ -312,6 +321,9 @@ class FakeEngine(FormAnswers):
         return self.archive.page(
             [*self.running, *self.waiting, *self.recent], filter, sort, descending, limit, offset, columns, around
         )  # fmt: skip
+
+    def waiting_runs(self) -> list[RunSummary]:
+        return self.waiting
 
     def queue_run(self, run_id: str) -> RunSummary:
         self.waiting.append(summary(run_id, "queued"))

@@ -31,7 +31,7 @@ def header(state: ViewState, width: int) -> list[Run]:
     left: list[Run] = [(" llmops-tui ", "title"), (f" {state.host}", "bright")]
     if state.status is not None:
         engine, counts = state.status["engine"], state.status["counts"]
-        other = engine["version"] != __version__
+        other = state.other_version()
         left.append((f"  engine {engine['version']}" + (f", console {__version__}" if other else ""), "warn" if other else "muted"))
         running, waiting = counts.get("running", 0), counts.get("queued", 0) + counts.get("blocked", 0)
         left += [("  ", "text"), (f"{running} running", "accent" if running else "muted"), (f"  {waiting} waiting", "muted")]
@@ -213,9 +213,12 @@ def foot(hints: Sequence[tuple[str, str]], notice: str, notice_role: str, width:
         return spaced([(f" {notice}", notice_role)], tabs if width >= _TABS_BESIDE_NOTICE else [], width)
     line: list[Run] = []
     room = width - sum(len(text) for text, _ in tabs)
+    sizes = {hint: len(hint[0]) + len(hint[1]) + 3 for hint in hints}
+    asking = next((hint for hint in hints if hint[1] == "help"), None)
+    room -= sizes[asking] if asking else 0  # the way to all others is always there
     for key, word in hints:
-        room -= len(key) + len(word) + 3
-        if room < 0:
-            break
-        line += [(f" {key} ", "key"), (f"{word} ", "muted")]
+        if (key, word) != asking:
+            room -= sizes[key, word]
+        if room >= 0 or (key, word) == asking:
+            line += [(f" {key} ", "key"), (f"{word} ", "muted")]
     return spaced(line, tabs, width)
