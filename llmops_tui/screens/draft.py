@@ -37,7 +37,7 @@ class Draft:
     def of_run(cls, form: SpecForm, run: RunDetail) -> Draft:
         """The same again."""
         values, texts, faults = read_spec(form, run["spec"])
-        draft = cls(form, run["cwd"], run["id"], dict(values))
+        draft = cls(form, run.get("cwd", "/"), run["id"], dict(values))  # an engine of before tells no cwd
         draft.take(values, texts, faults)
         return draft
 

@@ -24,22 +24,29 @@ def edit(app: App[object], text: str, file: str = "") -> str:
     `file`: one kept from before, opened again as it is. Raises UsageError (no editor), LlmopsError (it failed: nothing is taken).
     """
     command = _editor()
-    if not file:
-        descriptor, file = tempfile.mkstemp(prefix="llmops-spec-", suffix=".yaml")
-        with os.fdopen(descriptor, "w", errors="surrogateescape") as opened:
-            opened.write(text)
+    path = file or _written(text)
     try:
         with app.suspend():
-            code = subprocess.run([*command, file], check=False).returncode
+            code = subprocess.run([*command, path], check=False).returncode
+        if code:
+            raise LlmopsError(f"{command[0]} ended with code {code}: nothing was taken over")
     except SuspendNotSupported:
         raise UsageError("this terminal cannot be given to an editor", "change the fields here") from None
     except OSError as error:
         raise UsageError(f"{command[0]}: {error.strerror}", "set $EDITOR to a program that is there") from None
-    if code:
-        with contextlib.suppress(OSError):
-            os.unlink(file)
-        raise LlmopsError(f"{command[0]} ended with code {code}: nothing was taken over")
-    return file
+    else:
+        file = path
+    finally:
+        if path != file:  # a new file that nobody will read
+            os.unlink(path)
+    return path
+
+
+def _written(text: str) -> str:
+    descriptor, path = tempfile.mkstemp(prefix="llmops-spec-", suffix=".yaml")
+    with os.fdopen(descriptor, "w", errors="surrogateescape") as opened:
+        opened.write(text)
+    return path
 
 
 def _editor() -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from llmops_tui.screens.draft import Draft
 from llmops_tui.screens.widgets.axes import bytes_text
-from llmops_tui.screens.widgets.form import FormRow
+from llmops_tui.screens.widgets.form_lines import FormRow
 from llmops_tui.screens.widgets.lines import Run
 from llmops_tui.specs.field_words import UNSET, takes, words_of
 

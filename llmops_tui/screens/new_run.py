@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 from textual.app import ComposeResult
 from textual.containers import Container
 
-from llmops_tui.errors import EngineUnavailableError, LlmopsError, NotFoundError
+from llmops_tui.errors import EngineUnavailableError, LlmopsError
 from llmops_tui.keys import bindings, keys_of, name_of
+from llmops_tui.screens.beginnings import Beginnings
 from llmops_tui.screens.board import Board
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.draft import Draft
 from llmops_tui.screens.form_rows import KIND, LAUNCH, about_lines, command_lines, finding_lines, form_rows
-from llmops_tui.screens.offers import Offer, choice_offers, dataset_offers, looks_like_path, model_offers, path_offers
+from llmops_tui.screens.offers import Offer, OfferBook, choice_offers, looks_like_path, path_offers
 from llmops_tui.screens.palette import plain_text
 from llmops_tui.screens.spec_text import command_line, read_spec, yaml_page
 from llmops_tui.screens.submitting import submit_once
@@ -24,7 +25,7 @@ from llmops_tui.specs.field_words import value_of
 from llmops_tui.specs.states import JOB_KINDS
 
 if TYPE_CHECKING:
-    from llmops_tui.specs.answers import RunDetail, SpecForm, Submission
+    from llmops_tui.specs.answers import Submission
 
 _FEW_CHOICES = 3  # of a field with no more, Enter takes the next one
 
@@ -38,12 +39,12 @@ class NewRunScreen(Board):
 
     def __init__(self, kind: str | None = None, base: str | None = None) -> None:
         super().__init__()
-        self._kind, self._base = kind, base
+        self._asked = kind, base
+        self._beginnings: Beginnings
+        self._offers = OfferBook()
         self._draft: Draft | None = None
         self._opening = False
         self._why = "asking the engine for the fields…"
-        self._forms: dict[str, SpecForm] = {}
-        self._offers: dict[str, list[Offer]] = {}
         self._every = False
         self._found: Submission | None = None
         self._checking = self._check_again = self._launching = False
@@ -52,7 +53,6 @@ class NewRunScreen(Board):
         self._kept_file = ""
         self._wanted = ""  # the field the next drawing puts the cursor on
         self._found_from = ""  # the field the search began at
-        self._slots: dict[str, Any] = {}
 
     def compose(self) -> ComposeResult:
         """Header; the fields; what the field means, the command, what was found; foot."""
@@ -66,6 +66,7 @@ class NewRunScreen(Board):
 
     def on_mount(self) -> None:
         """Ask for the form."""
+        self._beginnings = Beginnings(self.client, *self._asked, self._here())
         fields = self.query_one(FormView)
         fields.add_class("panel")
         fields.focus()
@@ -81,13 +82,13 @@ class NewRunScreen(Board):
 
     def remember(self) -> dict[str, Any]:
         """Both drafts: of a new run and of a clone, each until it is launched."""
-        if self._draft is not None and not self._launched:
-            self._slots[self._slot()] = self._draft.to_json() if self._draft.touched else None
-        return {**self._slots, "open": not self._launched, "base": self._base, "every": self._every}
+        if self._draft is not None:
+            self._beginnings.keep(None if self._launched else self._draft)
+        return {**self._beginnings.remember(), "open": not self._launched, "every": self._every}
 
     def recall(self, remembered: dict[str, Any]) -> None:
         """What was left unlaunched."""
-        self._slots = {name: remembered[name] for name in ("new", "clone") if isinstance(remembered.get(name), dict)}
+        self._beginnings.recall(remembered)
         self._every = remembered.get("every") is True
 
     def status_arrived(self) -> None:
@@ -150,7 +151,7 @@ class NewRunScreen(Board):
     def action_last(self) -> None:
         """The newest run's spec, whatever was typed."""
         if not self._opening:
-            self._base, self._slots["new"] = None, None
+            self._beginnings.use_newest()
             self._opening = True
             self.run_worker(self._open())
 
@@ -178,7 +179,6 @@ class NewRunScreen(Board):
         try:
             file = edit(self.app, yaml_page(draft.form, draft.ordered(), draft.texts, draft.faults), self._kept_file)
         except LlmopsError as error:
-            self._kept_file = ""
             self.llmops.tell(str(error), "bad")
             return
         self._kept_file = file
@@ -274,45 +274,17 @@ class NewRunScreen(Board):
 
     async def _open(self) -> None:
         try:
-            draft = await self._first_draft()
+            draft, kept = await self._beginnings.first()
         except LlmopsError as error:
             self._why = str(error)
             self.redraw()
         else:
             self._take(draft)
-            self.run_worker(self._fetch_offers())
+            self.run_worker(self._offers.fetch(self.client))
+            if kept:
+                self.llmops.tell(f"as you left it; {self._key('form_last')} takes the newest run's spec", "muted")
         finally:
             self._opening = False
-
-    async def _first_draft(self) -> Draft:
-        kept = self._slots.get(self._slot())
-        if isinstance(kept, dict) and kept.get("kind") in JOB_KINDS and (not self._base or kept.get("base") == self._base):
-            return Draft.from_json(await self._form(str(kept["kind"])), kept)
-        run = await self._run_to_repeat()
-        if run is None or run["kind"] not in JOB_KINDS:
-            return Draft(await self._form(self._kind or JOB_KINDS[0]), self._here())
-        return Draft.of_run(await self._form(run["kind"]), run)
-
-    async def _run_to_repeat(self) -> RunDetail | None:
-        if self._base:
-            return await call(self.client.run, self._base)
-        page = await call(self.client.runs, filter=f"kind:{self._kind}" if self._kind else "", limit=1)
-        try:
-            return await call(self.client.run, page["runs"][0]["id"]) if page["runs"] else None
-        except NotFoundError:  # removed in between
-            return None
-
-    async def _form(self, kind: str) -> SpecForm:
-        if kind not in self._forms:
-            self._forms[kind] = await call(self.client.spec_form, kind)
-        return self._forms[kind]
-
-    async def _fetch_offers(self) -> None:
-        try:
-            self._offers["dataset"] = dataset_offers(await call(self.client.datasets))
-            self._offers["model"] = model_offers(await call(self.client.models))
-        except LlmopsError as error:
-            self.llmops.tell(f"models and datasets cannot be offered: {error}", "warn")
 
     async def _offer_paths(self, key: str, typed: str, cwd: str) -> None:
         if self._is_local():
@@ -323,7 +295,7 @@ class NewRunScreen(Board):
 
     async def _change_kind(self, kind: str) -> None:
         try:
-            form = await self._form(kind)
+            form = await self._beginnings.form(kind)
         except LlmopsError as error:
             self.llmops.tell(str(error), "bad")
             return
@@ -364,7 +336,6 @@ class NewRunScreen(Board):
                 self._go_to(wrong)
         else:
             self._launched = run_id
-            self._slots[self._slot()] = None
             self.llmops.view.pages[self.PAGE] = self.remember()
             if self.app.screen is self:
                 self._leave_for(run_id)
@@ -439,7 +410,7 @@ class NewRunScreen(Board):
             view.write("", draft.kind, choices, True, True)
             return
         field = draft.fields[key]
-        offers = choices or self._offers.get(field["type"], [])
+        offers = choices or self._offers.of(field)
         bound = field["type"] in ("choice", "boolean")
         blank = "" if draft.words(key) else "type, or choose with Down" if offers else ""
         view.write("" if bound else draft.words(key), draft.words(key) if bound else blank, offers, bound, bound or not draft.words(key))
@@ -475,9 +446,6 @@ class NewRunScreen(Board):
 
     def _command(self, draft: Draft) -> str:
         return command_line(draft.kind, draft.ordered(), draft.cwd, self._here())
-
-    def _slot(self) -> str:
-        return "clone" if self._base else "new"
 
     def _is_local(self) -> bool:
         return self.state.host == os.uname().nodename

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from llmops_tui.errors import LlmopsError
+from llmops_tui.screens.calls import call
 from llmops_tui.screens.widgets.axes import bytes_text
 
 if TYPE_CHECKING:
+    from llmops_tui.screens.client_protocol import EngineClient
     from llmops_tui.specs.answers import DatasetInfo, ModelInfo, SpecField
 
 _MOST_PATHS = 200
@@ -19,6 +23,23 @@ class Offer(NamedTuple):
 
     words: str
     note: str = ""
+
+
+class OfferBook:
+    """The models and datasets of the engine's box, asked for once."""
+
+    def __init__(self) -> None:
+        self._pages: dict[str, list[Offer]] = {}
+
+    async def fetch(self, client: EngineClient) -> None:
+        """Ask; an engine that is gone leaves the fields without offers: they can be typed all the same."""
+        with contextlib.suppress(LlmopsError):
+            self._pages["dataset"] = dataset_offers(await call(client.datasets))
+            self._pages["model"] = model_offers(await call(client.models))
+
+    def of(self, field: SpecField) -> list[Offer]:
+        """What may stand in a field of its type."""
+        return self._pages.get(field["type"], [])
 
 
 def model_offers(models: Sequence[ModelInfo]) -> list[Offer]:

@@ -119,7 +119,7 @@ async def test_a_new_fine_tune_from_nothing_is_six_keys(engine: FakeEngine) -> N
     async with form(engine, "N") as pilot:
         assert "new run · empty" in screen_text(pilot)
         assert view_of(pilot).key == "model"
-        await until(pilot, lambda: pilot.app.screen._offers.get("model"))  # type: ignore[attr-defined]
+        await until(pilot, lambda: pilot.app.screen._offers._pages.get("model"))  # type: ignore[attr-defined]
         await press(pilot, "enter")
         await until(pilot, lambda: "smollm2@v1" in fields(pilot) and "@champion · full · 134M" in fields(pilot))
         await press(pilot, "down", "enter")

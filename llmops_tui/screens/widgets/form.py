@@ -12,22 +12,11 @@ from textual.message import Message
 from llmops_tui.keys import bindings
 from llmops_tui.screens.offers import Offer, narrowed
 from llmops_tui.screens.widgets.edit_line import EditLine
-from llmops_tui.screens.widgets.lines import LineWidget, Run, fit, fit_middle
+from llmops_tui.screens.widgets.form_lines import VALUE_INDENT, FormRow, label_width, offer_lines, row_line
+from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.table import CURSOR_GROUND, CURSOR_IDLE_GROUND
 
 _MOST_OFFERS = 8
-_NARROWEST_VALUE = 12
-
-
-@dataclass(frozen=True)
-class FormRow:
-    """A field, or with an empty `key` a heading. `sign` stands before the label, `note` after the words."""
-
-    key: str
-    label: str
-    words: Run = ("", "text")
-    sign: Run = (" ", "muted")
-    note: Run = ("", "muted")
 
 
 class FieldLine(EditLine):
@@ -335,10 +324,6 @@ class FormView(LineWidget, can_focus=True):
             self._draw()
             self.post_message(self.FieldReached(self.key))
 
-    def _label_width(self) -> int:
-        longest = max((len(row.label) for row in self._rows if row.key), default=8)
-        return max(4, min(longest, self.size.width - _NARROWEST_VALUE - 4))
-
     def _first_offer(self) -> int:
         return max(0, self._pick - _MOST_OFFERS + 1)
 
@@ -358,47 +343,20 @@ class FormView(LineWidget, can_focus=True):
         below = min(height // 2, len(self._visible_offers()) + bool(self._fault)) if self._editing else 0
         self._top = max(0, min(self._top, self._cursor, len(self._rows) - height + below))
         self._top = max(self._top, self._cursor - height + 1 + below)
-        label = self._label_width()
-        lines = [self._line(at, label, width) for at in range(self._top, min(self._top + height, len(self._rows)))]
+        label = label_width(self._rows, width)
+        shown = enumerate(self._rows[self._top : self._top + height], self._top)
+        lines = [row_line(row, at == self._cursor, self.has_focus, label, width) for at, row in shown]
         grounds = {self._cursor - self._top: CURSOR_GROUND if self.has_focus or self._editing else CURSOR_IDLE_GROUND}
         if self._editing:
-            under = self._under(label, width)
+            first, offered = self._first_offer(), self._visible_offers()
+            hidden = len(self._shown) - first - len(offered)
+            under = offer_lines(offered, self._pick - first, hidden, self._fault, label, width)
             first = self._cursor - self._top + 1
             lines[first : first + len(under)] = under
             if self._pick >= 0:
                 grounds[self._offers_top() + self._pick - self._first_offer()] = CURSOR_IDLE_GROUND
             line = self.query_one(FieldLine)
-            line.styles.offset = (label + 2, self._cursor - self._top)
-            line.styles.width = max(4, width - label - 2)
+            left = label + VALUE_INDENT - 2  # the line begins its text two cells in
+            line.styles.offset = (left, self._cursor - self._top)
+            line.styles.width = max(4, width - left)
         self.show_lines(lines, grounds)
-
-    def _line(self, at: int, label: int, width: int) -> list[Run]:
-        row = self._rows[at]
-        if not row.key:
-            return [(f"   {row.label}", "title")]
-        mark: Run = ("▸" if at == self._cursor else " ", "accent" if self.has_focus else "muted")
-        name = (fit(row.label, label) + " ", "bright" if at == self._cursor else "muted")
-        words, role = row.words
-        room = max(0, width - label - 5)
-        note, note_role = row.note
-        kept = min(len(words), max(_NARROWEST_VALUE, room - len(note) - 2), room) if note else room
-        # Fitting measures again for every character it drops: what cannot be seen anyway goes first.
-        line: list[Run] = [mark, row.sign, (" ", "text"), name, (fit(words[: 2 * room], kept), role)]
-        return [*line, (f"  {note}", note_role)] if note else line
-
-    def _under(self, label: int, width: int) -> list[list[Run]]:
-        blank = " " * (label + 4)
-        lines: list[list[Run]] = [[(blank, "text"), (f"✗ {self._fault}", "bad")]] if self._fault else []
-        offered = self._visible_offers()
-        wide = max((len(offer.words) for offer in offered), default=0)
-        wide = min(wide, max(_NARROWEST_VALUE, width - len(blank) - 2))
-        for number, offer in enumerate(offered, self._first_offer()):
-            picked = number == self._pick
-            lines.append(
-                [(blank[:-2] + ("▸ " if picked else "  "), "accent"), (fit_middle(offer.words, wide, wide // 2), "bright" if picked else "text"),
-                 (f"  {offer.note}", "muted")]
-            )  # fmt: skip
-        hidden = len(self._shown) - self._first_offer() - len(offered)
-        if hidden > 0 and lines:
-            lines[-1].append((f"  … {hidden} more", "faint"))
-        return lines
