@@ -18,6 +18,7 @@ from llmops_tui.screens.help import HelpScreen, help_lines
 from llmops_tui.screens.inbox import InboxScreen
 from llmops_tui.screens.jump import JumpLabels
 from llmops_tui.screens.linked_page import LinkedScreen
+from llmops_tui.screens.new_run import NewRunScreen
 from llmops_tui.screens.pulse import PulseScreen
 from llmops_tui.screens.queue import QueueScreen
 from llmops_tui.screens.run import RunScreen
@@ -27,6 +28,7 @@ from llmops_tui.screens.stop import StopScreen
 from llmops_tui.screens.travel_bar import TravelBar
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.edit_line import EditLine
+from llmops_tui.screens.widgets.form import FieldLine, FormView
 from llmops_tui.screens.widgets.log_pane import LogPane
 from llmops_tui.screens.widgets.sample_pane import SamplePane
 from llmops_tui.screens.widgets.table import RowTable
@@ -38,6 +40,7 @@ OWNERS = {
     "inbox": InboxScreen, "pages": PulseScreen,
     "stop": StopScreen, "help": HelpScreen,
     "runs": RunsScreen, "run_actions": RunsScreen, "compare": CompareScreen, "confirm": ConfirmScreen,
+    "form": NewRunScreen, "fields": FormView, "field": FieldLine,
     "edit": EditLine, "samples": SamplePane, "linked": LinkedScreen,
 }  # fmt: skip
 
@@ -72,6 +75,7 @@ def test_the_hints_of_each_page_fit_eighty_columns() -> None:
 
 
 def test_the_viewer_loads_nothing_heavy() -> None:
-    code = "import sys, llmops_tui.app, llmops_tui.screens.run, llmops_tui.screens.help, llmops_tui.screens.stop; print(*sys.modules)"
+    pages = "llmops_tui.app, llmops_tui.screens.run, llmops_tui.screens.new_run, llmops_tui.screens.help, llmops_tui.screens.stop"
+    code = f"import sys, {pages}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert not {"torch", "transformers", "duckdb", "pyarrow", "numpy", "pydantic", "fastapi", "http.client"} & set(loaded)
+    assert not {"yaml", "torch", "transformers", "duckdb", "pyarrow", "numpy", "pydantic", "fastapi", "http.client"} & set(loaded)
