@@ -168,7 +168,7 @@ class CompareScreen(PanedBoard):
         empty = (
             "asking the engine…" if self._comparison is None else "none of these runs reported a metric" if not names else "no points yet"
         )
-        chart.show(self._curves.get(self._metric, []), empty=empty)
+        chart.show(self._curves.get(self._metric, []), empty=empty, of=" ".join(self._ids))
 
     def _draw_tables(self) -> None:
         metrics, facts = self.query_one("#metrics", RowTable), self.query_one("#facts", RowTable)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
-from llmops_tui.errors import LlmopsError
+from llmops_tui.errors import LlmopsError, NotFoundError
 from llmops_tui.keys import bindings
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.curves import curve_groups, fetch_curves
@@ -252,6 +252,10 @@ class RunScreen(LogFeed, PanedBoard):
                 ranges = await call(self.client.series, self._run_id, self._metric_names(), points=1, until=until)
                 self._ranges = {series["metric"]: series for series in ranges}
             await self._fetch_samples(until)
+        except NotFoundError as error:
+            if self.ready and self._detail is not None and self.app.screen is self:
+                self.llmops.tell(error.message, "warn")  # it was removed: its page goes too
+                self.action_back()
         except LlmopsError as error:
             self._seen = ()  # the next good status asks again
             if self.state.live and self.ready:

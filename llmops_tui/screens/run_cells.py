@@ -34,7 +34,7 @@ def run_columns(added: Sequence[str], costs: bool) -> list[Column]:
         Column("submitted", 11, rank=3, sort="submitted", falls=True),
         Column("time", 7, right=True, sort="duration", falls=True),
         Column("loss", 8, right=True, sort=LOSS_SORT),
-        *([Column("cost", 9, right=True, rank=6, sort="cost", falls=True), Column("energy", 9, right=True, rank=7)] if costs else []),
+        *([Column("cost", 9, right=True, rank=6), Column("energy", 9, right=True, rank=7)] if costs else []),
         *(Column(short_name(name), max(_ADDED_CELLS, len(short_name(name)) + 2), right=True, sort=name) for name in added),
     ]
 

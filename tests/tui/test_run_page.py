@@ -9,6 +9,7 @@ import pytest
 from textual.pilot import Pilot
 
 from llmops_tui.app import LlmopsApp
+from llmops_tui.screens.confirm import ConfirmScreen
 from llmops_tui.screens.curves import curve_groups
 from llmops_tui.screens.linked_page import LinkedScreen
 from llmops_tui.screens.run import RunScreen
@@ -268,3 +269,16 @@ async def test_p_shows_gpus_and_host_on_the_run_s_time_and_p_brings_back(engine:
         await until(pilot, lambda: isinstance(pilot.app.screen, LinkedScreen))
         await pilot.press("escape")
         await until(pilot, lambda: pilot.app.screen is page)
+
+
+async def test_a_run_removed_on_its_own_page_takes_the_page_with_it(engine: FakeEngine) -> None:
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.state.live)
+        app.open_run("train-fiqa-0002")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen) and "train/loss" in words(pilot, "#chart"))
+        await pilot.press("D")
+        await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("y")
+        await until(pilot, lambda: not isinstance(app.screen, RunScreen | ConfirmScreen))
+        assert engine.archive.removed == {"train-fiqa-0002"}
