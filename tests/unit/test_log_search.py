@@ -92,6 +92,19 @@ def test_a_step_taken_while_hits_are_counted_is_counted_too(log: Path) -> None:
     assert (search.number, search.total) == (22, 50)
 
 
+def test_what_was_counted_in_either_order_is_not_counted_again(log: Path) -> None:
+    log.write_bytes(b"hit\n" * 10)
+    search = Search(Sought("hit", False, True), "hit", 20, 40)
+    jump = search.begin()[0]
+    before, behind = search.take(jump, search_log(log, Needle("hit"), Bounds(jump.offset, jump.until, most=1)))
+    settle(search, log, [behind])
+    settle(search, log, [before])
+    with open(log, "ab") as file:
+        file.write(b"hit\n")
+    settle(search, log, search.grew(44))
+    assert (search.number, search.total) == (6, 11)
+
+
 def test_what_came_is_counted_while_one_stands_on_the_last_hit(log: Path) -> None:
     log.write_bytes(b"hit\n" * 3)
     search = begun(log, "hit")

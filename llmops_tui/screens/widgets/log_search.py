@@ -68,7 +68,7 @@ class Search:
         self._looked_to = origin
         self._backward = False
         self._ticket = 0
-        self._counting = 0
+        self._counting = self._counted_high = 0
         self._counted_to = -1
         self._marks: dict[int, tuple[int, list[Span]]] = {}
         self._asked: set[tuple[int, int]] = set()
@@ -93,7 +93,7 @@ class Search:
         old, self.size = self.size, size
         if size < old:
             self._marks.clear()
-            self._counted_to, self.hit, self.total = -1, None, 0
+            self._counted_to, self._counted_high, self.hit, self.total = -1, 0, None, 0
         if size <= old or self._counting or (self.hit is None and self.looking):
             return []
         low = self._counted_to if self._counted_to >= 0 else old
@@ -203,8 +203,9 @@ class Search:
         if answer["more"]:
             return [replace(ask, offset=answer["scanned_to"])]
         self._counting -= 1
+        self._counted_high = max(self._counted_high, ask.until)
         if not self._counting:
-            self._counted_to = max(self._counted_to, ask.until, self._anchor)
+            self._counted_to = self._counted_high
         return []
 
 
