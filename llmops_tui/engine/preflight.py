@@ -66,7 +66,7 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
 
 def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, Any], int]:
     _require_packages(_TRAINING_PACKAGES)
-    info = models.resolve(home, spec.model, cwd)
+    info = _model_info(home, spec.model, cwd)
     if info["format"] != "full":
         raise _field_error("model", f"{spec.model!r} is {_described(info)}, and training starts from a full model", _train_from(info))
     files = recognise(Path(info["path"]))
@@ -98,7 +98,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
 
 def _prepare_evaluate(spec: EvaluateSpec, home: Home, cwd: Path) -> dict[str, Any]:
     _require_packages(_SCORING_PACKAGES)
-    info = models.resolve(home, spec.model, cwd)
+    info = _model_info(home, spec.model, cwd)
     if info["format"] == "gguf":
         raise _field_error("model", f"{spec.model!r} is {_described(info)}, which this version cannot score", _train_from(info))
     files = recognise(Path(info["path"]))
@@ -148,6 +148,13 @@ def _require_packages(names: Sequence[str]) -> None:
     missing = [name for name in names if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(f"not installed: {', '.join(missing)}", "pip install 'llmops-tui[train]' into the engine's environment")
+
+
+def _model_info(home: Home, ref: str, cwd: Path) -> ModelInfo:
+    try:
+        return models.resolve(home, ref, cwd)
+    except NotFoundError as error:
+        raise NotFoundError(error.message, error.next_step, [{"field": "model", "message": error.message}]) from None
 
 
 def _model(home: Home, ref: str, info: ModelInfo, files: ModelFiles) -> dict[str, Any]:

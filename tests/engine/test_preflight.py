@@ -105,7 +105,9 @@ def test_a_missing_file_is_not_found_at_its_field(home: Home, raw: dict[str, Any
 
 
 def test_a_missing_model_is_not_found(home: Home) -> None:
-    assert refused(home, wish(model="./nowhere")).exit_code == 4
+    error = refused(home, wish(model="./nowhere"))
+    assert error.exit_code == 4
+    assert [field["field"] for field in error.fields] == ["model"]
     assert refused(home, wish(model="nobody@v2")).exit_code == 4
 
 
