@@ -64,16 +64,15 @@ def holders(status: Status) -> list[Holder]:
 
 
 def holder_cells(holder: Holder, now: float, you: str) -> tuple[Run, ...]:
-    """gpu, memory, run, owner, since, idle, what."""
+    """gpu, memory, run or process, owner, since, idle."""
     mine = holder.owner == you and holder.run is not None
     return (
         (str(holder.gpu), "text"),
         (bytes_text(holder.memory_bytes), "text"),
-        (holder.run or "-", holder.role if holder.run else "muted"),
+        (holder.run or holder.what, holder.role),
         (holder.owner or "-", "bright" if mine else "muted"),
         ("" if holder.since is None else duration_text(now - holder.since), "muted"),
         ("" if holder.idle_seconds is None else f"idle {duration_text(holder.idle_seconds)}", "warn"),
-        (holder.what, holder.role if holder.run is None else "muted"),
     )
 
 
@@ -99,12 +98,12 @@ def gpu_cells(gpu: GpuSample, strip: str, now: float, ascii_only: bool) -> tuple
 def health_text(gpu: GpuSample) -> str:
     """One or a few words: ok, what slows it, or what is wrong."""
     if gpu["health"] != "ok":
-        return gpu["health"] + (f": {gpu['reason']}" if gpu["reason"] else "")
+        return gpu["health"]
     return ", ".join(gpu["throttle_reasons"]).replace("_", " ") or "ok"
 
 
 def use_of(gpu: GpuSample, now: float) -> Run:
-    """Who has it: held, reserved, foreign, hidden or free."""
+    """Who has it: held, reserved, foreign, hidden or free; an ill one is nobody's."""
     if gpu["held_by"]:
         idle = gpu["idle_seconds"]
         words = ", ".join(gpu["held_by"])
@@ -112,6 +111,8 @@ def use_of(gpu: GpuSample, now: float) -> Run:
     if reserved := gpu["reserved_by"]:
         note = f": {reserved['note']}" if reserved["note"] else ""
         return f"reserved by {reserved['owner']} for {duration_text(reserved['until'] - now)}{note}", "warn"
+    if gpu["health"] not in ("ok", "unknown"):
+        return gpu["reason"] or "not usable", "bad"
     foreign = [process for process in gpu["processes"] if not process["run"]]
     if foreign:
         names = sorted({process["owner"] or f"pid {process['pid']}" for process in foreign})

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 from textual.app import ComposeResult
 from textual.containers import Container
 
+from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings
-from llmops_tui.screens.board import Board
+from llmops_tui.screens.board import WIDE_COLUMNS, Board
+from llmops_tui.screens.calls import call
 from llmops_tui.screens.gpu_cells import detail_lines, gpu_cells, heaviest_of_mine, holder_cells, holders, slot_rows
+from llmops_tui.screens.linked import LinkedCharts, history_groups
 from llmops_tui.screens.widgets.axes import duration_text
 from llmops_tui.screens.widgets.lines import LineWidget, Run
 from llmops_tui.screens.widgets.panels import host_panel
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
     from llmops_tui.specs.answers import GpuSample, RunSummary
 
 _STRIP_CELLS = 16
+_ROWS_FOR_DETAIL, _ROWS_FOR_CHARTS = 32, 30
+_HISTORY_SECONDS, _HISTORY_EVERY_SECONDS = 600.0, 5.0
 _GPU_COLUMNS = (
     Column("", 2),
     Column("load", _STRIP_CELLS, rank=3),
@@ -34,11 +39,10 @@ _GPU_COLUMNS = (
 _HOLDER_COLUMNS = (
     Column("gpu", 3),
     Column("memory", 9, right=True),
-    Column("run", 26, middle=True),
+    Column("run or process", 0, least=26),
     Column("owner", 10),
-    Column("since", 7, right=True, rank=2),
-    Column("idle", 11, rank=1),
-    Column("what", 0, rank=3),
+    Column("since", 7, right=True, rank=1),
+    Column("idle", 11),
 )
 
 
@@ -53,6 +57,8 @@ class GpusScreen(Board):
         super().__init__()
         self._chosen = False
         self._wanted: dict[str, str] = {}
+        self._asked: tuple[float | None, int | None] | None = None
+        self._asked_at = 0.0
 
     def compose(self) -> ComposeResult:
         """Header, GPUs (or the host), holders beside details, foot."""
@@ -65,7 +71,9 @@ class GpusScreen(Board):
             table = RowTable(_HOLDER_COLUMNS, "nobody holds GPU memory", id="holders")
             table.add_class("panel")
             yield table
-            yield LineWidget(id="detail", classes="panel")
+            with Container(id="beside"):
+                yield LineWidget(id="detail", classes="panel")
+                yield LinkedCharts(id="past-minutes", classes="panel")
         yield LineWidget(id="foot")
 
     def on_mount(self) -> None:
@@ -122,7 +130,9 @@ class GpusScreen(Board):
         gpus = status["gpus"]
         box, cards, table = self.query_one("#box", LineWidget), self.query_one("#cards", RowTable), self.query_one("#holders", RowTable)
         box.display, cards.display = not gpus, bool(gpus)
-        self.query_one("#detail").display = bool(gpus) and self.size.height >= 20
+        roomy = self.size.width >= WIDE_COLUMNS or self.size.height >= _ROWS_FOR_DETAIL
+        self.query_one("#detail").display = bool(gpus) and roomy
+        self.query_one("#past-minutes").display = self._charted()
         if not gpus:
             box.styles.height = 4
             box.show_lines(host_panel(self.state, box.size.width, ascii_only))
@@ -140,9 +150,18 @@ class GpusScreen(Board):
         table.show([Row(holder.key, holder_cells(holder, now, you)) for holder in found], select=select)
         self._draw_detail()
 
+    def status_arrived(self) -> None:
+        """The minutes before, for the charts."""
+        moment = self.state.moment
+        gpu = self.gpu()
+        wanted = (moment, gpu["index"] if gpu else None)
+        if self._charted() and (wanted != self._asked or (moment is None and self.state.now() - self._asked_at >= _HISTORY_EVERY_SECONDS)):
+            self._asked, self._asked_at = wanted, self.state.now()
+            self.run_worker(self._ask_history())
+
     def on_row_table_row_highlighted(self, message: RowTable.RowHighlighted) -> None:
         """Another GPU's details."""
-        self.perform(self._draw_detail)
+        self.perform(self._draw_detail, self.status_arrived)
 
     def on_row_table_row_chosen(self, message: RowTable.RowChosen) -> None:
         """Into the page of the run."""
@@ -163,6 +182,21 @@ class GpusScreen(Board):
         if gpu := self.gpu():
             await self.llmops.action_command_line(f"reserve {gpu['index']} 2h ")
 
+    def _charted(self) -> bool:
+        return self.size.height >= _ROWS_FOR_CHARTS and self.size.width >= WIDE_COLUMNS
+
+    async def _ask_history(self) -> None:
+        end = self.state.clock()
+        try:
+            history = await call(self.client.host_history, _HISTORY_SECONDS, start=end - _HISTORY_SECONDS, end=end)
+        except LlmopsError:
+            return  # the header says that the engine is gone; the next status asks again
+        if self.ready:
+            gpu = self.gpu()
+            charts = self.query_one(LinkedCharts)
+            charts.show(history_groups(history, [gpu["index"]] if gpu else []))
+            charts.border_title = f"gpu {gpu['index']}, the last ten minutes" if gpu else "the last ten minutes"
+
     def _strip(self, gpu: GpuSample) -> str:
         return history_strip(list(self.state.history.get(f"gpu/{gpu['index']}/utilisation", ())), _STRIP_CELLS, self.llmops.ascii_only)
 
@@ -176,12 +210,4 @@ class GpusScreen(Board):
 def _slot_cells(run: RunSummary, now: float) -> tuple[Run, ...]:
     """As `holder_cells`, of a run that holds no GPU."""
     since = "" if run["started_at"] is None else duration_text(now - run["started_at"])
-    return (
-        ("-", "muted"),
-        ("-", "muted"),
-        (run["id"], "accent"),
-        (run["owner"], "text"),
-        (since, "muted"),
-        ("", "muted"),
-        (run["name"], "muted"),
-    )
+    return ("-", "muted"), ("-", "muted"), (run["id"], "accent"), (run["owner"], "text"), (since, "muted"), ("", "muted")
