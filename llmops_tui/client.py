@@ -9,12 +9,14 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llmops_tui.client_streams import ConnectionWatcher, EngineStream, RunStream
 from llmops_tui.client_transport import Query, Transport, is_alive, is_read_only, segment
-from llmops_tui.errors import EngineUnavailableError, NotFoundError
+from llmops_tui.errors import EngineUnavailableError, NotFoundError, UsageError
 from llmops_tui.paths import Home
+from llmops_tui.place import LocalPlace, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,9 +70,21 @@ class LogChunk(NamedTuple):
 class Client:
     """Calls that wait for their answer. One object serves many threads: each call has a connection of its own."""
 
-    def __init__(self, home: Home) -> None:
-        self.home = home
-        self._transport = Transport(home)
+    def __init__(self, where: Home | Place) -> None:
+        self.place: Place = LocalPlace(where) if isinstance(where, Home) else where
+        self._transport = Transport(self.place)
+
+    @property
+    def home(self) -> Home:
+        """The engine's state directory. Raises UsageError for an engine on another box: its files are not here."""
+        if self.place.home is None:
+            raise UsageError("this engine is on another box: its files cannot be reached from here", "run the command there: --host BOX")
+        return self.place.home
+
+    @property
+    def socket(self) -> Path:
+        """Where the engine is reached. Raises EngineUnavailableError."""
+        return self.place.socket_path()
 
     def ensure_engine(self, wait_seconds: float = 30.0) -> EngineInfo:
         """The running engine; one is started where there is none. Raises what kept it from starting."""
@@ -85,9 +99,7 @@ class Client:
         except EngineUnavailableError as error:
             if isinstance(error.__cause__, TimeoutError):
                 raise  # an engine is there, stopped or overloaded: a second one could not help
-            from llmops_tui.engine_start import start_engine
-
-            start_engine(self.home, wait_seconds, self.answers, options)
+            self.place.start(wait_seconds, self.answers, options)
             return self.engine(timeout=wait_seconds)
 
     def answers(self) -> bool:
@@ -185,7 +197,7 @@ class Client:
 
     def submit(self, spec: Mapping[str, Any], cwd: str | None = None, dry_run: bool = False) -> Submission:
         """Check a spec (its data row by row) and queue it; relative paths in it are meant from `cwd`, by default ours."""
-        body = {"spec": dict(spec), "cwd": os.getcwd() if cwd is None else cwd, "dry_run": dry_run}
+        body = {"spec": dict(spec), "cwd": self.place.directory() if cwd is None else cwd, "dry_run": dry_run}
         submission: Submission = self._json("POST", "/v1/runs", body=body, timeout=_SLOW_SECONDS)
         return submission
 
@@ -345,12 +357,12 @@ class Client:
 
     def model(self, reference: str) -> ModelInfo:
         """One model by name, `name@v2`, `name@alias` or path."""
-        model: ModelInfo = self._json("GET", f"/v1/models/{segment(reference)}", [("cwd", os.getcwd())], timeout=120.0)
+        model: ModelInfo = self._json("GET", f"/v1/models/{segment(reference)}", [("cwd", self.place.directory())], timeout=120.0)
         return model
 
     def import_model(self, path: str, name: str, licence: str = "", cwd: str | None = None) -> ModelInfo:
         """Register a model directory where it lies."""
-        body = {"path": path, "name": name, "licence": licence, "cwd": os.getcwd() if cwd is None else cwd}
+        body = {"path": path, "name": name, "licence": licence, "cwd": self.place.directory() if cwd is None else cwd}
         model: ModelInfo = self._json("POST", "/v1/models/import", body=body, timeout=_SLOW_SECONDS)
         return model
 
@@ -361,14 +373,14 @@ class Client:
 
     def dataset(self, reference: str) -> DatasetInfo:
         """One dataset by name, `name@v2` or path."""
-        dataset: DatasetInfo = self._json("GET", f"/v1/datasets/{segment(reference)}", [("cwd", os.getcwd())], timeout=120.0)
+        dataset: DatasetInfo = self._json("GET", f"/v1/datasets/{segment(reference)}", [("cwd", self.place.directory())], timeout=120.0)
         return dataset
 
     def import_dataset(
         self, path: str, name: str = "", format: str = "auto", copy: bool = False, licence: str = "", cwd: str | None = None
     ) -> DatasetInfo:
         """Check every row of a file and register it as the next version of `name`."""
-        where = os.getcwd() if cwd is None else cwd
+        where = self.place.directory() if cwd is None else cwd
         body = {"path": path, "name": name, "format": format, "copy": copy, "licence": licence, "cwd": where}
         dataset: DatasetInfo = self._json("POST", "/v1/datasets/import", body=body, timeout=_SLOW_SECONDS)
         return dataset

@@ -6,7 +6,6 @@ import contextlib
 import http.client
 import json
 import os
-import pwd
 import socket
 import struct
 import threading
@@ -15,10 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
-from llmops_tui.errors import EngineUnavailableError, LlmopsError, PermissionDeniedError, from_json
-from llmops_tui.paths import Home
+from llmops_tui.errors import LlmopsError, PermissionDeniedError, from_json
+from llmops_tui.place import Place
 
-START_HINT = "start it with `llmops-tui engine start`"
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (man 7 unix)
 _READ_BYTES = 1 << 16
 
@@ -44,14 +42,14 @@ class Message(NamedTuple):
 class Transport:
     """The socket of one engine. Every failure is an LlmopsError; nothing else leaves this class."""
 
-    def __init__(self, home: Home) -> None:
-        self._home = home
+    def __init__(self, place: Place) -> None:
+        self._place = place
 
     def call(self, method: str, path: str, query: Query | None = None, body: object = None, timeout: float = 30.0) -> Answer:
         """One request and its whole answer. Raises the engine's own error where it answered with one."""
         if is_read_only() and not _reads(method, path, body):
             raise PermissionDeniedError("LLMOPS_READ_ONLY is set here: nothing was changed", "unset it to change something")
-        connection = _UnixConnection(self.socket_path(), timeout, self._home.root)
+        connection = _UnixConnection(self._place.socket_path(), timeout, self._place.owner())
         try:
             response = self._send(connection, method, path, query, body)
             answer = Answer(response.status, {name.lower(): value for name, value in response.getheaders()}, response.read())
@@ -65,7 +63,7 @@ class Transport:
 
     def open_stream(self, path: str, query: Query, timeout: float) -> EventSource:
         """Begin an event stream; `timeout` is the longest silence. Raises like `call`."""
-        connection = _UnixConnection(self.socket_path(), timeout, self._home.root)
+        connection = _UnixConnection(self._place.socket_path(), timeout, self._place.owner())
         try:
             response = self._send(connection, "GET", path, query, None)
             if response.status >= 400:
@@ -77,14 +75,6 @@ class Transport:
             connection.close()
             raise
         return EventSource(connection, response)
-
-    def socket_path(self) -> Path:
-        """Where the engine listens: what the running engine wrote down (its environment may differ from ours), else the default."""
-        try:
-            noted = Path(json.loads(self._home.engine_json.read_bytes())["socket"])
-            return noted if noted.exists() else self._home.socket
-        except (OSError, ValueError, KeyError, TypeError):  # OSError: there is none, or it is not for us to see
-            return self._home.socket
 
     @staticmethod
     def _send(connection: _UnixConnection, method: str, path: str, query: Query | None, body: object) -> http.client.HTTPResponse:
@@ -98,19 +88,7 @@ class Transport:
     def _explain(self, error: Exception, timeout: float) -> LlmopsError:
         if isinstance(error, _ForeignEngineError):
             return PermissionDeniedError(str(error), "use a state directory of your own: --home DIR")
-        if isinstance(error, PermissionError):
-            return PermissionDeniedError(
-                f"the engine's socket {self.socket_path()} belongs to another user, and you are not in a group that it serves",
-                "use a state directory of your own: --home DIR",
-            )
-        if isinstance(error, FileNotFoundError | ConnectionRefusedError):
-            return EngineUnavailableError(f"no engine runs for {self._home.root}", start_hint(self._home))
-        if isinstance(error, TimeoutError):
-            return EngineUnavailableError(
-                f"the engine of {self._home.root} did not answer within {timeout:g} s",
-                f"see {self._home.engine_log}; a stopped process goes on after `kill -CONT PID`",
-            )
-        return EngineUnavailableError(f"the connection to the engine broke: {error or type(error).__name__}", "try again")
+        return self._place.explain(error, timeout)
 
 
 class EventSource:
@@ -156,40 +134,15 @@ def _reads(method: str, path: str, body: object) -> bool:
     return method == "GET" or path == "/v1/sql" or (path == "/v1/runs" and isinstance(body, dict) and body.get("dry_run") is True)
 
 
-def foreign_owner(home: Path) -> int | None:
-    """The other user whose state directory this is; None where it is ours, or not there, or not to be seen."""
-    try:
-        owner = os.stat(home).st_uid
-    except OSError:
-        return None
-    return None if owner == os.geteuid() else owner
-
-
-def start_hint(home: Home) -> str:
-    """What to do where no engine runs: only its owner can start one."""
-    owner = foreign_owner(home.root)
-    if owner is None:
-        return START_HINT
-    return f"{user_name(owner)}, whose directory that is, can start it: `llmops-tui engine start --shared --group NAME`"
-
-
-def user_name(uid: int) -> str:
-    """The user's name; the number where there is none."""
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return f"uid {uid}"
-
-
 class _ForeignEngineError(OSError):
     """The process behind the socket is another user's."""
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float, home: Path) -> None:
+    def __init__(self, path: Path, timeout: float, owner: int | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
-        self._home = home
+        self._owner = owner
         # http.client forgets `sock` once an answer says "Connection: close"; a stream's reader still has to be woken.
         self._opened: socket.socket | None = None
 
@@ -201,7 +154,7 @@ class _UnixConnection(http.client.HTTPConnection):
             # In /tmp another user could have made the directory first: never talk to an engine that is not ours. Root's may serve
             # all, and whose state directory we named, that user's may serve us.
             _, uid, _ = _UCRED.unpack(connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
-            if os.getuid() not in (0, uid) and uid != 0 and uid != foreign_owner(self._home):
+            if os.getuid() not in (0, uid) and uid != 0 and uid != self._owner:
                 raise _ForeignEngineError(f"the engine behind {self._path} belongs to another user (uid {uid})")
         except OSError:
             connected.close()

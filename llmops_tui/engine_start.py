@@ -9,9 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from llmops_tui.client_transport import foreign_owner, start_hint
 from llmops_tui.errors import EngineUnavailableError, from_json
 from llmops_tui.paths import Home
+from llmops_tui.place import foreign_owner, start_hint
 
 _LOG_LIMIT_BYTES = 8 << 20
 _LOG_KEEP_BYTES = 1 << 20

@@ -15,9 +15,9 @@ from importlib import metadata
 from typing import NamedTuple
 
 from llmops_tui.client import Client
-from llmops_tui.client_transport import foreign_owner, user_name
 from llmops_tui.commands.output import size
 from llmops_tui.errors import EngineUnavailableError, LlmopsError
+from llmops_tui.place import foreign_owner, user_name
 
 _CORE = ("duckdb", "fastapi", "uvicorn", "pydantic", "textual", "psutil", "numpy", "nvidia-ml-py")
 _TRAINING = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "safetensors")

@@ -31,13 +31,14 @@ def start(args: argparse.Namespace) -> int:
         command = [sys.executable, "-P", "-m", "llmops_tui.engine.daemon", "--home", str(home.root), "--config", str(home.config)]
         sys.stdout.flush()
         os.execv(sys.executable, [*command, *options])
-    info = Client(home).start_engine(options)
+    client = Client(home)
+    info = client.start_engine(options)
     other = args.shared != info["shared"] if args.shared else False
     if other or (args.group and args.group != info["group"]) or (args.read_only and not info["you"]["read_only"]):
         raise ConflictError(
             f"the engine of {info['home']} already runs, {_sharing(info)}", "stop it first: `llmops-tui engine stop`; running jobs go on"
         )
-    _print_engine(info, args.json)
+    _print_engine(client, info, args.json)
     return 0
 
 
@@ -63,7 +64,8 @@ def stop(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Say whether the daemon runs, without starting it. Raises EngineUnavailableError (exit code 1) when it does not."""
-    _print_engine(Client(find_home(args.home)).engine(timeout=5.0), args.json)
+    client = Client(find_home(args.home))
+    _print_engine(client, client.engine(timeout=5.0), args.json)
     return 0
 
 
@@ -105,9 +107,9 @@ def _sharing(info: EngineInfo) -> str:
     return served + (", read-only" if info["you"]["read_only"] else "")
 
 
-def _print_engine(info: EngineInfo, as_json: bool) -> None:
+def _print_engine(client: Client, info: EngineInfo, as_json: bool) -> None:
     if as_json:
-        print_json(info)
+        print_json({**info, "socket": str(client.socket)})  # where a console on another box has ssh forward to
         return
     print_fields(
         [
