@@ -79,7 +79,8 @@ class CompareScreen(PanedBoard):
         pinned = {run["id"] for run in self._comparison["runs"] if run["baseline"]} if self._comparison else set()
         for number, (run_id, short) in enumerate(zip(self._ids, short_ids(self._ids), strict=True)):
             name = run_id if sum(map(len, self._ids)) + 6 * len(self._ids) < title.size.width else short
-            words += [("● ", f"series-{number % 8}"), (name, "bright"), (" baseline  " if run_id in pinned else "  ", "accent")]
+            sign = "" if self.llmops.ascii_only else "● "  # without colours the chart's legend tells the signs
+            words += [(sign, f"series-{number % 8}"), (name, "bright"), (" baseline  " if run_id in pinned else "  ", "accent")]
         title.show_lines([spaced(words, [], title.size.width)])
         self.draw_tabs()
         self._draw_chart()

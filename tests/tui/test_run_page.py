@@ -276,7 +276,7 @@ async def test_a_run_removed_on_its_own_page_takes_the_page_with_it(engine: Fake
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.state.live)
         app.open_run("train-fiqa-0002")
-        await until(pilot, lambda: isinstance(app.screen, RunScreen) and "train/loss" in words(pilot, "#chart"))
+        await until(pilot, lambda: isinstance(app.screen, RunScreen) and "checkpoint" in screen_text(pilot))
         await pilot.press("D")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("y")

@@ -373,6 +373,7 @@ async def test_a_terminal_of_twenty_by_five_and_back_keeps_the_cursor(engine: Fa
         await pilot.press("pagedown", "j")
         key = table(pilot).key
         await pilot.resize_terminal(20, 5)
+        await until(pilot, lambda: "▸" in screen_text(pilot))
         await pilot.press("slash", "x", "escape", "escape")
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: table(pilot).total == 10_007 and table(pilot).key is not None)

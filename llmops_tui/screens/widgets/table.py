@@ -248,10 +248,10 @@ class RowTable(ScrollingLines, can_focus=True):
         place = event.get_content_offset(self)
         if place is None:
             return
-        if place.y == 0:
+        if place.y < self._head_rows():
             self._click_heading(place.x)
             return
-        at = place.y - 1 + self._top
+        at = place.y - self._head_rows() + self._top
         if at < self._store.total:
             if at == self._cursor:
                 self.action_choose()
@@ -308,8 +308,12 @@ class RowTable(ScrollingLines, can_focus=True):
                 return
             left += width + 1 if width else 0
 
+    def _head_rows(self) -> int:
+        """The heading gives way where there is hardly room for a row."""
+        return 1 if self.size.height > 2 else 0
+
     def _visible(self) -> int:
-        return max(1, self.size.height - 1)
+        return max(1, self.size.height - self._head_rows())
 
     def _widths(self) -> list[int]:
         """0 hides a column."""
@@ -355,13 +359,13 @@ class RowTable(ScrollingLines, can_focus=True):
         self._top = max(0, min(self._top, self._cursor, self._store.total - visible))
         self._top = max(self._top, self._cursor - visible + 1)
         heading = [self._heading(column, cells) for column, cells in zip(self._columns, widths, strict=True) if cells]
-        lines: list[list[Run]] = [[(" " * self._lead, "muted"), *heading]]
+        lines: list[list[Run]] = [[(" " * self._lead, "muted"), *heading]] if self._head_rows() else []
         if not self._store.total:
             lines += [[("", "text")], *([(f" {text}", "muted")] for text in wrap(self._empty, max(8, width - 2)))]
         for at in range(self._top, min(self._store.total, self._top + visible)):
             lines.append(self._line(at, widths))
         ground = CURSOR_GROUND if self.has_focus else CURSOR_IDLE_GROUND
-        self.show_lines(lines, {self._cursor - self._top + 1: ground} if self._store.total else {})
+        self.show_lines(lines, {self._cursor - self._top + self._head_rows(): ground} if self._store.total else {})
         wanted = self.missing()
         if wanted is not None:
             self.post_message(self.PageWanted(self, *wanted))
