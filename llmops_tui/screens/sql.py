@@ -16,8 +16,8 @@ from llmops_tui.screens.calls import call
 from llmops_tui.screens.palettes import SERIES
 from llmops_tui.screens.widgets.axes import value_text
 from llmops_tui.screens.widgets.chart import BrailleChart
-from llmops_tui.screens.widgets.curve import Curve
-from llmops_tui.screens.widgets.lines import LineWidget
+from llmops_tui.screens.widgets.curve import NUMBER, Curve
+from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
 from llmops_tui.specs.answers import SqlAnswer
 
@@ -157,4 +157,4 @@ def curves_of(answer: SqlAnswer) -> list[Curve]:
     ascends = len(numbers) > 1 and all(a is not None and b is not None and a <= b for a, b in pairwise(first))
     x = [float(value) for value in first] if ascends else [float(at) for at in range(len(rows))]
     shown = (numbers[1:] if ascends else numbers)[:SERIES]
-    return [Curve.of(answer["columns"][at], ((here, row[at], row[at], row[at]) for here, row in zip(x, rows, strict=True))) for at in shown]
+    return [Curve.from_points(answer["columns"][at], x, [row[at] for row in rows], NUMBER) for at in shown]
