@@ -63,9 +63,9 @@ class SqlScreen(Board):
         rows = len(self._answer["rows"]) if self._answer else 0
         cut = " (the first; add LIMIT or WHERE)" if self._answer and self._answer["truncated"] else ""
         told = f"{rows} rows{cut} · {self._took:.2f} s" if self._answer else self._problem
-        title.show_lines(
-            [[(" sql ", "title"), (" ".join(self._query.split()), "text"), (f"  {told}", "muted" if self._answer else "warn")]]
-        )
+        query = " ".join(self._query.split())
+        right: Run = (f"  {told} ", "muted" if self._answer else "warn")
+        title.show_lines([spaced([(" sql ", "title"), (query, "text")], [right], title.size.width)])
 
     def export_rows(self) -> tuple[list[str], list[list[Any]]] | None:
         """The answer."""

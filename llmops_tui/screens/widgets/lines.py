@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rich.cells import cell_len
+from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 from textual.geometry import Region
 from textual.strip import Strip
@@ -119,10 +119,8 @@ def fit(text: str, width: int, right: bool = False) -> str:
     text = "".join(character if character.isprintable() else " " for character in text)
     size = cell_len(text)
     if size > width:
-        while text and cell_len(text) > width - 1:
-            text = text[:-1]
-        text = text + "…" if width > 0 else ""
-        size = cell_len(text)
+        text = set_cell_size(text, width - 1) + "…" if width > 0 else ""
+        size = max(0, width)
     blank = " " * (width - size)
     return blank + text if right else text + blank
 
