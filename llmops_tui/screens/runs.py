@@ -5,18 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
-from textual.containers import Container, Horizontal
+from textual.containers import Horizontal
 
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings
-from llmops_tui.screens.board import WIDE_COLUMNS
 from llmops_tui.screens.calls import call
-from llmops_tui.screens.curves import curve_groups, fetch_curves
 from llmops_tui.screens.filter_words import KnownWords, begins_key, column_words, suggest
-from llmops_tui.screens.run_actions import RunBoard
-from llmops_tui.screens.run_cells import as_of, preview_lines, run_columns, run_row
-from llmops_tui.screens.widgets.chart import BrailleChart
-from llmops_tui.screens.widgets.curve import Curve
+from llmops_tui.screens.run_cells import as_of, run_columns, run_row
+from llmops_tui.screens.run_preview import PreviewBoard
 from llmops_tui.screens.widgets.edit_line import Completion, EditLine
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.table import Row, RowTable
@@ -25,19 +21,18 @@ from llmops_tui.specs.run_filter import FilterError, parse
 from llmops_tui.specs.states import ACTIVE
 
 if TYPE_CHECKING:
-    from llmops_tui.specs.answers import RunDetail, RunPage, RunSummary, Scalar
+    from llmops_tui.specs.answers import RunPage, RunSummary, Scalar
 
 _TYPING_SECONDS = 0.08  # between a keystroke and the question, so that a word typed fast is one question
 _KEY_SECONDS = 0.6  # the beginning of a key is no word to look for, unless nothing follows
 _PREVIEW_SECONDS = 0.15
-_PREVIEWS = 8
 _COLUMNS_MOST = 8  # the engine answers no more at once
 _OVERLAID = 8
 _BLANK = "state:running tag:x cfg.learning_rate>=1e-4   Tab completes, Esc back to the table"
 _NO_RUNS = "no runs yet: n makes one, `llmops-tui demo` in another terminal shows how it goes"
 
 
-class RunsScreen(RunBoard):
+class RunsScreen(PreviewBoard):
     """The second mode. The engine filters, sorts and pages: the screen holds only what was looked at."""
 
     BINDINGS = bindings("runs", "run_actions", "pages")
@@ -60,9 +55,6 @@ class RunsScreen(RunBoard):
         self._signature: tuple[object, ...] = ()
         self._drawn_at: tuple[object, ...] = ()
         self._typing = 0
-        self._previews: dict[str, tuple[RunDetail, list[Curve]]] = {}
-        self._preview_seen: tuple[object, ...] = ()
-        self._previewing = False
 
     def compose(self) -> ComposeResult:
         """Header, filter, table and preview, the line that asks, foot."""
@@ -72,12 +64,7 @@ class RunsScreen(RunBoard):
             table = RowTable(run_columns((), False), "asking the engine…", markable=True, id="every")
             table.add_class("panel")
             yield table
-            with Container(id="preview"):
-                chart = BrailleChart(id="preview-chart")
-                chart.add_class("panel")
-                chart.can_focus = False
-                yield chart
-                yield LineWidget(id="preview-facts", classes="panel")
+            yield from self.compose_preview()
         yield EditLine("", id="ask")
         yield LineWidget(id="foot")
 
@@ -111,7 +98,7 @@ class RunsScreen(RunBoard):
     def runs_changed(self) -> None:
         """Rows, previews and order may be others now."""
         super().runs_changed()
-        self._previews.clear()
+        self.forget_previews()
         gone = {run_id for run_id in self.query_one(RowTable).marks if run_id not in self._runs}
         for run_id in gone:
             del self.query_one(RowTable).marks[run_id]
@@ -128,7 +115,7 @@ class RunsScreen(RunBoard):
             self.query_one(RowTable).set_columns(run_columns(self._added, self._costs))
             self._redo(list(self._runs))
         self._draw_titles()
-        self._draw_preview()
+        self.draw_preview()
 
     def status_arrived(self) -> None:
         """Rows of the newest status are drawn anew; runs that came, went or changed state are asked for."""
@@ -144,7 +131,7 @@ class RunsScreen(RunBoard):
         if signature != self._signature or self._total < 0:
             self._signature = signature
             self._ask()
-        self._want_preview()
+        self.want_preview()
 
     def remember(self) -> dict[str, Any]:
         """Filter, order, columns, marks and the cursor's run."""
@@ -223,8 +210,8 @@ class RunsScreen(RunBoard):
     def on_row_table_row_highlighted(self) -> None:
         """The preview follows, once the cursor rests."""
         self.state.selected = self.run_id() or self.state.selected
-        self._draw_preview()
-        self.set_timer(_PREVIEW_SECONDS, self._want_preview)
+        self.draw_preview()
+        self.set_timer(_PREVIEW_SECONDS, self.want_preview)
 
     def on_row_table_marks_changed(self) -> None:
         """They are counted in the title."""
@@ -362,7 +349,7 @@ class RunsScreen(RunBoard):
         table.show_part(offset, rows, page["total"], renew=renew, home=self._home, select=select, empty=empty)
         self._home = False if renew else self._home
         self._draw_titles()
-        self._want_preview()
+        self.want_preview()
 
     def _refuse(self, error: LlmopsError) -> None:
         table = self.query_one(RowTable)
@@ -444,7 +431,7 @@ class RunsScreen(RunBoard):
         self._redo(list(self._runs))
         self._ask()
 
-    # The comparison and the preview.
+    # The comparison.
 
     async def _open_comparison(self) -> None:
         ids = self.targets()
@@ -467,55 +454,6 @@ class RunsScreen(RunBoard):
         from llmops_tui.screens.compare import CompareScreen
 
         self.app.push_screen(CompareScreen(chosen[:_OVERLAID]))
-
-    def _want_preview(self) -> None:
-        run_id = self.run_id()
-        if not self.ready or self._previewing or run_id is None or self.size.width < WIDE_COLUMNS:
-            return
-        run = self.summary_of(run_id)
-        if run is None:
-            return
-        seen = (run_id, self.state.moment, run["state"], tuple(run["latest"].items()))
-        if seen != self._preview_seen or run_id not in self._previews:
-            self._previewing, self._preview_seen = True, seen
-            self.run_worker(self._fetch_preview(run_id))
-
-    async def _fetch_preview(self, run_id: str) -> None:
-        try:
-            detail = await call(self.client.run, run_id)
-            groups = curve_groups(detail["metrics"])
-            points = max(100, 4 * self.query_one("#preview-chart").size.width)
-            curves = await fetch_curves(self.client, run_id, groups[0], points, until=self.state.moment) if groups else []
-            self._previews[run_id] = (detail, curves)
-            for old in list(self._previews)[:-_PREVIEWS]:
-                del self._previews[old]
-        except LlmopsError as error:
-            if self.state.live and self.ready:
-                self.llmops.tell(str(error), "bad")
-        finally:
-            self._previewing = False
-        if self.ready:
-            self.perform(self._draw_preview)
-            if self.run_id() != run_id:
-                self.perform(self._want_preview)  # the cursor moved on meanwhile
-
-    def _draw_preview(self) -> None:
-        if self.size.width < WIDE_COLUMNS:
-            return
-        chart, facts = self.query_one("#preview-chart", BrailleChart), self.query_one("#preview-facts", LineWidget)
-        run_id = self.run_id()
-        run = self.summary_of(run_id) if run_id else None
-        if run is None or run_id is None:
-            chart.border_title = facts.border_title = ""
-            chart.show([], empty="")
-            facts.show_lines([])
-            return
-        detail, curves = self._previews.get(run_id, (None, []))
-        chart.border_title = " ".join(curve.name for curve in curves) or "curve"
-        facts.border_title = run_id
-        empty = "asking the engine…" if detail is None else run["reason"] or "this run reported no metrics"
-        chart.show(curves, empty=empty, of=run_id)
-        facts.show_lines(preview_lines(run, detail, self.state.clock(), facts.size.width))
 
 
 def _tell_error(line: EditLine, error: LlmopsError, position: int | None) -> None:
