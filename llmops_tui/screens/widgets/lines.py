@@ -12,6 +12,7 @@ from textual.widget import Widget
 
 from llmops_tui.screens.palette import plain_text, style
 
+_LONGEST_PER_CELL = 8  # a letter with all its accents; more of a text can't be seen in the room it has
 Run = tuple[str, str]
 """Text and its role in the palette."""
 Line = Sequence[Run]
@@ -116,7 +117,7 @@ def _cells(line: Line, width: int) -> list[tuple[str, str]]:
 
 def fit(text: str, width: int, right: bool = False) -> str:
     """Exactly `width` cells: cut with an ellipsis or padded. Control characters become spaces."""
-    text = "".join(character if character.isprintable() else " " for character in text)
+    text = "".join(character if character.isprintable() else " " for character in text[: _LONGEST_PER_CELL * max(1, width)])
     size = cell_len(text)
     if size > width:
         text = set_cell_size(text, width - 1) + "…" if width > 0 else ""
