@@ -105,6 +105,12 @@ def find_home(home: str | os.PathLike[str] | None = None) -> Home:
     return Home(_xdg("XDG_STATE_HOME", ".local/state") / "llmops-tui")
 
 
+def remote_view(host: str, home: str | None) -> Path:
+    """What this user's viewer remembers of how it stood on another box, by ssh's name for it and the state directory there."""
+    mark = hashlib.sha256(f"{host} {home or ''}".encode()).hexdigest()[:12]
+    return _xdg("XDG_STATE_HOME", ".local/state") / "llmops-tui" / "views" / f"ssh-{mark}.json"
+
+
 def _owner(path: Path) -> int:
     """Who a directory belongs to; this user, where there is none yet."""
     try:

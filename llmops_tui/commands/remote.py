@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
 
-from llmops_tui.errors import EngineUnavailableError, UsageError
+from llmops_tui.errors import EngineUnavailableError
+from llmops_tui.ssh_link import check_host, remote_command
 
 
 def run_remote(host: str, argv: Sequence[str]) -> int:
     """Run the command line without its `--host` on the box; the exit code is the remote command's. Raises when ssh is missing."""
-    if not host or host.startswith("-"):
-        raise UsageError(f"{host!r} is no host", "use --host BOX or --host USER@BOX")
     terminal = ["-t"] if sys.stdin.isatty() and sys.stdout.isatty() else []
-    command = ["ssh", *terminal, "--", host, shlex.join(["llmops-tui", *without_host(argv)])]
+    command = ["ssh", *terminal, "--", check_host(host), remote_command(without_host(argv))]
     try:
         return subprocess.run(command, check=False).returncode
     except FileNotFoundError:

@@ -1,0 +1,268 @@
+"""One ssh connection to another box: one authentication, through which programs are run there and its sockets forwarded to here.
+
+The connection is OpenSSH's own master (ControlMaster); its sockets lie in a directory that only this user may enter. It ends with
+this process, however that ends: the other side of the connection reads a pipe that only we hold open.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from llmops_tui.errors import EngineUnavailableError, UsageError
+
+# ssh binds its control socket under a name of 17 characters more; sun_path holds 107.
+_LONGEST_DIRECTORY = 107 - len("/control") - 17
+_READY = "llmops-tui-ready"
+_KEPT_LINES = 20
+_NOT_FOUND = 127
+_SSH_FAILED = 255
+_ASK_SECONDS = 60.0
+_WAIT_END_SECONDS = 5.0
+_OPTIONS = {
+    "ControlMaster": "yes", "ControlPersist": "no", "ConnectTimeout": "10", "ServerAliveInterval": "5", "ServerAliveCountMax": "3",
+    "ExitOnForwardFailure": "yes", "StreamLocalBindUnlink": "yes", "StreamLocalBindMask": "0177", "LogLevel": "INFO",
+    # What the user's configuration may add for an interactive login would only fail, or be let in, a second time here.
+    "ClearAllForwardings": "yes", "ForwardAgent": "no", "ForwardX11": "no", "RemoteCommand": "none", "PermitLocalCommand": "no",
+}  # fmt: skip
+# `sh`, because the user's shell there may be any; the last place is where pip --user and pipx put programs that a plain ssh does not find.
+_PROGRAM = 'PATH="$PATH:$HOME/.local/bin" exec llmops-tui "$@"'
+
+
+class LinkError(EngineUnavailableError):
+    """No connection, or one that broke; the message says why, in plain words."""
+
+
+class QuestionError(LinkError):
+    """ssh would have to ask its user something (a password, whether to trust a host key) and may not: there is no terminal for it."""
+
+
+class RemoteError(EngineUnavailableError):
+    """A program there failed; `code` is its exit code, the message its last line on stderr."""
+
+    def __init__(self, message: str, next_step: str = "", code: int = 1) -> None:
+        super().__init__(message, next_step)
+        self.code = code
+
+
+def check_host(host: str) -> str:
+    """The name of a box as ssh takes it. Raises UsageError for what ssh would take as something else than a name."""
+    if not host or host.startswith("-") or not host.isprintable() or any(character.isspace() for character in host):
+        raise UsageError(f"{host!r} is no host", "use --host BOX or --host USER@BOX")
+    return host
+
+
+def remote_command(arguments: Sequence[str]) -> str:
+    """`llmops-tui` with these arguments, as one line for the shell of the other box. Read-only here is read-only there."""
+    read_only = os.environ.get("LLMOPS_READ_ONLY", "")
+    environment = f"env LLMOPS_READ_ONLY={shlex.quote(read_only)} " if read_only else ""
+    return f"{environment}sh -c {shlex.quote(_PROGRAM)} {shlex.join(['llmops-tui', *arguments])}"
+
+
+class SshLink:
+    """A connection from `open` to `close`. `ended` is called, from a thread, when it breaks by itself after it stood."""
+
+    def __init__(self, host: str, ended: Callable[[], None]) -> None:
+        self.host = check_host(host)
+        self.remote_home = "/"
+        self._ended = ended
+        self._directory: Path | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._said: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._echo = False
+        self._forwards = 0
+        self._stands = False
+
+    @property
+    def pid(self) -> int | None:
+        """The ssh process; None where there is none."""
+        return self._process.pid if self._process is not None else None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the connection stands."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def reason(self) -> LinkError:
+        """Why it does not stand."""
+        return explain(self.host, list(self._said))
+
+    def open(self, ask: bool) -> None:
+        """Connect. With `ask` ssh may use this process's terminal for its questions, and this is the main thread; else it asks nothing.
+
+        Raises QuestionError, LinkError.
+        """
+        self._directory = private_directory()
+        self._echo = ask
+        options = {**_OPTIONS, "BatchMode": "no" if ask else "yes", "ControlPath": str(self._directory / "control")}
+        shell = "sh -c " + shlex.quote(f'echo {_READY} "$HOME"; exec cat')
+        command = ["ssh", "-T", *(f"-o{name}={value}" for name, value in options.items()), "--", self.host, shell]
+        # Ctrl+C at the terminal is meant for the program that has it (ssh respects that): without a terminal there is none.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ask else None
+        try:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=not ask
+            )
+        except FileNotFoundError:
+            self.close()
+            raise LinkError("--host needs the program ssh, which is not installed", "install an OpenSSH client") from None
+        finally:
+            if ask:
+                signal.signal(signal.SIGINT, before)
+        listener = threading.Thread(target=self._listen, args=(self._process,), name="llmops-tui-ssh", daemon=True)
+        listener.start()
+        try:
+            self._await_ready(self._process)
+        except BaseException:
+            self._process.terminate()
+            listener.join(_WAIT_END_SECONDS)
+            self.close()
+            raise
+        self._echo = False
+        if self.remote_home == "":
+            listener.join(_WAIT_END_SECONDS)
+            self.close()
+            raise self.reason
+        self._stands = True
+
+    def run(self, arguments: Sequence[str]) -> str:
+        """What `llmops-tui` with these arguments prints there. Raises RemoteError where it fails, LinkError where the connection does."""
+        done = self._through([self.host, remote_command(arguments)])
+        if done.returncode == _SSH_FAILED:
+            raise self.reason if not self.alive else explain(self.host, done.stderr.decode(errors="replace").splitlines())
+        if done.returncode == _NOT_FOUND:
+            raise RemoteError(
+                f"there is no llmops-tui on {self.host} where ssh looks for programs",
+                f"install it there, or link it into ~/.local/bin there; `ssh {self.host} llmops-tui --version` shows what ssh finds",
+                _NOT_FOUND,
+            )
+        if done.returncode:
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
+            message, _, step = lines[-1].removeprefix("llmops-tui: ").rpartition("; ")
+            raise RemoteError(*((f"{self.host}: {message}", step) if message else (f"{self.host}: {step}", "")), done.returncode)
+        return done.stdout.decode(errors="replace")
+
+    def forward(self, remote: str) -> Path:
+        """A socket here that is the socket `remote` there. Raises LinkError."""
+        if self._directory is None:
+            raise self.reason
+        self._forwards += 1
+        local = self._directory / f"{self._forwards}.sock"
+        escaped = remote.replace(":", "\\:")
+        done = self._through(["-O", "forward", "-L", f"{local}:{escaped}", self.host])
+        if done.returncode:
+            raise explain(self.host, done.stderr.decode(errors="replace").splitlines())
+        return local
+
+    def forwards_nothing(self) -> bool:
+        """Whether the other side has said that it forwards no sockets."""
+        return any("administratively prohibited" in line for line in self._said)
+
+    def close(self) -> None:
+        """End the connection; again is fine."""
+        self._stands = False
+        process, self._process = self._process, None
+        if process is not None:
+            if process.stdin is not None:
+                process.stdin.close()
+            if process.poll() is None:
+                process.terminate()
+            try:
+                process.wait(_WAIT_END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        directory, self._directory = self._directory, None
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
+        """Read until the shell there speaks; what its start-up files print before that is not meant for us."""
+        self.remote_home = ""
+        if process.stdout is None:
+            return
+        for line in process.stdout:
+            mark, _, home = line.decode(errors="replace").strip().partition(" ")
+            if mark == _READY:
+                self.remote_home = home or "/"
+                return
+        process.wait()
+
+    def _listen(self, process: subprocess.Popen[bytes]) -> None:
+        """Keep what ssh says; when it ends, tell."""
+        if process.stderr is not None:
+            with process.stderr as stderr:
+                for raw in stderr:
+                    line = raw.decode(errors="replace").strip()
+                    if line:
+                        self._said.append(line)
+                        if self._echo:
+                            print(line, file=sys.stderr, flush=True)
+        process.wait()
+        if self._stands:
+            self._ended()
+
+    def _through(self, words: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        """ssh through the connection that stands, and never around it: no configuration is read, and it may not connect by itself."""
+        if self._directory is None or not self.alive:
+            raise self.reason
+        control = ["-F", "none", "-S", str(self._directory / "control"), "-oBatchMode=yes", "-oProxyCommand=false", "-T"]
+        order, rest = (words[:-1], words[-1:]) if words[0] == "-O" else ([], words)
+        try:
+            return subprocess.run(
+                ["ssh", *control, *order, "--", *rest], stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=_ASK_SECONDS
+            )
+        except subprocess.TimeoutExpired:
+            raise LinkError(
+                f"{self.host} did not answer within {_ASK_SECONDS:g} s", f"`ssh {self.host}` on a terminal shows more"
+            ) from None
+
+
+def private_directory() -> Path:
+    """A new directory that only this user may enter, with a path short enough for sockets in it."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    for parent in (runtime, tempfile.gettempdir(), "/tmp"):
+        if parent and os.access(parent, os.W_OK | os.X_OK) and len(os.fsencode(parent)) + 24 <= _LONGEST_DIRECTORY:
+            return Path(tempfile.mkdtemp(prefix="llmops-tui-ssh-", dir=parent))
+    raise LinkError("there is no directory for the sockets of ssh", "set XDG_RUNTIME_DIR to one of your own")
+
+
+# What OpenSSH says (9.x), what it means, what to do; the first that fits. {host} is filled in.
+_WORDS: tuple[tuple[str, str, str], ...] = (
+    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "{host} shows another host key than before: it was set up anew, or somebody is in between",
+     "compare the key, then `ssh-keygen -R {host}`"),
+    ("Host key verification failed", "the host key of {host} is not known here yet", "look at it once: `ssh {host}`"),
+    (r"Permission denied \(|Too many authentication failures", "{host} accepted no key or password of yours", "try `ssh {host}`"),
+    ("Could not resolve hostname", "no box {host} is known here", "name it as in `ssh BOX`, or add it to ~/.ssh/config"),
+    ("Connection refused", "{host} refuses the connection: no sshd listens at that port", "check the port, and that sshd runs there"),
+    ("timed out|No route to host|Network is unreachable", "{host} cannot be reached", "check that it is on and the line between"),
+    ("not responding", "the line to {host} fell silent", "it is tried again"),
+    ("Connection (closed|reset) by|Broken pipe|closed by remote host", "{host} closed the connection", "it is tried again"),
+)  # fmt: skip
+_QUESTIONS = 3  # as many of the words are about questions: nobody but the user can answer them
+
+
+def explain(host: str, said: Sequence[str]) -> LinkError:
+    """ssh's complaints in plain words; what is not known is told as ssh said it, last line."""
+    text = "\n".join(said)
+    for number, (pattern, message, step) in enumerate(_WORDS):
+        if re.search(pattern, text):
+            kind = QuestionError if number < _QUESTIONS else LinkError
+            return kind(message.format(host=host), step.format(host=host))
+    told = [line for line in said if not line.startswith("Warning: Permanently added")]
+    if not told:
+        return LinkError(f"the connection to {host} ended", "it is made again")
+    return LinkError(f"ssh {host}: {told[-1].removeprefix('ssh: ')}", f"`ssh {host}` on a terminal shows more")
