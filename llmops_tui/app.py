@@ -264,14 +264,17 @@ class LlmopsApp(App[None]):
         """Write the page and say where."""
         from llmops_tui.screens import exporting
 
-        if (board := self.board()) is None:
-            return
-        try:
-            path = exporting.write(exporting.content(board, form), form, board.PAGE, file, Path.cwd(), self.state.now())
-        except LlmopsError as error:
-            self.tell(str(error), "bad")
-        else:
-            self.tell(f"wrote {path}", "good")
+        async def write(board: Board) -> None:
+            try:
+                text = await exporting.content(board, form)
+                path = exporting.write(text, form, board.PAGE, file, Path.cwd(), self.state.now())
+            except LlmopsError as error:
+                self.tell(str(error), "bad")
+            else:
+                self.tell(f"wrote {path}", "good")
+
+        if (board := self.board()) is not None:
+            self.run_worker(write(board))
 
     def action_slow_line(self) -> None:
         """On, off, by itself."""

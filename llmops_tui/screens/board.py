@@ -98,6 +98,10 @@ class Board(Screen[None]):
         """Headings and rows of the page's table, for CSV and JSON; None where it has none."""
         return None
 
+    async def whole_table(self) -> tuple[list[str], list[list[Any]]] | None:
+        """What `export_rows` tells, with the rows that are not on the page yet fetched. Raises what the client raises."""
+        return self.export_rows()
+
     def export_markdown(self) -> str | None:
         """The page as markdown, where that says more than a picture of it."""
         return None

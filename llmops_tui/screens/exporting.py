@@ -28,8 +28,8 @@ def offered(board: Board) -> list[tuple[str, str]]:
     return formats
 
 
-def content(board: Board, form: str) -> str:
-    """The page in a format. Raises UsageError for one that it does not have."""
+async def content(board: Board, form: str) -> str:
+    """The page in a format. Raises UsageError for one that it does not have, and what the client raises."""
     if form not in FORMATS:
         raise UsageError(f"{form!r} is no format", f"there is {', '.join(FORMATS)}")
     here = dict(offered(board))
@@ -41,7 +41,7 @@ def content(board: Board, form: str) -> str:
         return board.export_markdown() or ""
     if form == "text":
         return "\n".join(line.rstrip() for line in _screen_lines(board)) + "\n"
-    columns, rows = board.export_rows() or ([], [])
+    columns, rows = await board.whole_table() or ([], [])
     if form == "json":
         return json.dumps([dict(zip(columns, row, strict=True)) for row in rows], indent=1) + "\n"
     text = io.StringIO()

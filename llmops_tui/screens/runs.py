@@ -31,6 +31,12 @@ _OVERLAID = 8
 _BLANK = "state:running tag:x cfg.learning_rate>=1e-4   Tab completes, Esc back to the table"
 _NO_RUNS = "no runs yet: n makes one, `llmops-tui demo` in another terminal shows how it goes"
 
+_EXPORT_PAGE = 10_000
+_EXPORTED = (
+    "id", "kind", "name", "state", "reason", "attempt", "owner", "tags", "note", "baseline", "submitted_at", "started_at", "ended_at",
+    "exit_code", "gpus", "gpu_seconds", "energy_joules", "cost",
+)  # fmt: skip
+
 
 class RunsScreen(PreviewBoard):
     """The second mode. The engine filters, sorts and pages: the screen holds only what was looked at."""
@@ -162,8 +168,22 @@ class RunsScreen(PreviewBoard):
     _select: str | None = None
 
     def export_rows(self) -> tuple[list[str], list[list[Any]]] | None:
-        """The rows that were looked at; `llmops-tui runs list --filter …` tells all of them."""
+        """The rows that were looked at."""
         return self.query_one(RowTable).export_rows()
+
+    async def whole_table(self) -> tuple[list[str], list[list[Any]]]:
+        """Every run that the filter finds, in the order shown, with the columns that were added; values, not how they are shown."""
+        text, sort, descending, columns = self._question()
+        rows: list[list[Any]] = []
+        while True:
+            page = await call(
+                self.client.runs, filter=text, sort=sort, descending=descending, limit=_EXPORT_PAGE, offset=len(rows), columns=columns
+            )
+            for run in page["runs"]:
+                extra = page["columns"].get(run["id"], {})
+                rows.append([*(run.get(name) for name in _EXPORTED), *(extra.get(name) for name in columns)])
+            if not page["runs"] or len(rows) >= page["total"]:
+                return [*_EXPORTED, *columns], rows
 
     # The keys.
 
