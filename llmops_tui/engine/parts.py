@@ -171,6 +171,7 @@ class Parts:
         """The daemon itself, with what is wrong in `warnings`."""
         return EngineInfo(
             pid=os.getpid(),
+            host=os.uname().nodename,
             version=llmops_tui.__version__,
             home=str(self.home.root),
             started_at=self.started_at,

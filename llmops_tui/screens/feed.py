@@ -21,16 +21,19 @@ _TOLD = ("-run.progress",)  # one running job would fill them all
 
 
 class Feed:
-    """`post` must be safe to call from another thread (Textual's `post_message` is)."""
+    """`post` must be safe to call from another thread (Textual's `post_message` is). `may_start`: the first contact may start an engine."""
 
-    def __init__(self, client: EngineClient, post: Callable[[Message], object], seconds: float = STATUS_SECONDS) -> None:
+    def __init__(
+        self, client: EngineClient, post: Callable[[Message], object], seconds: float = STATUS_SECONDS, may_start: bool = True
+    ) -> None:
         self._client = client
         self._post = post
         self.seconds = seconds
         self._wake = threading.Event()
         self._stopping = False
+        self._telling = threading.Lock()
         self._refusal = ""  # why no engine could be started: tells more than that none runs
-        self._start_wanted = True  # the first contact may start an engine; later ones only find it again
+        self._start_wanted = may_start  # the first contact may start an engine; later ones only find it again
         self._moment: float | None = None
         self._fresh = True  # the strips and the events of the present are wanted
 
@@ -40,8 +43,9 @@ class Feed:
         threading.Thread(target=self._follow_events, name="llmops-tui-events", daemon=True).start()
 
     def stop(self) -> None:
-        """Post nothing any more."""
-        self._stopping = True
+        """Post nothing any more: not a word comes after this returns."""
+        with self._telling:
+            self._stopping = True
         self._wake.set()
 
     def hurry(self, start_engine: bool = False) -> None:
@@ -124,5 +128,6 @@ class Feed:
             self._tell(EngineLost(error.message))
 
     def _tell(self, message: Message) -> None:
-        if not self._stopping:
-            self._post(message)
+        with self._telling:
+            if not self._stopping:
+                self._post(message)

@@ -24,10 +24,11 @@ SILENT_SECONDS = 4.0
 class ViewState:
     """`live` is false from the first failed call until the next good answer; the old answers stay, marked as old.
 
-    `moment` is the past moment that is shown, None for now; every screen draws `status`, `history` and `events` all the same.
+    `host` is the box's name, ssh's name for it where it is `remote`. `moment` is the past moment that is shown, None for now; every screen draws `status`, `history` and `events` all the same.
     """
 
     host: str
+    remote: bool = False
     status: Status | None = None
     present: Status | None = None
     live: bool = False

@@ -148,10 +148,11 @@ class You(TypedDict):
 class EngineInfo(TypedDict):
     """The daemon itself. `epoch` names the database: event sequence numbers only compare within one epoch.
 
-    A `shared` engine serves the Unix group `group`; a private one its own user and root alone.
+    A `shared` engine serves the Unix group `group`; a private one its own user and root alone. `host` is its box's own name.
     """
 
     pid: int
+    host: str
     version: str
     home: str
     started_at: float

@@ -150,7 +150,7 @@ class FakeEngine(FormAnswers, PeopleAnswers):
 
     def info(self) -> EngineInfo:
         return {
-            "pid": 4242, "version": "0.1.0", "home": "/home/ada", "started_at": self.now, "epoch": "e", "ingest": "ok", "warnings": [],
+            "pid": 4242, "host": "node-7", "version": "0.1.0", "home": "/home/ada", "started_at": self.now, "epoch": "e", "ingest": "ok", "warnings": [],
             "shared": False, "group": "", "you": {"user": "ada", "uid": 1000, "role": "admin", "read_only": False},
         }  # fmt: skip
 

@@ -28,7 +28,7 @@ _FULL = 0.97  # a GPU is there to be filled: only the last percents are worth a 
 
 def header(state: ViewState, width: int) -> list[Run]:
     """Where one is, what answers, what is unread, whether it is live or which moment it shows, and the time."""
-    left: list[Run] = [(" llmops-tui ", "title"), (f" {state.host}", "bright")]
+    left: list[Run] = [(" llmops-tui ", "title"), *place(state)]
     if state.status is not None:
         engine, counts = state.status["engine"], state.status["counts"]
         other = state.other_version()
@@ -44,6 +44,16 @@ def header(state: ViewState, width: int) -> list[Run]:
     clock = time.strftime("%H:%M:%S" if state.moment is None else "%m-%d %H:%M:%S", time.localtime(state.clock()))
     slow: list[Run] = [(" slow line ", "warn")] if state.slow else []
     return spaced(left, [*slow, (" ", "text"), (f" {word} ", _BADGES[word]), (f"  {clock} ", "muted")], width)
+
+
+def place(state: ViewState) -> list[Run]:
+    """The box one is at: its name, and of one behind ssh also its own name for itself where that is another."""
+    if not state.remote:
+        return [(f" {state.host}", "bright")]
+    told = state.status["engine"].get("host", "") if state.status else ""  # an older engine does not say
+    known = state.host.rpartition("@")[2].partition(".")[0]
+    own: list[Run] = [(f" ({told})", "muted")] if told and told.partition(".")[0] != known else []
+    return [(" ssh ", "muted"), (state.host, "bright"), *own]
 
 
 def level_role(fraction: float | None) -> str:
