@@ -105,10 +105,11 @@ def _compare(device: NvmlDevice) -> list[bool]:
     results.append(_row("throttle_reasons", sorted(throttles), sorted(mask), "", common <= mask <= throttles))
     listed = {pid for pid, _ in first_fast.processes} | {pid for pid, _ in last_fast.processes}
     results.append(_row("processes", sorted(listed), sorted(apps), "", apps <= listed))
-    for name in ("pcie_rx_bytes_per_second", "pcie_tx_bytes_per_second", "energy_joules"):
+    for name in ("pcie_rx_bytes_per_second", "pcie_tx_bytes_per_second"):
         print(f"{name:<22} {getattr(first_slow, name)!s:>16} {'(not queried)':>16} {getattr(last_slow, name)!s:>16}")
-    if first_slow.energy_joules is not None and last_slow.energy_joules is not None:
-        grown = last_slow.energy_joules - first_slow.energy_joules
+    print(f"{'energy_joules':<22} {first_fast.energy_joules!s:>16} {'(not queried)':>16} {last_fast.energy_joules!s:>16}")
+    if first_fast.energy_joules is not None and last_fast.energy_joules is not None:
+        grown = last_fast.energy_joules - first_fast.energy_joules
         results.append(_row("energy grows", "", f"{grown:.1f} J", "", grown >= 0))
     return results
 

@@ -133,6 +133,8 @@ def test_a_curve_of_a_moment_has_no_later_point_and_the_log_no_later_byte(client
     assert client.log_bytes_at(run_id, client.run(run_id)["submitted_at"] - 1) is None
     with pytest.raises(NotFoundError):
         client.log_bytes_at("command-none-0009", early)
+    client.stop_run(run_id, "now")
+    wait_for(lambda: client.run(run_id)["state"] == "cancelled", what="the run to end")
 
 
 def test_a_moment_outside_of_the_history_is_refused_with_its_span(client: Client) -> None:
