@@ -7,7 +7,7 @@ import contextlib
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ from textual.widget import Widget
 
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings, key_name, keymap, remap
+from llmops_tui.reach import Box, reach
 from llmops_tui.screens import palette
 from llmops_tui.screens.attention import sequences
 from llmops_tui.screens.board import Board
@@ -26,6 +27,7 @@ from llmops_tui.screens.farewell import farewell
 from llmops_tui.screens.feed import SLOW_FACTOR, Feed
 from llmops_tui.screens.line_speed import LineSpeed, waiting_bytes
 from llmops_tui.screens.messages import EngineEventArrived, EngineLost, HistoryArrived, PastArrived, Refused, StatusArrived
+from llmops_tui.screens.moving import Moves
 from llmops_tui.screens.palettes import PALETTES
 from llmops_tui.screens.pulse import PulseScreen
 from llmops_tui.screens.state import ViewState
@@ -33,6 +35,7 @@ from llmops_tui.screens.view_file import ViewFile
 from llmops_tui.specs.console import ConsoleSettings
 from llmops_tui.specs.notable import Notable, notable
 
+_BETWEEN = "between"  # the mode while the pages of one box make room for another's
 _NOTICE_SECONDS = 5.0
 _KEY_SECONDS = 0.5
 
@@ -74,14 +77,19 @@ class LlmopsApp(App[None]):
         settings: ConsoleSettings | None = None,
         view: ViewFile | None = None,
         problem: str = "",
+        box: Box | None = None,
+        boxes: Callable[[str], Box] = reach,
     ) -> None:
         self.settings: ConsoleSettings = settings or ConsoleSettings()
         super().__init__()
         self.client = client
         self.view = view or ViewFile(None)
+        self.moves = Moves(
+            self, box or Box("", client, None, os.getcwd, lambda ask: client.ensure_engine(), lambda: None), self.view, boxes
+        )
         self._first_run = run_id
         self._problem = problem or remap(self.settings.keys)
-        self.state = ViewState(host=os.uname().nodename, seen=self.view.seen)
+        self.state = self._fresh_state()
         self.ascii_only = palette.unicode_missing() if self.settings.ascii == "auto" else self.settings.ascii == "on"
         self._status_seconds = status_seconds or self.settings.status_seconds
         self.feed = Feed(client, self.post_message, self._status_seconds)
@@ -118,6 +126,12 @@ class LlmopsApp(App[None]):
     def _begin(self) -> None:
         self.feed.start()
         self.set_interval(1.0, self._tick)
+        self._stand_as_remembered()
+        if self._problem:
+            self.tell(self._problem, "bad")
+
+    def _stand_as_remembered(self) -> None:
+        """The page, the run, the form that was open when the viewer was left, or the run it was opened for."""
         if self.view.mode in self.MODES and self.view.mode != "pulse" and self._first_run is None:
             self.switch_mode(self.view.mode)
         run_id = self._first_run or self.view.run
@@ -126,8 +140,18 @@ class LlmopsApp(App[None]):
         form = self.view.pages.get("new", {})
         if form.get("open") is True and self._first_run is None:
             self.new_run(base=form["base"] if isinstance(form.get("base"), str) else None)
-        if self._problem:
-            self.tell(self._problem, "bad")
+        hosts = self.view.pages.get("hosts", {})
+        if hosts.get("open") is True and isinstance(names := hosts.get("names"), list):
+            self.show_hosts([name for name in names if isinstance(name, str)])
+
+    @property
+    def here(self) -> str:
+        """This box's own name."""
+        return os.uname().nodename
+
+    def _fresh_state(self) -> ViewState:
+        name = self.moves.current.name
+        return ViewState(host=name or self.here, remote=bool(name), seen=self.view.seen)
 
     async def on_event(self, event: events.Event) -> None:
         """One key after the other: what is typed right behind a key that opens a page is meant for that page.
@@ -152,6 +176,7 @@ class LlmopsApp(App[None]):
         self.feed.stop()
         self._note_view()
         self.view.save()
+        self.moves.close()
 
     def open_run(self, run_id: str) -> None:
         """The run's page on top of the present one."""
@@ -317,6 +342,48 @@ class LlmopsApp(App[None]):
         if isinstance(board := self.board(), RunsScreen):
             board.filter_by(text)
 
+    def go_to_host(self, name: str) -> None:
+        """The console at another box's engine, by ssh's name for it; "" is this box."""
+        self.run_worker(self.moves.go(name))
+
+    def show_hosts(self, names: Sequence[str]) -> None:
+        """Several boxes side by side; without names those of the settings."""
+        from llmops_tui.screens.hosts import HostsScreen, wrong_hosts
+
+        wanted = list(dict.fromkeys(names)) or list(self.settings.hosts)
+        if wrong := wrong_hosts(wanted):
+            self.tell(wrong, "bad")
+        elif not any(isinstance(screen, HostsScreen) for screen in self.screen_stack):
+            self.push_screen(HostsScreen(wanted))
+
+    async def arrive(self, box: Box, view: ViewFile) -> None:
+        """Be at another box. Everything of the one before is left behind; what it still says is heard out, and drawn nowhere else."""
+        self._note_view()
+        self.view.save()
+        self.feed.stop()
+        await asyncio.sleep(0)  # what other threads have posted by now is in the queue then, and done with before `heard`
+        heard = asyncio.Event()
+        self.call_later(heard.set)
+        await heard.wait()
+        self._first_run = None
+        self.client, self.view = box.client, view
+        slow, self.state = self.state.slow, self._fresh_state()
+        self.state.slow = slow
+        self.feed = Feed(box.client, self.post_message, self.feed.seconds)
+        await self._fresh_pages()
+        self.feed.start()
+
+    async def _fresh_pages(self) -> None:
+        """New pages in the place of all that there are: those hold another box's answers."""
+        self.add_mode(_BETWEEN, Screen)
+        await self.switch_mode(_BETWEEN)
+        for mode, page in self.MODES.items():
+            await self.remove_mode(mode)
+            self.add_mode(mode, page)
+        await self.switch_mode(self.DEFAULT_MODE)
+        await self.remove_mode(_BETWEEN)
+        self._stand_as_remembered()
+
     async def action_jump(self) -> None:
         """Letters for every place to go."""
         from llmops_tui.screens.jump import JumpLabels
@@ -414,18 +481,24 @@ class LlmopsApp(App[None]):
         return [page for page in pages[-1:] if page.ready]
 
 
-def run_app(client: EngineClient, run_id: str | None = None, config: Path | None = None, view: Path | None = None) -> int:
-    """Show the viewer (on a run's page if one is named) until the user leaves it; then say what goes on. The exit code of the program."""
+def run_app(
+    client: EngineClient, run_id: str | None = None, config: Path | None = None, view: Path | None = None, box: Box | None = None
+) -> int:
+    """Show the viewer (on a run's page if one is named) until the user leaves it; then say what goes on. The exit code of the program.
+
+    `box`: the one that `client` is of, where that is another one than this.
+    """
     from llmops_tui.specs.console import load_console
 
     settings, problem = load_console(config) if config is not None else (ConsoleSettings(), "")
-    app = LlmopsApp(client, run_id=run_id, settings=settings, view=ViewFile(view), problem=problem)
+    app = LlmopsApp(client, run_id=run_id, settings=settings, view=ViewFile(view), problem=problem, box=box)
     app.run(mouse=settings.mouse)
     if app.return_code == 0:
         state = app.state
+        again = f"llmops-tui --host {state.host}" if state.remote else "llmops-tui"
         if state.present is None:
-            print(f"{state.reason or 'no engine answered'}; `llmops-tui doctor` says more", file=sys.stderr)
+            print(f"{state.reason or 'no engine answered'}; `{again} doctor` says more", file=sys.stderr)
         else:
             answers = state.live and state.connection != "SILENT"
-            print(farewell(state.still_running(), len(state.present["waiting"]), answers), file=sys.stderr)
+            print(farewell(state.still_running(), len(state.present["waiting"]), answers, again), file=sys.stderr)
     return app.return_code or 0

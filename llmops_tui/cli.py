@@ -74,9 +74,12 @@ def report(error: LlmopsError) -> int:
 
 
 def _dispatch(args: argparse.Namespace, argv: Sequence[str]) -> int:
-    if args.host:
+    if args.host is not None:
+        from llmops_tui.commands.console import open_console_at, wants_console
         from llmops_tui.commands.remote import run_remote
 
+        if wants_console(args):
+            return open_console_at(args)
         return run_remote(args.host, argv)
     if args.noun is None:
         from llmops_tui.commands.console import open_console

@@ -53,6 +53,7 @@ PLACES: dict[str, str] = {
     "queue": "Queue",
     "gpus": "GPUs",
     "inbox": "Inbox",
+    "hosts": "Several boxes",
     "help": "This help",
 }
 
@@ -243,6 +244,11 @@ KEYS: tuple[Key, ...] = (
     Key("gpus_pane", ("tab", "shift+tab"), "app.focus_next", "gpus", "the other table"),
     Key("inbox_jump", ("J",), "jump_to_moment", "inbox", "travel to the moment of the event", "moment"),
     Key("inbox_read", ("a",), "read_all", "inbox", "all read", "all read"),
+    Key("hosts_next", ("l", "right", "j", "down", "tab"), "step(1)", "hosts", "next box", "box"),
+    Key("hosts_previous", ("h", "left", "k", "up", "shift+tab"), "step(-1)", "hosts", "box before"),
+    Key("hosts_go", ("enter",), "go_there", "hosts", "the console on that box", "go there"),
+    Key("hosts_again", ("R",), "ask_again", "hosts", "ask every box again now"),
+    Key("hosts_back", ("escape", "backspace"), "back", "hosts", "to the page before", "back"),
     Key("help_close", ("escape", "question_mark", "q", "f1"), "dismiss", "help", "close"),
     Key("help_down", ("j", "down"), "scroll(1)", "help", "a line down"),
     Key("help_up", ("k", "up"), "scroll(-1)", "help", "a line up"),

@@ -20,13 +20,15 @@ HERE = "here"
 class Box:
     """`name` is ssh's, "" for this box. `view`: where the viewer remembers how it stood there.
 
-    `connect(ask)` blocks until the engine answers, starting it where there is none; with `ask` (main thread, terminal free) ssh may
-    ask questions, without it one that is needed raises QuestionError. `close` lets go; it may be called again.
+    `directory` is where relative paths start there. `connect(ask)` blocks until the engine answers, starting it where there is none; with
+    `ask` (main thread, terminal free) ssh may ask questions, without it one that is needed raises QuestionError. `close` lets go; it may
+    be called again.
     """
 
     name: str
     client: EngineClient
     view: Path | None
+    directory: Callable[[], str]
     connect: Callable[[bool], object]
     close: Callable[[], None]
 
@@ -38,7 +40,7 @@ def reach(name: str, home: str | None = None) -> Box:
     if not name:
         here = find_home(home)
         client = Client(here)
-        return Box("", client, here.view, lambda ask: client.ensure_engine(), lambda: None)
+        return Box("", client, here.view, client.place.directory, lambda ask: client.ensure_engine(), lambda: None)
     from llmops_tui.ssh_place import SshPlace
 
     place = SshPlace(name, home)
@@ -48,4 +50,4 @@ def reach(name: str, home: str | None = None) -> Box:
         place.connect(ask, start=True)
         there.ensure_engine()
 
-    return Box(name, there, remote_view(name, home), connect, place.close)
+    return Box(name, there, remote_view(name, home), place.directory, connect, place.close)

@@ -62,7 +62,7 @@ class FakeSsh:
 
 @contextlib.contextmanager
 def loopback_sshd(directory: Path, environ: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A real sshd with a configuration, keys and a port of its own; `ssh box` reaches it, with `environ` there. Skips where there is none."""
+    """A real sshd with a configuration, keys and a port of its own; `ssh box` reaches it, with `environ` there. Skips without one."""
     if _SSHD is None or shutil.which("ssh") is None:
         pytest.skip("needs OpenSSH's sshd and ssh: apt-get install openssh-server")
     directory.mkdir()
@@ -78,7 +78,8 @@ def loopback_sshd(directory: Path, environ: Mapping[str, str], monkeypatch: pyte
     (directory / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}\n")
     settings = " ".join(f'"{name}={value}"' for name, value in environ.items())
     (directory / "sshd_config").write_text(
-        f"ListenAddress 127.0.0.1:{port}\nHostKey {directory}/host\nPidFile {directory}/pid\nAuthorizedKeysFile {directory}/authorized_keys\n"
+        f"ListenAddress 127.0.0.1:{port}\nHostKey {directory}/host\nPidFile {directory}/pid\n"
+        f"AuthorizedKeysFile {directory}/authorized_keys\n"
         f"StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin yes\nSetEnv {settings}\n"
     )
     (directory / "ssh_config").write_text(

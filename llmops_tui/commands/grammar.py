@@ -32,6 +32,7 @@ def build_parser() -> Parser:
             ("llmops-tui run train -f spec.yaml --follow", "start a run and watch it"),
             ("llmops-tui runs list", "what ran, runs and waits"),
             ("llmops-tui status --json", "one object for scripts"),
+            ("llmops-tui --host box", "the console on another box's engine, through ssh"),
         )
         + "\n\n"
         + EXIT_CODES,
@@ -53,7 +54,7 @@ def _common_options() -> Parser:
     group = common.add_argument_group("options of every command")
     group.add_argument("--home", metavar="DIR", help="state directory (default: $LLMOPS_HOME, else $XDG_STATE_HOME/llmops-tui)")
     group.add_argument("--json", action="store_true", help="print data as JSON; streams as JSON lines")
-    group.add_argument("--host", metavar="BOX", help="run this command on BOX over ssh")
+    group.add_argument("--host", metavar="BOX", help="the same on BOX, over ssh; without a command: the console here on the engine there")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return common
 

@@ -15,6 +15,7 @@ from llmops_tui.screens.compare import CompareScreen
 from llmops_tui.screens.confirm import ConfirmScreen
 from llmops_tui.screens.gpus import GpusScreen
 from llmops_tui.screens.help import HelpScreen, help_lines
+from llmops_tui.screens.hosts import HostsScreen
 from llmops_tui.screens.inbox import InboxScreen
 from llmops_tui.screens.jump import JumpLabels
 from llmops_tui.screens.linked_page import LinkedScreen
@@ -38,7 +39,7 @@ OWNERS = {
     "log": LogPane, "command": CommandLine, "travel": TravelBar, "choose": ChooseScreen, "jump": JumpLabels,
     "sql": SqlScreen, "queue": QueueScreen, "gpus": GpusScreen,
     "inbox": InboxScreen, "pages": PulseScreen,
-    "stop": StopScreen, "help": HelpScreen,
+    "hosts": HostsScreen, "stop": StopScreen, "help": HelpScreen,
     "runs": RunsScreen, "run_actions": RunsScreen, "compare": CompareScreen, "confirm": ConfirmScreen,
     "form": NewRunScreen, "fields": FormView, "field": FieldLine,
     "edit": EditLine, "samples": SamplePane, "linked": LinkedScreen,

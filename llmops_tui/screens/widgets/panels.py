@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from llmops_tui.screens.state import ViewState
     from llmops_tui.specs.answers import EngineEvent, GpuSample, RunSummary
 
-_BADGES = {"LIVE": "badge-good", "CONNECTING": "badge-warn", "RECONNECTING": "badge-bad", "SILENT": "badge-bad", "PAST": "badge-warn"}
+BADGES = {"LIVE": "badge-good", "CONNECTING": "badge-warn", "RECONNECTING": "badge-bad", "SILENT": "badge-bad", "PAST": "badge-warn"}
 _PAGE_TITLES = {"pulse": "Pulse", "runs": "Runs", "queue": "Queue", "gpus": "GPUs", "inbox": "Inbox"}
 _TABS_BESIDE_NOTICE = 120
 _WARM, _HOT = 0.7, 0.9
@@ -43,7 +43,7 @@ def header(state: ViewState, width: int) -> list[Run]:
     word = state.connection
     clock = time.strftime("%H:%M:%S" if state.moment is None else "%m-%d %H:%M:%S", time.localtime(state.clock()))
     slow: list[Run] = [(" slow line ", "warn")] if state.slow else []
-    return spaced(left, [*slow, (" ", "text"), (f" {word} ", _BADGES[word]), (f"  {clock} ", "muted")], width)
+    return spaced(left, [*slow, (" ", "text"), (f" {word} ", BADGES[word]), (f"  {clock} ", "muted")], width)
 
 
 def place(state: ViewState) -> list[Run]:
