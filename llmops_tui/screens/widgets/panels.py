@@ -37,6 +37,7 @@ def header(state: ViewState, width: int) -> list[Run]:
         left += [("  ", "text"), (f"{running} running", "accent" if running else "muted"), (f"  {waiting} waiting", "muted")]
         if unread := state.unread():
             left.append((f"  {unread} unread", "warn"))
+        left += rights(state)
         problem = engine["ingest"] if engine["ingest"] != "ok" else next(iter(engine["warnings"]), "")
         if problem:
             left.append((f"  {problem}", "warn"))
@@ -44,6 +45,16 @@ def header(state: ViewState, width: int) -> list[Run]:
     clock = time.strftime("%H:%M:%S" if state.moment is None else "%m-%d %H:%M:%S", time.localtime(state.clock()))
     slow: list[Run] = [(" slow line ", "warn")] if state.slow else []
     return spaced(left, [*slow, (" ", "text"), (f" {word} ", BADGES[word]), (f"  {clock} ", "muted")], width)
+
+
+def rights(state: ViewState) -> list[Run]:
+    """On an engine that others share: for whom it is, and what one may do there; on one's own only whether nothing may be changed."""
+    engine = state.status["engine"] if state.status else None
+    you = engine.get("you") if engine else None
+    if engine is None or you is None:
+        return []
+    told: list[Run] = [(f"  @{engine['group']}, you are {you['role']}", "muted")] if engine["shared"] else []
+    return [*told, ("  read only", "warn")] if you["read_only"] else told
 
 
 def place(state: ViewState) -> list[Run]:
