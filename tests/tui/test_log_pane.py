@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from textual.events import MouseScrollUp
+from textual.events import Key, MouseScrollUp
 from textual.pilot import Pilot
 
 from llmops_tui.app import LlmopsApp
@@ -109,6 +109,18 @@ async def test_a_search_shows_hits_while_it_is_typed_newest_first_where_the_end_
         await until(pilot, lambda: "/error" not in pane.plain)
         assert not marked(pane, CURRENT_HIT)
         assert isinstance(pilot.app.screen, RunScreen)
+
+
+async def test_the_next_hit_is_looked_for_from_where_one_went(engine: FakeEngine) -> None:
+    async with opened(PLAIN) as (pilot, pane, _):
+        await pilot.press("slash")
+        await write(pilot, "error")
+        await pilot.press("enter")
+        await until(pilot, lambda: "hit 4 of 4" in pane.plain)
+        await pilot.press("g")
+        await until(pilot, lambda: "step     0" in pane.plain)
+        await pilot.press("n")
+        await until(pilot, lambda: "hit 1 of 4" in pane.plain and "step   500" in signed(pane))
 
 
 async def test_escape_in_the_search_line_brings_back_where_one_was(engine: FakeEngine) -> None:
@@ -316,3 +328,12 @@ async def test_the_wheel_scrolls(engine: FakeEngine) -> None:
     async with opened(PLAIN) as (pilot, pane, _):
         await pilot._post_mouse_events([MouseScrollUp], pane, button=0)
         await until(pilot, lambda: "step  3996" in pane.plain.splitlines()[-1])
+
+
+async def test_what_is_typed_at_once_behind_a_key_goes_into_the_line_and_what_follows_enter_to_the_log(engine: FakeEngine) -> None:
+    async with opened(PLAIN) as (pilot, pane, _):
+        app = pilot.app
+        for key in ("slash", "E", "R", "R", "O", "R", "enter", "n"):
+            app.post_message(Key(key, key if len(key) == 1 else "/" if key == "slash" else None))
+        await until(pilot, lambda: "/ERROR" in pane.plain and "hit 1 of 4" in pane.plain)
+        assert app.focused is pane

@@ -189,7 +189,8 @@ class LogPane(ScrollingLines, can_focus=True):
         if self._view.filter is not None:
             self._view.step_match(by)
         elif search is not None:
-            search.origin = self._view.top[0]
+            if not self._view.hit_seen():
+                search.start_at(self._view.top[0])
             self._ask_search(search.step(by))
         else:
             self._problem = "nothing is searched for: / begins"

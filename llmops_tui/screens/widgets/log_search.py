@@ -35,7 +35,10 @@ class Sought:
 
 @dataclass(frozen=True)
 class Ask:
-    """A part of the file to be searched, [offset, until): for the next hit, for the marks of a block, or only to count."""
+    """A part of the file to be searched, [offset, until): for the next hit, for the marks of a block, or only to count.
+
+    An answer to an older `ticket` is not wanted any more.
+    """
 
     sought: Sought
     purpose: Literal["jump", "marks", "count"]
@@ -68,7 +71,7 @@ class Search:
         self._looked_to = origin
         self._backward = False
         self._ticket = 0
-        self._counting = self._counted_high = 0
+        self._counting = self._counted_high = self._round = 0
         self._counted_to = -1
         self._marks: dict[int, tuple[int, list[Span]]] = {}
         self._asked: set[tuple[int, int]] = set()
@@ -82,6 +85,10 @@ class Search:
         if self.hit is None:
             return self._look(self.origin, by < 0)
         return self._look(self.hit[0] + 1 if by > 0 else self.hit[0], by < 0)
+
+    def start_at(self, place: int) -> None:
+        """The reader went elsewhere: the next step begins there."""
+        self.origin, self.hit = place, None
 
     def cancel(self) -> None:
         """Stop looking; answers on their way are not taken."""
@@ -131,8 +138,8 @@ class Search:
             self._marks[ask.offset] = (ask.until, [])
         elif ask.purpose == "jump" and ask.ticket == self._ticket:
             self.looking, self.problem = False, reason
-        elif ask.purpose == "count":
-            self._counting = 0
+        elif ask.purpose == "count" and ask.ticket == self._round:
+            self._counting, self._round = 0, self._round + 1
 
     def marks(self, begin: int, end: int) -> list[Span]:
         """The known hits that begin in [begin, end)."""
@@ -182,7 +189,8 @@ class Search:
         self.wrapped = self._turned
         if before is None:
             self._steps_from, self._steps, self._anchor = "anchor", 0, self.hit[0]
-            self._counted_to, self.total, self._before_anchor = -1, 0, 0
+            self._counted_to, self._counted_high, self.total, self._before_anchor = -1, 0, 0, 0
+            self._counting, self._round = 0, self._round + 1
             return self._count(0, self._anchor) + self._count(self._anchor, self.size)
         if self._turned:
             self._steps_from, self._steps = ("last", 0) if self._backward else ("first", 0)
@@ -192,9 +200,11 @@ class Search:
 
     def _count(self, low: int, high: int) -> list[Ask]:
         self._counting += 1
-        return [Ask(self.sought, "count", low, high, limit=0)]
+        return [Ask(self.sought, "count", low, high, limit=0, ticket=self._round)]
 
     def _take_count(self, ask: Ask, answer: LogSearch) -> list[Ask]:
+        if ask.ticket != self._round:
+            return []
         self.total += answer["count"]
         if ask.until <= self._anchor:
             self._before_anchor += answer["count"]

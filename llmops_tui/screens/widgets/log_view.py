@@ -117,6 +117,10 @@ class LogView:
         elif row is None or not any(row.current for row in self.visible()):
             self._reveal = search.hit_line + (begin - search.hit_line) // PIECE_BYTES * PIECE_BYTES
 
+    def hit_seen(self) -> bool:
+        """Whether the present hit is on the screen, or on its way there."""
+        return self._reveal is not None or any(row.current for row in self.visible())
+
     def filter_by(self, typed: str) -> None:
         """Only the lines that match, from the present place on; nothing typed ends it."""
         sought = Sought.of(typed)
