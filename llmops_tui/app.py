@@ -50,6 +50,14 @@ def _takes_keys(widget: Widget) -> bool:
     return type(widget)._on_key is not Widget._on_key or hasattr(widget, "on_key")
 
 
+async def _done_with(widget: Widget) -> None:
+    """Until the widget has done all that was sent to it; not for long, it may wait for the app itself."""
+    done = asyncio.Event()
+    if widget.call_later(done.set):
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), _KEY_SECONDS)
+
+
 class LlmopsApp(App[None]):
     """`client` is anything with the methods of `EngineClient`; it is only called from threads. `run_id`: the page it opens on.
 
@@ -161,15 +169,20 @@ class LlmopsApp(App[None]):
         """
         if not isinstance(event, events.Key) or event.is_forwarded or not self.screen_stack:
             await super().on_event(event)
-        elif _takes_keys(self.focused or self.screen) and event.is_printable:
-            writer = self.focused or self.screen
+            return
+        writer = self.focused or self.screen
+        if _takes_keys(writer) and event.is_printable:
             await super().on_event(event)
-            written = asyncio.Event()
-            if writer.call_later(written.set):
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(written.wait(), _KEY_SECONDS)
-        elif not (await self._check_bindings(event.key, priority=True) or await self._check_bindings(event.key)):
+            await _done_with(writer)
+            return
+        acted = await self._check_bindings(event.key, priority=True) or await self._check_bindings(event.key)
+        if not acted:
             await super().on_event(event)
+        elif _takes_keys(writer):
+            # Enter or Escape in a line is a message to the page around it, which then takes the keys back: the next key is the page's.
+            for widget in writer.ancestors_with_self:
+                if isinstance(widget, Widget):
+                    await _done_with(widget)
 
     def on_unmount(self) -> None:
         """Nobody listens any more."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -44,6 +45,13 @@ class LineWidget(Widget):
     def plain(self) -> str:
         """What the widget says, without colours."""
         return "\n".join("".join(text for text, _ in line) for line in self._lines)
+
+    def focus(self, scroll_visible: bool = True) -> Self:
+        """The keys come here at once. Textual's own waits behind what is typed already, and that would go to who had them before."""
+        if self.is_attached and self.screen.is_attached:
+            self.screen.set_focus(self, scroll_visible=scroll_visible)
+            return self
+        return super().focus(scroll_visible)
 
     @property
     def ascii_only(self) -> bool:
