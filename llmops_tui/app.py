@@ -240,7 +240,7 @@ class LlmopsApp(App[None]):
     def action_retry(self) -> None:
         """Ask again now; without an engine, start one."""
         self.feed.hurry(start_engine=not self.state.live)
-        self.tell("asking the engine" if self.state.live else "starting the engine", "muted")
+        self.tell("asking the engine" if self.state.live else "connecting" if self.state.remote else "starting the engine", "muted")
 
     async def action_command_line(self, typed: str = "") -> None:
         """A command by its name."""
@@ -446,7 +446,7 @@ class LlmopsApp(App[None]):
 
     def on_engine_event_arrived(self, message: EngineEventArrived) -> None:
         """A line for the events; the next status brings what it changed."""
-        self.state.events.append(message.event)
+        self.state.take_event(message.event)
         found = notable(message.event)
         if found is not None:
             self._call_attention(found)

@@ -10,6 +10,7 @@ from textual.message import Message
 from llmops_tui.errors import EngineUnavailableError, LlmopsError
 from llmops_tui.screens.client_protocol import EngineClient
 from llmops_tui.screens.messages import EngineEventArrived, EngineLost, HistoryArrived, PastArrived, Refused, StatusArrived
+from llmops_tui.specs.notable import TYPES
 
 STATUS_SECONDS = 1.0
 SLOW_FACTOR = 4.0
@@ -17,6 +18,7 @@ _FIRST_PAUSE_SECONDS = 0.25
 _LONGEST_PAUSE_SECONDS = 2.0
 _HISTORY_SECONDS = 300.0
 _EVENTS = 200
+_NOTICES = 500
 _TOLD = ("-run.progress",)  # one running job would fill them all
 
 
@@ -93,6 +95,8 @@ class Feed:
             try:
                 history = self._client.host_history(_HISTORY_SECONDS)
                 events = self._client.events(limit=_EVENTS, newest=True, types=_TOLD)["events"]
+                if len(events) == _EVENTS:  # what nobody has read yet may be older than daily life
+                    events = self._client.events(limit=_NOTICES, newest=True, types=TYPES)["events"] + events
             except EngineUnavailableError:
                 raise
             except LlmopsError as error:  # an engine of another version: what it does tell is shown

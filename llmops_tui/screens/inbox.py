@@ -14,7 +14,7 @@ from llmops_tui.screens.calls import call
 from llmops_tui.screens.widgets.axes import duration_text
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
-from llmops_tui.specs.notable import notable
+from llmops_tui.specs.notable import TYPES, notable
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import EngineEvent
@@ -26,7 +26,6 @@ _COLUMNS = (
     Column("what", 0),
 )
 _MOST = 500
-_KINDS = ("run.state", "gpu.xid", "gpu.lost", "gpu.stalled", "gpu.hidden_memory", "ingest.paused", "note.asked", "notify.failed")
 
 
 class InboxScreen(Board):
@@ -136,7 +135,7 @@ class InboxScreen(Board):
 
     async def _ask(self) -> None:
         try:
-            self._older = (await call(lambda: self.client.events(limit=_MOST, newest=True, types=_KINDS)))["events"]
+            self._older = (await call(lambda: self.client.events(limit=_MOST, newest=True, types=TYPES)))["events"]
         except LlmopsError as error:
             self.llmops.tell(str(error), "bad")
         if self.ready:

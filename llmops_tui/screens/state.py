@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from llmops_tui.specs.answers import EngineEvent, HostHistory, RunSummary, Status
 
 HISTORY_SAMPLES = 600
+_EVENTS = 200
+_NOTICES = 500
 # The status comes once a second; later than this the engine is said to be silent, though its socket may still be open.
 SILENT_SECONDS = 4.0
 
@@ -24,7 +26,10 @@ SILENT_SECONDS = 4.0
 class ViewState:
     """`live` is false from the first failed call until the next good answer; the old answers stay, marked as old.
 
-    `host` is the box's name, ssh's name for it where it is `remote`. `moment` is the past moment that is shown, None for now; every screen draws `status`, `history` and `events` all the same.
+    `events` are the newest of all but the jobs' progress; `heard` those that somebody should hear of, which daily life can't push out.
+
+    `host` is the box's name, ssh's name for it where it is `remote`. `moment` is the past moment that is shown, None for now; every screen
+    draws `status`, `history` and `events` all the same.
     """
 
     host: str
@@ -38,7 +43,8 @@ class ViewState:
     notice: str = ""
     notice_role: str = "text"
     history: dict[str, deque[float | None]] = field(default_factory=dict)
-    events: deque[EngineEvent] = field(default_factory=lambda: deque(maxlen=200))
+    events: deque[EngineEvent] = field(default_factory=lambda: deque(maxlen=_EVENTS))
+    heard: deque[EngineEvent] = field(default_factory=lambda: deque(maxlen=_NOTICES))
     moment: float | None = None
     past_events: list[EngineEvent] = field(default_factory=list)
     seen: dict[str, int] = field(default_factory=dict)
@@ -65,7 +71,8 @@ class ViewState:
 
     def notices(self) -> list[tuple[EngineEvent, Notable]]:
         """What of the events somebody should hear of, oldest first."""
-        return [(event, found) for event in self.told() if (found := notable(event)) is not None]
+        told = self.heard if self.moment is None else self.past_events
+        return [(event, found) for event in told if (found := notable(event)) is not None]
 
     def unread(self) -> int:
         """How many of the notices came after the last reading."""
@@ -112,11 +119,18 @@ class ViewState:
         self.status = self.present = status
         self.live, self.reason, self.arrived_at = True, "", time.monotonic()
 
+    def take_event(self, event: EngineEvent) -> None:
+        """One more of the stream, which tells some again after a break. A job's progress stands in the status."""
+        if event["type"] == "stream.reset":  # a rebuilt database counts from the start again
+            self.events.clear()
+            self.heard.clear()
+        elif event["type"] != "run.progress":
+            self.take_events([event])
+
     def take_events(self, events: list[EngineEvent]) -> None:
-        """The newest events the engine keeps; those that the stream brought meanwhile are among them, or newer."""
-        known = {event["seq"]: event for event in [*events, *self.events]}
-        self.events.clear()
-        self.events.extend(known[seq] for seq in sorted(known))
+        """Events the engine keeps, oldest first; those that the stream brought meanwhile are among them, or newer."""
+        _merge(self.events, events)
+        _merge(self.heard, [event for event in events if notable(event) is not None])
 
     def take_history(self, history: HostHistory) -> None:
         """What the engine sampled before the viewer came; older than anything noted here."""
@@ -147,3 +161,13 @@ class ViewState:
 
     def _note(self, name: str, value: float | None) -> None:
         self.history.setdefault(name, deque(maxlen=HISTORY_SAMPLES)).append(value)
+
+
+def _merge(kept: deque[EngineEvent], events: list[EngineEvent]) -> None:
+    """Each once, in the order of their numbers; an engine's next event is simply the last."""
+    if len(events) == 1 and (not kept or events[0]["seq"] > kept[-1]["seq"]):
+        kept.append(events[0])
+        return
+    known = {event["seq"]: event for event in [*events, *kept]}
+    kept.clear()
+    kept.extend(known[seq] for seq in sorted(known))

@@ -16,6 +16,8 @@ Level = Literal["good", "warn", "bad", "note"]
 # What the settings choose from: runs that failed, runs that ended otherwise, the box and its GPUs, people who ask.
 Topic = Literal["failed", "finished", "alarm", "asked"]
 TOPICS: tuple[Topic, ...] = ("failed", "finished", "alarm", "asked")
+# The types of event that `notable` can say something of, to ask an engine for them.
+TYPES = ("run.state", "gpu.xid", "gpu.lost", "gpu.stalled", "gpu.hidden_memory", "ingest.paused", "note.asked", "notify.failed")
 
 _LONGEST_TEXT = 2000
 _ENDS: dict[str, tuple[Topic, Level, str]] = {

@@ -171,7 +171,7 @@ async def test_events_of_the_stream_appear_as_they_come(engine: FakeEngine) -> N
     app = LlmopsApp(engine, status_seconds=0.05)
     async with app.run_test() as pilot:
         await until(pilot, lambda: app.state.live)
-        engine.stream.put({"seq": 1, "t": 1.8e9, "type": "run.checkpoint", "run": "train-fiqa-0003", "data": {"step": 400}})
+        engine.stream.put({"seq": 1001, "t": 1.8e9, "type": "run.checkpoint", "run": "train-fiqa-0003", "data": {"step": 400}})
         await until(pilot, lambda: "checkpoint at step 400" in words(pilot, "#events"))
 
 

@@ -48,7 +48,7 @@ class LineWidget(Widget):
 
     def focus(self, scroll_visible: bool = True) -> Self:
         """The keys come here at once. Textual's own waits behind what is typed already, and that would go to who had them before."""
-        if self.is_attached and self.screen.is_attached:
+        if self.is_attached and self.focusable:
             self.screen.set_focus(self, scroll_visible=scroll_visible)
             return self
         return super().focus(scroll_visible)
