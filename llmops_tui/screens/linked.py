@@ -16,6 +16,7 @@ from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.chart_view import Span
 from llmops_tui.screens.widgets.crosshair import CrosshairGroup
 from llmops_tui.screens.widgets.curve import TIME, Curve
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.legend import SERIES
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.marks import Mark
@@ -163,7 +164,7 @@ class LinkedCharts(Container):
 
     def focus_top(self) -> None:
         """Give the large chart the keys."""
-        self.charts[0].focus()
+        take_keys(self.charts[0])
 
     def share_moment(self, moment: float | None) -> None:
         """Nothing is fetched for a crosshair."""

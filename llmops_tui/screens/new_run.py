@@ -19,6 +19,7 @@ from llmops_tui.screens.offers import Offer, OfferBook, choice_offers, looks_lik
 from llmops_tui.screens.palette import plain_text
 from llmops_tui.screens.spec_text import command_line, read_spec, yaml_page
 from llmops_tui.screens.submitting import submit_once
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.form import FormView
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.specs.field_words import value_of
@@ -69,7 +70,7 @@ class NewRunScreen(Board):
         self._beginnings = Beginnings(self.client, *self._asked, self._here())
         fields = self.query_one(FormView)
         fields.add_class("panel")
-        fields.focus()
+        take_keys(fields)
         self.query_one("#equal").border_title = f"the same on the command line ({self._key('form_copy')} copies)"
         self.query_one("#found").border_title = "check"
         self.call_after_refresh(self._begin)
@@ -448,10 +449,10 @@ class NewRunScreen(Board):
         return command_line(draft.kind, draft.ordered(), draft.cwd, self._here())
 
     def _is_local(self) -> bool:
-        return self.state.host == os.uname().nodename
+        return not self.state.remote
 
     def _here(self) -> str:
-        return os.getcwd() if self._is_local() else "/"
+        return self.llmops.moves.current.directory()
 
     @staticmethod
     def _key(name: str) -> str:

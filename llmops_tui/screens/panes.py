@@ -8,6 +8,7 @@ from textual.widget import Widget
 
 from llmops_tui.screens.board import WIDE_COLUMNS
 from llmops_tui.screens.run_actions import RunBoard
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
 
 
@@ -44,7 +45,7 @@ class PanedBoard(RunBoard):
         self.pane = name
         self.stacked = name if name in self.STACKED else self.stacked
         self._place_panes()
-        self.call_after_refresh(self.query_one(f"#{name}", Widget).focus)
+        take_keys(self.query_one(f"#{name}", Widget))
         self.call_after_refresh(self.redraw)
 
     def on_descendant_focus(self) -> None:

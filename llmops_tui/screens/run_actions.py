@@ -13,6 +13,7 @@ from llmops_tui.screens.board import Board
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.widgets.axes import bytes_text
 from llmops_tui.screens.widgets.edit_line import Complete, Completion, EditLine
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.lines import LineWidget, Run
 from llmops_tui.screens.widgets.panels import foot
 from llmops_tui.specs.states import ACTIVE, ENDED, WAITING
@@ -221,7 +222,7 @@ class RunBoard(Board):
         self._answer = None
         self.query_one("#ask", EditLine).display = False
         if self._asked_from is not None and self._asked_from.is_mounted:
-            self._asked_from.focus()
+            take_keys(self._asked_from)
 
     def _each(self, ids: Sequence[str], change: Callable[[str], object], words: str) -> None:
         self.run_worker(self._do_each(list(ids), change, words))

@@ -14,6 +14,7 @@ from llmops_tui.screens.filter_words import KnownWords, begins_key, column_words
 from llmops_tui.screens.run_cells import as_of, run_columns, run_row
 from llmops_tui.screens.run_preview import PreviewBoard
 from llmops_tui.screens.widgets.edit_line import Completion, EditLine
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.table import Row, RowTable
 from llmops_tui.specs.run_config import flatten
@@ -81,7 +82,7 @@ class RunsScreen(PreviewBoard):
         if not table.sort:
             table.sort, table.descending = "submitted", True
         self.query_one("#ask").display = False
-        table.focus()
+        take_keys(table)
 
     # What the keys mean.
 
@@ -189,7 +190,7 @@ class RunsScreen(PreviewBoard):
 
     def action_filter(self) -> None:
         """Write the filter."""
-        self.query_one("#filter", EditLine).focus()
+        take_keys(self.query_one("#filter", EditLine))
         self.run_worker(self._learn_words())
 
     def filter_by(self, text: str) -> None:
@@ -265,7 +266,7 @@ class RunsScreen(PreviewBoard):
         super().on_edit_line_submitted(message)
         if message.line.id == "filter":
             self._take_filter(message.text)
-            self.query_one(RowTable).focus()
+            take_keys(self.query_one(RowTable))
 
     def on_edit_line_left(self, message: EditLine.Left) -> None:
         """Back to the table; a filter that can't be read stays to be mended, the last good one holds."""
@@ -273,7 +274,7 @@ class RunsScreen(PreviewBoard):
         if message.line.id == "filter":
             self._take_filter(message.line.text)
             message.line.editor.keep()
-            self.query_one(RowTable).focus()
+            take_keys(self.query_one(RowTable))
 
     # How rows come.
 

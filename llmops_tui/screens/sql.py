@@ -17,6 +17,7 @@ from llmops_tui.screens.palettes import SERIES
 from llmops_tui.screens.widgets.axes import value_text
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.curve import NUMBER, Curve
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
 from llmops_tui.specs.answers import SqlAnswer
@@ -97,7 +98,7 @@ class SqlScreen(Board):
         chart = self.query_one(BrailleChart)
         chart.display = self._charted
         chart.show(curves)
-        chart.focus() if self._charted else self.query_one(RowTable).focus()
+        take_keys(chart if self._charted else self.query_one(RowTable))
 
     async def _ask(self) -> None:
         began = time.monotonic()
@@ -121,7 +122,7 @@ class SqlScreen(Board):
             table = RowTable(_columns(self._answer, texts), "no rows")
             await place.mount(table)
             table.show([Row(str(at), tuple((text, "text") for text in row)) for at, row in enumerate(texts)])
-        table.focus()
+        take_keys(table)
 
 
 def _columns(answer: SqlAnswer, texts: list[list[str]]) -> list[Column]:

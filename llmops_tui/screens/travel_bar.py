@@ -9,6 +9,7 @@ from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings, keys_of, name_of
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.widgets.axes import duration_text
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class TravelBar(LineWidget, can_focus=True):
         if standing is None:
             bar = TravelBar(board)
             board.mount(bar, before="#foot")
-            bar.call_after_refresh(bar.focus)
+            bar.call_after_refresh(take_keys, bar)
             bar.call_after_refresh(bar.go, board.state.now() - STEPS[_FIRST_STEP] if moment is None else moment)
         elif moment is None:
             standing.action_edge(1)

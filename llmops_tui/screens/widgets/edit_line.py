@@ -10,6 +10,7 @@ from textual.message import Message
 
 from llmops_tui.keys import bindings
 from llmops_tui.screens.widgets.editing import Editor, shown_part
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.lines import LineWidget, Run, fit
 
 
@@ -73,7 +74,7 @@ class EditLine(LineWidget, can_focus=True):
         self._label, self._blank, self.complete = label, blank, complete
         self.tell("")
         self._forget_choices()
-        self.focus()
+        take_keys(self)
         self._draw()
 
     def put(self, text: str) -> None:

@@ -12,6 +12,7 @@ from textual.message import Message
 from llmops_tui.keys import bindings
 from llmops_tui.screens.offers import Offer, narrowed
 from llmops_tui.screens.widgets.edit_line import EditLine
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.form_lines import VALUE_INDENT, FormRow, label_width, offer_lines, row_line
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.table import CURSOR_GROUND, CURSOR_IDLE_GROUND
@@ -182,7 +183,7 @@ class FormView(LineWidget, can_focus=True):
         self._editing, self._offers, self._shown, self._pick, self._fault = "", [], [], -1, ""
         line = self.query_one(FieldLine)
         if line.has_focus:
-            self.focus()
+            take_keys(self)
         line.display = False
         self._draw()
 

@@ -11,6 +11,7 @@ from textual.message import Message
 from llmops_tui.keys import bindings
 from llmops_tui.screens.widgets.axes import bytes_text
 from llmops_tui.screens.widgets.edit_line import EditLine
+from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.lines import Run, spaced
 from llmops_tui.screens.widgets.log_filter import CONTEXTS, FilterAsk
 from llmops_tui.screens.widgets.log_search import BLOCK_BYTES, REGEX_SIGN, Ask, Search, Sought
@@ -363,7 +364,7 @@ class LogPane(ScrollingLines, can_focus=True):
         if self._editing:
             self._histories[self._editing] = line.editor.history
         self._editing, line.display = "", False
-        self.focus()
+        take_keys(self)
 
 
 def _word_role(problem: str) -> str:
