@@ -11,6 +11,7 @@ import os
 import shutil
 import stat
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,14 @@ def _read(directory: Path) -> Checkpoint | None:
     try:
         marker: Any = _read_marker(directory / MARKER)
         sizes: dict[str, int] = marker["files"]
-        whole = all((directory / name).stat().st_size == size for name, size in sizes.items())
-        if not whole:
+        if not _lie_below(directory, sizes) or any((directory / name).stat().st_size != size for name, size in sizes.items()):
             return None
         return Checkpoint(step=int(marker["step"]), path=str(directory), bytes=sum(sizes.values()), t=float(marker["t"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         return None  # no marker, or not one of ours: the directory is not whole
+
+
+def _lie_below(directory: Path, names: Iterable[str]) -> bool:
+    """Whether all of these are files of this run's checkpoints: a marker must not make us tell the size of somebody else's file."""
+    checkpoints = directory.parent.resolve()
+    return all(path.resolve().is_relative_to(checkpoints) for path in {directory / name for name in names})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -66,3 +67,30 @@ def test_pruning_keeps_the_newest_whole_ones_and_sweeps_half_written_ones(run: R
     assert [c["step"] for c in complete_checkpoints(run)] == [20, 30]
     assert sorted(path.name for path in removed) == ["checkpoint-10", "checkpoint-40"]
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["checkpoint-20", "checkpoint-30"]
+
+
+@pytest.mark.parametrize(
+    "marker",
+    [
+        '{"step": 9, "t": 1, "files": []}',
+        '{"step": 9, "t": 1, "files": {"weights.bin": "100"}}',
+        '{"step": 1e999, "t": 1, "files": {}}',
+        '{"step": 9, "t": 1, "files": {"\\u0000": 1}}',
+        "[" * 100_000,
+        "[]",
+    ],
+)
+def test_a_marker_that_a_job_wrote_nonsense_into_is_no_checkpoint(run: RunDir, marker: str) -> None:
+    write(run, 5)
+    (write(run, 9) / MARKER).write_text(marker)
+    assert newest_complete(run) == run.checkpoints / "checkpoint-5"
+
+
+@pytest.mark.parametrize("name", ["{outside}", "../../../outside", "link", "inner/../link"])
+def test_a_marker_tells_nothing_of_files_that_lie_elsewhere(run: RunDir, tmp_path: Path, name: str) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"12345")
+    directory = write(run, 9)
+    (directory / "link").symlink_to(outside)
+    (directory / MARKER).write_text(json.dumps({"step": 9, "t": 1, "files": {name.format(outside=outside): 5}}))
+    assert complete_checkpoints(run) == []
