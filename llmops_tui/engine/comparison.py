@@ -46,7 +46,8 @@ async def compare(store: Store, runs: Sequence[LiveRun], summaries: Sequence[Run
         return [environment_of(newest_capsule(run, attempt)) for run, attempt in places], store.read(all_extremes)
 
     environments, ranges = await asyncio.to_thread(read)
-    configs = [{key: value for key, value in run.config.items() if key not in _IN_SUMMARY} for run in runs]
+    # Not `run.config`, whose secrets are masked and would all be the same.
+    configs = [{key: value for key, value in flatten(run.spec_values).items() if key not in _IN_SUMMARY} for run in runs]
     return Comparison(
         runs=list(summaries),
         config=[_masked(row) for row in difference_rows(configs)],

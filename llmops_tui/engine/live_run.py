@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from llmops_tui.data.annotation import Annotation
+from llmops_tui.data.masking import without_secrets
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.data.usage import Usage
 from llmops_tui.engine.ledger import Holding
@@ -76,8 +77,8 @@ class LiveRun:
 
     @cached_property
     def config(self) -> RunConfig:
-        """The spec's settings by dotted key."""
-        return RunConfig(self.spec_values)
+        """The spec's settings by dotted key, fit to be shown to everybody: secrets of its environment are masked."""
+        return RunConfig(without_secrets(self.spec_values))
 
     @cached_property
     def kind(self) -> str:

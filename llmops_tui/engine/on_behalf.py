@@ -49,7 +49,9 @@ class OnBehalf:
         account = _account(uid)
         if account is None:
             return prepare(spec, self._home, self._settings, cwd)
-        values = {"spec": spec.model_dump(mode="json"), "settings": self._settings.model_dump(mode="json"), "cwd": str(cwd)}
+        # Of the settings all but what may hold a secret of root's: a webhook's address.
+        settings = self._settings.model_dump(mode="json", exclude={"notify"})
+        values = {"spec": spec.model_dump(mode="json"), "settings": settings, "cwd": str(cwd)}
         return cast(dict[str, Any], self._ask(account, "prepare", values))
 
     def list_models(self, uid: int) -> list[ModelInfo]:

@@ -49,7 +49,9 @@ def root(place: Path, users: Users) -> Iterator[Client]:
     """Root's client of the engine."""
     os.environ[_SECRET] = "hf_of_root"
     try:
-        client = shared_engine(place / "shared", users, f'admins = ["{users.ada.name}x"]\n')
+        # A webhook that is never called: its address is root's secret, and what is done as a user must do without it.
+        more = f'admins = ["{users.ada.name}x"]\n[notify]\non = []\nwebhook = "http://127.0.0.1:9/hook-of-root"\n'
+        client = shared_engine(place / "shared", users, more)
     finally:
         del os.environ[_SECRET]
     try:
@@ -147,6 +149,8 @@ def test_anothers_run_is_seen_and_not_touched(root: Client, home: Path, users: U
     assert users.bob.ask(home, "runs", "show", run)["spec"]["env"] == {"MY_TOKEN": "***", "PLAIN": "shown"}
     assert users.ada.ask(home, "runs", "show", run)["spec"]["env"]["MY_TOKEN"] == "tell-nobody"
     assert "tell-nobody" not in json.dumps(users.bob.ask(home, "sql", f"SELECT spec FROM runs WHERE id = '{run}'"))
+    assert "tell-nobody" not in json.dumps(users.bob.ask(home, "runs", "list", "--column", "cfg.env.MY_TOKEN"))
+    assert users.bob.ask(home, "runs", "list", "--filter", "cfg.env.MY_TOKEN:tell")["runs"] == []
     for words in (
         ("stop", run),
         ("note", run, "mine"),
