@@ -115,7 +115,7 @@ class Board(Screen[None]):
         head.show_lines([header(self.state, head.size.width)])
         notice, role = self.state.notice, self.state.notice_role
         if not notice and not self.state.live and self.state.reason:
-            notice, role = f"r starts an engine · {self.state.reason}", "warn"
+            notice, role = f"r {'tries again' if self.state.remote else 'starts an engine'} · {self.state.reason}", "warn"
         elif not notice and self.state.connection == "SILENT":
             notice, role = "the engine holds its socket but does not answer; every run goes on", "warn"
         page = self.PAGE if self.PAGE in self.llmops.MODES else ""

@@ -65,6 +65,7 @@ class HostColumn(LineWidget):
     def __init__(self, name: str, state: ViewState) -> None:
         super().__init__(classes="panel host")
         self.name_of_box = name
+        self.border_title = name if state.remote else f"{name}: {state.host}"
         self.state = state
 
     def draw(self) -> None:
@@ -99,6 +100,8 @@ class HostsScreen(Board):
         """Every box is asked, none waits for another."""
         self._arrange()
         self.set_focus(self._columns[self._names[0]])
+        pages = self.llmops.view.pages
+        pages[self.PAGE] = {**pages.get(self.PAGE, {}), "open": True, "names": self._names}
         for name in self._names:
             try:
                 client = self.llmops.moves.box(self._key(name)).client
@@ -148,7 +151,7 @@ class HostsScreen(Board):
         elif isinstance(told, EngineLost):
             column.state.lose(told.reason)
         elif isinstance(told, EngineEventArrived):
-            column.state.events.append(told.event)
+            column.state.take_event(told.event)
         self.perform(column.draw)
 
     def action_step(self, by: int) -> None:
@@ -186,5 +189,4 @@ class HostsScreen(Board):
         rows = -(-len(self._names) // columns)
         grid.styles.grid_size_columns = columns
         height = max(_LOWEST, (self.size.height - 2) // rows)
-        for column in self._columns.values():
-            column.styles.height = height
+        grid.styles.grid_rows = (str(height),)

@@ -36,7 +36,7 @@ class Moves:
         return self._boxes[name]
 
     async def go(self, name: str) -> None:
-        """To a box. Its engine is reached first, and ssh may ask questions: if it cannot be, one stays where one is. The last wish counts."""
+        """To a box. Its engine is reached first (ssh may ask questions); where that fails, one stays. The last wish counts."""
         self._wishes += 1
         wish, known = self._wishes, name in self._boxes
         try:

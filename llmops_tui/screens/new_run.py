@@ -446,7 +446,7 @@ class NewRunScreen(Board):
         return "new run · empty" if not draft.values and not draft.texts else "new run"
 
     def _command(self, draft: Draft) -> str:
-        return command_line(draft.kind, draft.ordered(), draft.cwd, self._here())
+        return command_line(draft.kind, draft.ordered(), draft.cwd, self._here(), self.state.host if self.state.remote else "")
 
     def _is_local(self) -> bool:
         return not self.state.remote

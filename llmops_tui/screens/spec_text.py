@@ -74,10 +74,16 @@ def command_words(kind: str, values: Mapping[str, Value]) -> list[str]:
     return [*words, *program]
 
 
-def command_line(kind: str, values: Mapping[str, Value], cwd: str, here: str) -> str:
-    """The equal command as a shell takes it; relative paths in the spec are meant from `cwd`, the shell stands in `here`."""
-    line = shlex.join(command_words(kind, values))
-    return line if cwd == here else f"cd {shlex.quote(cwd)} && {line}"
+def command_line(kind: str, values: Mapping[str, Value], cwd: str, here: str, host: str = "") -> str:
+    """The equal command as a shell takes it; relative paths in the spec are meant from `cwd`, the shell stands in `here`.
+
+    For another box by its ssh name, `here` is where ssh puts one there.
+    """
+    program, *words = command_words(kind, values)
+    if cwd == here:
+        return shlex.join([program, *(("--host", host) if host else ()), *words])
+    line = f"cd {shlex.quote(cwd)} && {shlex.join([program, *words])}"
+    return shlex.join(["ssh", host, line]) if host else line
 
 
 def yaml_value(value: Value) -> str:

@@ -62,6 +62,10 @@ def test_the_command_line_asks_for_the_same_spec(kind: str) -> None:
         values = some_values(kind, seed)
         args = parse(command_words(kind, values)[1:])
         assert build_spec(args.kind, args.file, args.settings, args.name, args.argv) == nested(kind, values), seed
+        words = command_words(kind, values)
+        assert shlex.split(command_line(kind, values, "/a", "/a", "me@box")) == ["llmops-tui", "--host", "me@box", *words[1:]]
+        ssh, box, line = shlex.split(command_line(kind, values, "/a b", "/a", "me@box"))
+        assert (ssh, box, shlex.split(line)) == ("ssh", "me@box", ["cd", "/a b", "&&", *words])
         assert shlex.split(command_line(kind, values, "/a b", "/")) == ["cd", "/a b", "&&", *command_words(kind, values)]
 
 

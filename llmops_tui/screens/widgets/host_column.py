@@ -1,4 +1,4 @@
-"""One box among several: how it is reached, its GPUs or CPU, what runs there and what waits; pure lines from its state."""
+"""One box among several: how it is reached, its GPUs or CPU, what runs there, waits and has ended; pure lines from its state."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from llmops_tui import __version__
 from llmops_tui.screens.widgets.axes import bytes_text
-from llmops_tui.screens.widgets.lines import Run, fit, fit_middle, spaced
-from llmops_tui.screens.widgets.panels import BADGES, eta_of, level_role, loss_of, place, progress_run, state_run
+from llmops_tui.screens.widgets.lines import Run, fit, fit_middle
+from llmops_tui.screens.widgets.panels import BADGES, eta_of, level_role, loss_of, progress_run, state_run
 from llmops_tui.screens.widgets.strips import history_strip
 
 if TYPE_CHECKING:
@@ -24,18 +24,19 @@ _REASON_LINES = 4
 def host_column(state: ViewState, width: int, height: int, ascii_only: bool) -> list[list[Run]]:
     """At most `height` lines of `width` cells; what does not fit is counted."""
     word = state.connection
-    lines = [spaced(place(state), [(f" {word} ", BADGES[word]), (" ", "text")], width)]
+    lines: list[list[Run]] = [[(" ", "text"), (f" {word} ", BADGES[word]), *_counts(state)]]
     if not state.live and state.reason:
         lines += [[(f" {line}", "warn")] for line in wrap(state.reason, max(10, width - 2))[:_REASON_LINES]]
     if state.status is None:
         return lines[:height]
-    lines.append(_counts(state))
     box = _gpus(state, state.status["gpus"], width, ascii_only) or _host(state, width, ascii_only)
     runs = [line for run in state.status["running"] for line in _run(run, width, ascii_only)]
-    waiting = [_waiting(run, width) for run in state.status["waiting"]]
+    runs += [_line(run, width) for run in state.status["waiting"]]
     room = max(0, height - len(lines))
-    box = _most(box, max(1, room // 2) if runs or waiting else room, "GPUs")
-    return [*lines, *box, *_most(runs + waiting, room - len(box), "lines")][:height]
+    box = _most(box, max(1, room // 2) if runs else room, "GPUs")
+    runs = _most(runs, room - len(box), "lines")
+    ended = [_line(run, width) for run in state.status["recent"]]
+    return [*lines, *box, *runs, *ended][:height]
 
 
 def _counts(state: ViewState) -> list[Run]:
@@ -50,6 +51,7 @@ def _counts(state: ViewState) -> list[Run]:
     if engine["version"] != __version__:
         told.append((f"  engine {engine['version']}", "warn"))
     problem = engine["ingest"] if engine["ingest"] != "ok" else next(iter(engine["warnings"]), "")
+    told.append((f"  {engine.get('host', '')}" if state.remote else "", "muted"))
     return [*told, (f"  {problem}" if problem else "", "warn")]
 
 
@@ -91,18 +93,19 @@ def _strip_cells(width: int, beside: int) -> int:
 def _run(run: RunSummary, width: int, ascii_only: bool) -> list[list[Run]]:
     sign, role = state_run(run["state"])
     loss, eta = loss_of(run), eta_of(run)
-    return [
-        [(f" {sign[:1]} ", role), (fit_middle(run["id"], max(10, width - 4)), "bright")],
-        [
-            ("   ", "text"),
-            progress_run(run, _PROGRESS_CELLS, ascii_only),
-            (f"  loss {loss}" if loss else "", "bad" if loss in ("nan", "inf", "-inf") else "text"),
-            (f"  {eta} left" if eta else "", "muted"),
-        ],
+    told: list[Run] = [
+        progress_run(run, _PROGRESS_CELLS, ascii_only),
+        (f"loss {loss}" if loss else "", "bad" if loss in ("nan", "inf", "-inf") else "text"),
+        (eta if eta != "-" else "", "muted"),
     ]
+    second: list[Run] = [("   ", "text")]
+    for text, kind in told:
+        second += [(text, kind), ("  ", "text")] if text else []
+    return [[(f" {sign[:1]} ", role), (fit_middle(run["id"], max(10, width - 4)), "bright")], second]
 
 
-def _waiting(run: RunSummary, width: int) -> list[Run]:
+def _line(run: RunSummary, width: int) -> list[Run]:
+    """A run that waits, or has ended."""
     sign, role = state_run(run["state"])
     return [(f" {sign[:1]} ", role), (fit(f"{run['id']} {run['reason']}".rstrip(), max(10, width - 4)), "muted")]
 
