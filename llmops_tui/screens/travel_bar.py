@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 STEPS = (1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 21600.0, 86400.0)
 _FIRST_STEP = 2
-_HINTS = ("travel_back", "travel_on", "travel_finer", "travel_coarser", "travel_event_back", "travel_event_on", "travel_live")
 
 
 class TravelBar(LineWidget, can_focus=True):
@@ -122,8 +121,8 @@ class TravelBar(LineWidget, can_focus=True):
         track: list[Run] = [("━" * at, "accent"), ("●", "bright"), ("─" * (room - 1 - at), "axis")] if room > 3 else []
         keys: list[Run] = []
         for key in keys_of("travel"):
-            if key.id in _HINTS:
-                keys += [(f" {name_of(key.keys[0])} ", "key"), (key.help, "muted")]
+            if key.hint:
+                keys += [(f" {name_of(key.keys[0])} ", "key"), (f"{key.hint} ", "muted")]
         self.show_lines([spaced([*left, *track], right, width), spaced(keys, [], width)])
 
     async def _ask_span(self) -> None:
