@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -88,8 +89,8 @@ class CommandLine(ModalScreen[None]):
     def _draw(self) -> None:
         offers = self.query_one("#offers", LineWidget)
         lines: list[list[Run]] = []
-        if self._problem:
-            lines.append([(f" {self._problem}", "bad")])
+        for line in wrap(self._problem, max(20, self.app.size.width - 2)):
+            lines.append([(f" {line}", "bad")])
         for at, (line, told) in enumerate(self._offered):
             lines.append([(" ▸" if at == self._chosen else "  ", "accent"), (fit(line, 28), "bright"), (f" {told}", "muted")])
         offers.styles.height = max(1, len(lines))

@@ -12,7 +12,7 @@ from llmops_tui.keys import PLACES, bindings, in_force, name_of
 from llmops_tui.screens.widgets.lines import LineWidget, Run, fit
 from llmops_tui.specs.console import CustomCommand
 
-_ID_COLUMN = 62
+_ID_COLUMN = 58
 
 
 def help_lines(first: Sequence[str] = (), custom: Sequence[CustomCommand] = ()) -> list[list[Run]]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.fake import FakeEngine
+from tests.tui.still import no_time_passes
+
+__all__ = ["no_time_passes"]
 
 
 @pytest.fixture

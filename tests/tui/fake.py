@@ -141,7 +141,7 @@ class FakeEngine(FormAnswers, PeopleAnswers):
             self.log_size = len(self.log_bytes)
         for run in (*self.running, *self.waiting, *self.recent):
             times = {name: run[name] for name in ("submitted_at", "started_at", "ended_at")}  # type: ignore[literal-required]
-            run.update({name: at + self.now - NOW for name, at in times.items() if at is not None})  # type: ignore[typeddict-item]
+            run.update({name: self.now + round(at - NOW, 3) for name, at in times.items() if at is not None})  # type: ignore[typeddict-item]
 
     def _check(self) -> None:
         self.calls += 1
