@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tui.data.durable import read_json, sync_directory
+from llmops_tui.data.event_lines import LONGEST_LINE_BYTES
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.proc_tree import tree_of
 from llmops_tui.engine.shim import boot_id, start_ticks
 
 _END_TAIL_BYTES = 4 << 20
+_MOST_MODELS = 100
 
 
 @dataclass(frozen=True)
@@ -108,16 +110,7 @@ def end_event(run: RunDir, attempt: int) -> dict[str, Any] | None:
             tail = file.read()
     except OSError:
         return None
-    for line in reversed(tail.split(b"\n")):
-        if b'"end"' not in line:
-            continue
-        try:
-            event = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict) and event.get("type") == "end" and event.get("attempt", attempt) == attempt:
-            return event
-    return None
+    return next((event for line in reversed(tail.split(b"\n")) if (event := _event(line, "end", attempt)) is not None), None)
 
 
 def end_time(run: RunDir, attempt: int, started_at: float | None) -> float:
@@ -139,20 +132,28 @@ def _begin(run: RunDir, attempt: int) -> int:
     return begin if isinstance(begin, int) else 0
 
 
-def artifact_events(run: RunDir, attempt: int) -> list[dict[str, Any]]:
-    """Every `artifact` event of the attempt, in order."""
-    found = []
+def model_events(run: RunDir, attempt: int) -> list[dict[str, Any]]:
+    """The `artifact` events of the attempt that name models, in order; no more than any run makes."""
+    found: list[dict[str, Any]] = []
     try:
         with open(run.events, "rb") as file:
             file.seek(_begin(run, attempt))
-            for line in file:
-                if b'"artifact"' in line:
-                    try:
-                        event = json.loads(line)
-                    except ValueError:
-                        continue
-                    if isinstance(event, dict) and event.get("type") == "artifact" and event.get("attempt", attempt) == attempt:
-                        found.append(event)
+            while len(found) < _MOST_MODELS and (line := file.readline(LONGEST_LINE_BYTES)):
+                event = _event(line, "artifact", attempt)
+                if event is not None and event.get("artifact") == "model":
+                    found.append(event)
     except OSError:
         return found
     return found
+
+
+def _event(line: bytes, kind: str, attempt: int) -> dict[str, Any] | None:
+    """An event of this type and attempt; None for another one, and for the nonsense that a job may write."""
+    if f'"{kind}"'.encode() not in line:
+        return None
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    mine = isinstance(event, dict) and event.get("type") == kind and event.get("attempt", attempt) == attempt
+    return event if mine else None

@@ -17,7 +17,7 @@ from llmops_tui.data.checkpoints import newest_complete
 from llmops_tui.data.durable import sync_directory, write_json
 from llmops_tui.data.rundir import RunDir, sweep_leftovers
 from llmops_tui.data.store import Store
-from llmops_tui.engine.attempt_files import artifact_events, end_time
+from llmops_tui.engine.attempt_files import end_time, model_events
 from llmops_tui.engine.gpu_claims import GpuClaims, GpuTakenError
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.jobs.launch import describe_launch
@@ -389,11 +389,11 @@ class Scheduler:
     async def _register_models(self, run: LiveRun, verdict: Verdict) -> Verdict:
         """The models it says it made get their names before the run counts as succeeded. Repeating this changes nothing."""
         problems = []
-        for event in await asyncio.to_thread(artifact_events, run.dir, run.attempt):
+        for event in await asyncio.to_thread(model_events, run.dir, run.attempt):
             try:
                 await asyncio.to_thread(self._on_behalf.register_artifact, run.uid, run.dir, event)
-            except (LlmopsError, OSError, ValueError) as error:
-                log.warning("%s: a model was not registered: %s", run.id, error)
+            except Exception as error:  # whatever a job says it made: its run comes to an end
+                log.warning("%s: a model was not registered: %s", run.id, error, exc_info=not isinstance(error, LlmopsError | OSError))
                 problems.append(f"a model was not registered: {error}")
         return Verdict(verdict.state, "; ".join(problems), verdict.exit_code) if problems else verdict
 

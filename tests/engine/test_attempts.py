@@ -126,6 +126,24 @@ async def test_a_model_that_cannot_be_registered_is_said_and_the_run_still_count
         assert summary(scheduler, run)["state"] == "succeeded"
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"type": "artifact", "x": ' + "[" * 100_000,
+        '{"type": "end", "x": ' + "[" * 100_000,
+        '{"type": "artifact", "artifact": "model", "path": "artifacts", "lineage": [1]}',
+        '{"type": "artifact", "artifact": "model", "path": "a\\u0000b"}',
+    ],
+)
+async def test_a_job_that_tells_nonsense_comes_to_its_end(home: Home, tmp_path: Path, line: str) -> None:
+    events = tmp_path / "events"
+    events.write_text(line + "\n")
+    async with engine(home) as scheduler:
+        run = await submit(scheduler, f"import os, shutil\nshutil.copy({str(events)!r}, os.environ['LLMOPS_RUN_DIR'] + '/events.jsonl')")
+        assert (await reaches(scheduler, run, "succeeded"))["gpus"] == []
+        assert registered(home) == []
+
+
 async def test_a_timeout_that_passed_while_no_engine_lived_has_ended_the_attempt(home: Home) -> None:
     async with engine(home) as first:
         run = await submit(first, "import time; time.sleep(60)", limits={"timeout_seconds": 0.5, "grace_seconds": 0.2})
