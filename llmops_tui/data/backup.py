@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
@@ -15,19 +16,20 @@ from llmops_tui.data.store import Store, first_line, staging_directory
 from llmops_tui.errors import ConflictError, LlmopsError
 
 
-def backup(store: Store, target: Path) -> int:
+def backup(store: Store, target: Path, put: Callable[[Path, Path], int] | None = None) -> int:
     """Write a consistent copy to `target` while work goes on; returns its size in bytes. It opens like any database.
 
-    Raises ConflictError when the target exists (nothing is overwritten) and LlmopsError when it cannot be written.
+    `put` brings the finished copy to its place where that is not ours to write. Raises ConflictError when the target exists
+    (nothing is overwritten) and LlmopsError when it cannot be written.
     """
-    if target.exists():
+    if put is None and target.exists():
         raise ConflictError(f"{target} exists", "choose a name that is free")
     staging = staging_directory(store.path.absolute())
     staged = staging / f"{uuid.uuid4().hex}.duckdb"
     try:
         staging.mkdir(mode=0o700, exist_ok=True)
         store.read(lambda con: _copy(con, staged))
-        return _move(staged, target)
+        return (put or _move)(staged, target)
     except (OSError, duckdb.Error) as error:
         raise LlmopsError(f"no backup to {target}: {first_line(error)}", "choose a directory that exists and has room") from error
     finally:
@@ -55,7 +57,9 @@ def _move(staged: Path, target: Path) -> int:
         try:
             os.replace(staged, partial)
         except OSError:
-            shutil.copyfile(staged, partial)
+            partial.unlink(missing_ok=True)
+            with open(staged, "rb") as original, open(partial, "xb") as copy:  # never through a link that lies there
+                shutil.copyfileobj(original, copy, 4 << 20)
         descriptor = os.open(partial, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -25,7 +25,7 @@ from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.preflight import prepare
 from llmops_tui.engine.shim import become_user
 from llmops_tui.engine.working_tree import describe_tree
-from llmops_tui.errors import LlmopsError, PermissionDeniedError, UsageError
+from llmops_tui.errors import ConflictError, LlmopsError, PermissionDeniedError, UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.parse import parse_spec
 from llmops_tui.specs.settings import Settings
@@ -127,6 +127,21 @@ def _import_dataset(home: Home, values: dict[str, Any]) -> Any:
     return _staged(home, register)
 
 
+def _put_file(home: Home, values: dict[str, Any]) -> Any:
+    target = Path(values["path"])
+    try:
+        with open(int(values["copy_from"]), "rb") as original, open(target, "xb") as copy:
+            try:
+                shutil.copyfileobj(original, copy, 4 << 20)
+                os.fsync(copy.fileno())
+            except BaseException:
+                target.unlink(missing_ok=True)
+                raise
+            return copy.tell()
+    except FileExistsError:
+        raise ConflictError(f"{target} exists", "choose a name that is free") from None
+
+
 def _describe_tree(home: Home, values: dict[str, Any]) -> Any:
     found = describe_tree(Path(values["directory"]))
     return None if found is None else {**dataclasses.asdict(found), "diff": base64.b64encode(found.diff).decode()}
@@ -153,6 +168,7 @@ _TASKS: dict[str, Callable[[Home, dict[str, Any]], Any]] = {
     "import_model": _import_model,
     "register_artifact": _register_artifact,
     "import_dataset": _import_dataset,
+    "put_file": _put_file,
     "describe_tree": _describe_tree,
 }
 

@@ -111,6 +111,16 @@ class OnBehalf:
             staged.unlink(missing_ok=True)
         return self._add_dataset({**record, "path": str(lies_at)}, follow=True)
 
+    def put_file(self, uid: int, ours: Path, target: Path) -> int:
+        """Copy a file of ours to where the user may write, as the user's; its size. Raises LlmopsError, also where the target exists."""
+        account = _account(uid)
+        assert account is not None  # who is the engine's own user writes the file at once
+        descriptor = os.open(ours, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int(self._ask(account, "put_file", {"copy_from": descriptor, "path": str(target)}, descriptor))
+        finally:
+            os.close(descriptor)
+
     def describe_tree(self, uid: int, directory: Path) -> WorkingTree | None:
         """`working_tree.describe_tree`: git runs as the user whose tree it is. Raises OSError."""
         account = account_of(uid)

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 
 from llmops_tui.client import Client
+from llmops_tui.engine.on_behalf import OnBehalf
+from llmops_tui.errors import ConflictError, PermissionDeniedError
 from llmops_tui.paths import Home
+from llmops_tui.specs.settings import Settings
 from tests.running_engine import kill_engine, make_home
 from tests.several_users import Users, place_for_all, real_users
 from tests.waiting import wait_for
@@ -205,6 +208,22 @@ def test_the_engine_is_not_an_operators_to_stop_nor_its_database_to_copy(root: C
     assert "`engine stop` is for an admin" in users.ada.refused(home, "engine", "stop")
     assert "`backup` is for an admin" in users.ada.refused(home, "engine", "backup", "/tmp/copy-of-shared.duckdb")
     assert root.answers()
+
+
+def test_a_copy_of_the_database_is_written_with_the_rights_of_who_asked_for_it(root: Client, place: Path, users: Users) -> None:
+    ours = place / "copy"
+    ours.write_text("rows")
+    behalf = OnBehalf(root.home, Settings())
+    target = Path(users.ada.environment["HOME"]) / "copy.duckdb"
+    assert behalf.put_file(users.ada.uid, ours, target) == 4
+    assert (target.read_text(), target.stat().st_uid, stat.S_IMODE(target.stat().st_mode)) == ("rows", users.ada.uid, 0o600)
+    with pytest.raises(ConflictError, match="exists"):
+        behalf.put_file(users.ada.uid, ours, target)
+    with pytest.raises(PermissionDeniedError):
+        behalf.put_file(users.ada.uid, ours, place / "shared" / "copy.duckdb")
+    (target.parent / "link").symlink_to(place / "not-there")
+    with pytest.raises(ConflictError, match="exists"):
+        behalf.put_file(users.ada.uid, ours, target.parent / "link")
 
 
 def test_a_directory_and_a_program_are_looked_at_with_the_submitters_rights(root: Client, place: Path, users: Users) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import stat
 import subprocess
@@ -240,6 +242,21 @@ def test_a_backup_overwrites_nothing(store: Store, tmp_path: Path) -> None:
         backup(store, tmp_path / "absent" / "copy.duckdb")
     assert target.read_text() == "precious"
     assert stat.S_ISREG(target.stat().st_mode)
+
+
+def test_a_backup_to_another_file_system_is_never_written_through_a_link(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    monkeypatch.setattr(os, "replace", elsewhere)
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    (tmp_path / ".copy.duckdb.partial").symlink_to(precious)
+    assert backup(store, tmp_path / "copy.duckdb") == (tmp_path / "copy.duckdb").stat().st_size
+    assert precious.read_text() == "kept"
+    assert not (tmp_path / "copy.duckdb").is_symlink()
 
 
 def test_a_directory_is_no_damaged_database(tmp_path: Path) -> None:
