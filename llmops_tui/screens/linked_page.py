@@ -16,7 +16,7 @@ from llmops_tui.screens.curves import fetch_curves
 from llmops_tui.screens.facts import event_marks, title_line
 from llmops_tui.screens.linked import LinkedCharts, LinkedGroup, history_groups, time_span
 from llmops_tui.screens.widgets.chart import BrailleChart
-from llmops_tui.screens.widgets.lines import LineWidget
+from llmops_tui.screens.widgets.lines import LineWidget, as_title
 from llmops_tui.specs.states import ACTIVE
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class LinkedScreen(Board):
     def on_mount(self) -> None:
         """Ask for everything."""
         charts = self.query_one(LinkedCharts)
-        charts.border_title = f"{' '.join(self._metrics)}, GPUs and host"
+        charts.border_title = as_title(", ".join([*self._metrics, "GPUs and host"]))
         self.call_after_refresh(charts.focus_top)
         self.status_arrived()
 

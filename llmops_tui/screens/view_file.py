@@ -39,6 +39,8 @@ class ViewFile:
         text = self.text()
         if self._path is None or text == self._written or len(text) > _LARGEST_BYTES:
             return
+        if self._read_elsewhere():
+            text = self.text()
         self._written = text
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -51,12 +53,23 @@ class ViewFile:
                 os.unlink(name)
                 raise
 
-    def _load(self) -> None:
+    def _read_elsewhere(self) -> bool:
+        """Whether another console of the same home read further: what is read there is read here too."""
+        there = {name: number for name, number in _table(self._raw().get("seen")).items() if isinstance(number, int)}
+        further = {name: number for name, number in there.items() if number > self.seen.get(name, -1)}
+        self.seen.update(further)
+        return bool(further)
+
+    def _raw(self) -> dict[str, Any]:
         try:
             raw = json.loads(self._path.read_text()) if self._path is not None else None
         except (OSError, ValueError):
-            return
-        if not isinstance(raw, dict) or raw.get("version") != _VERSION:
+            return {}
+        return raw if isinstance(raw, dict) and raw.get("version") == _VERSION else {}
+
+    def _load(self) -> None:
+        raw = self._raw()
+        if not raw:
             return
         self.mode = raw["mode"] if isinstance(raw.get("mode"), str) else self.mode
         self.run = raw["run"] if isinstance(raw.get("run"), str) else None

@@ -16,6 +16,7 @@ from llmops_tui.screens.gpu_cells import heaviest_of_mine, holders, use_of
 from llmops_tui.screens.line_speed import LineSpeed
 from llmops_tui.screens.palettes import PALETTES, SERIES
 from llmops_tui.screens.view_file import ViewFile
+from llmops_tui.screens.widgets.lines import LineWidget
 from tests.tui.fake import FakeEngine, gpu
 
 
@@ -26,6 +27,16 @@ def test_a_view_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     again = ViewFile(tmp_path / "deep" / "view.json")
     assert (again.mode, again.run, again.pages, again.seen) == ("runs", "train-a-0001", {"runs": {"filter": "tag:x"}}, {"epoch": 7})
     assert os.listdir(tmp_path / "deep") == ["view.json"], "no temporary file stays"
+
+
+def test_what_another_console_read_stays_read(tmp_path: Path) -> None:
+    mine, other = ViewFile(tmp_path / "view.json"), ViewFile(tmp_path / "view.json")
+    other.seen = {"epoch": 9, "older": 3}
+    other.save()
+    mine.mode, mine.seen = "runs", {"epoch": 7}
+    mine.save()
+    again = ViewFile(tmp_path / "view.json")
+    assert (again.mode, again.seen) == ("runs", {"epoch": 9, "older": 3})
 
 
 @pytest.mark.parametrize(
@@ -177,3 +188,16 @@ def test_the_view_file_is_json_that_a_person_can_read(tmp_path: Path) -> None:
     view.run = "train-a-0001"
     view.save()
     assert json.loads((tmp_path / "view.json").read_text())["run"] == "train-a-0001"
+
+
+@pytest.mark.parametrize("name", ["weird [b]name[/b]", "rewards[/INST]", "[@click=app.quit]x", "[", ""])
+def test_a_title_shows_a_name_with_brackets_as_it_is(name: str) -> None:
+    widget = LineWidget()
+    widget.border_title = name
+    assert widget.border_title == name
+
+
+def test_a_title_holds_no_escapes() -> None:
+    widget = LineWidget()
+    widget.border_title = "loss \x1b[31m\x07"
+    assert widget.border_title == "loss  [31m "

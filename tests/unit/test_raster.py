@@ -127,6 +127,7 @@ def test_ticks_step_by_one_two_or_five() -> None:
     assert nice_ticks(log10(1.3), log10(32), 6, True) == [2, 5, 10, 20], "a tick near a loss that has come down"
     assert nice_ticks(log10(1.4), log10(1.6), 3, True) == [1.4, 1.5, 1.6]
     assert nice_ticks(-3, 3, 4, True) == [0.001, 0.01, 0.1, 1, 10, 100, 1000][::2]
+    assert [label(t, [100, 1e4, 1e6]) for t in (100, 1e4, 1e6)] == ["100", "10k", "1M"]  # a logarithmic axis
     assert [label(t, [0, 5e5, 1e6, 1.5e6]) for t in (0, 5e5, 1e6, 1.5e6)] == ["0", "500k", "1.0M", "1.5M"]
 
 

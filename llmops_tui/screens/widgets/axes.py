@@ -108,7 +108,10 @@ def label(value: float, ticks: Sequence[float]) -> str:
 
 def _label(value: float, ticks: Sequence[float]) -> str:
     size = abs(value)
-    step = min((abs(b - a) for a, b in pairwise(ticks)), default=0.0)
+    gaps = [abs(b - a) for a, b in pairwise(ticks)]
+    step = min(gaps, default=0.0)
+    if gaps and max(gaps) > 1.5 * step:  # a logarithmic axis: each tick has the digits of its own number
+        step = 10.0 ** floor(log10(size)) if size else 0.0
     if 0 < size < 1e-3 or size >= 1e12:
         digits = max(0, floor(log10(size)) - floor(log10(step) + 1e-9)) if 0 < step < size else 2
         mantissa, power = f"{value:.{min(digits, 12)}e}".split("e")

@@ -7,6 +7,7 @@ from typing import Self
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
+from textual.content import Content
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -32,14 +33,14 @@ class LineWidget(Widget):
 
     @property
     def border_title(self) -> str | None:
-        """The title over the lines. Giving it again what it has costs nothing; Textual's own would repaint the whole widget."""
-        title: str | None = Widget.__dict__["border_title"].__get__(self, type(self))
-        return title
+        """The title over the lines, plain text. Giving it again what it has costs nothing; Textual's own would repaint the widget."""
+        title: Content | None = getattr(self, "_border_title", None)
+        return None if title is None else title.plain
 
     @border_title.setter
     def border_title(self, title: str | None) -> None:
         if title != self.border_title:
-            Widget.__dict__["border_title"].__set__(self, title)
+            Widget.__dict__["border_title"].__set__(self, None if title is None else as_title(title))
 
     @property
     def plain(self) -> str:
@@ -121,6 +122,11 @@ def _changed(old: Line, new: Line, width: int) -> tuple[int, int] | None:
 def _cells(line: Line, width: int) -> list[tuple[str, str]]:
     cells = [(character, role) for text, role in line for character in text][:width]
     return cells + [(" ", "")] * (width - len(cells))
+
+
+def as_title(text: str) -> Content:
+    """A title that shows what it is given: a metric may be named `[b]loss[/]`, which Textual would take for markup or refuse."""
+    return Content("".join(character if character.isprintable() else " " for character in text))
 
 
 def fit(text: str, width: int, right: bool = False) -> str:
