@@ -111,7 +111,7 @@ class SshLink:
         # Ctrl+C at the terminal is meant for the program that has it (ssh respects that): without a terminal there is none.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ask else None
         try:
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=not ask
             )
         except FileNotFoundError:
@@ -120,12 +120,12 @@ class SshLink:
         finally:
             if ask:
                 signal.signal(signal.SIGINT, before)
-        listener = threading.Thread(target=self._listen, args=(self._process,), name="llmops-tui-ssh", daemon=True)
+        listener = threading.Thread(target=self._listen, args=(process,), name="llmops-tui-ssh-words", daemon=True)
         listener.start()
         try:
-            self._await_ready(self._process)
+            self._await_ready(process)
         except BaseException:
-            self._process.terminate()
+            process.terminate()
             listener.join(_WAIT_END_SECONDS)
             self.close()
             raise
@@ -135,6 +135,7 @@ class SshLink:
             self.close()
             raise self.reason
         self._stands = True
+        threading.Thread(target=self._watch, args=(process,), name="llmops-tui-ssh-end", daemon=True).start()
 
     def run(self, arguments: Sequence[str]) -> str:
         """What `llmops-tui` with these arguments prints there. Raises RemoteError where it fails, LinkError where the connection does."""
@@ -202,15 +203,19 @@ class SshLink:
         process.wait()
 
     def _listen(self, process: subprocess.Popen[bytes]) -> None:
-        """Keep what ssh says; when it ends, tell."""
-        if process.stderr is not None:
-            with process.stderr as stderr:
-                for raw in stderr:
-                    line = raw.decode(errors="replace").strip()
-                    if line:
-                        self._said.append(line)
-                        if self._echo:
-                            print(line, file=sys.stderr, flush=True)
+        """Keep what ssh says."""
+        if process.stderr is None:
+            return
+        with process.stderr as stderr:
+            for raw in stderr:
+                line = raw.decode(errors="replace").strip()
+                if line:
+                    self._said.append(line)
+                    if self._echo:
+                        print(line, file=sys.stderr, flush=True)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Tell when it ends. What it says may end later: a proxy command of its own may still hold the pipe."""
         process.wait()
         if self._stands:
             self._ended()

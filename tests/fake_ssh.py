@@ -85,11 +85,12 @@ def be_master(box: dict[str, Any], options: dict[str, str], command: list[str]) 
     """Run the program, and serve the control socket until it ends."""
     if box.get("asks") and options["BatchMode"] == "yes":
         fail("Permission denied (publickey,password).")
+    os.umask(0o177)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(options["ControlPath"])
     listener.listen()
     threading.Thread(target=serve_control, args=(listener, box), daemon=True).start()
-    with subprocess.Popen(["/bin/sh", "-c", *command], env=environ(box)) as program:
+    with subprocess.Popen(["/bin/sh", "-c", *command], env=environ(box), umask=0o077) as program:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(255))
         return program.wait()
 
