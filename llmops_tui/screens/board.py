@@ -19,6 +19,9 @@ from llmops_tui.screens.widgets.panels import foot, header
 from llmops_tui.specs.states import ACTIVE, WAITING
 
 if TYPE_CHECKING:
+    from textual.binding import BindingsMap
+    from textual.dom import DOMNode
+
     from llmops_tui.app import LlmopsApp
     from llmops_tui.screens.client_protocol import EngineClient
     from llmops_tui.screens.state import ViewState
@@ -53,6 +56,21 @@ class Board(Screen[None]):
     def on_unmount(self) -> None:
         """And may not any more."""
         self.ready = False
+
+    @property
+    def _binding_chain(self) -> list[tuple[DOMNode, BindingsMap]]:
+        """Textual's, from the focus outwards; behind the bar of time travel the panel that had the keys before it."""
+        chain = super()._binding_chain
+        panel = getattr(self.focused, "panel", None)
+        if isinstance(panel, Widget) and panel.is_attached and panel.screen is self:
+            within = [
+                node for node in panel.ancestors_with_self if isinstance(node, Widget) and node is not self and self in node.ancestors
+            ]
+            maps = [(node, node._bindings.copy()) for node in within]
+            for _, keys in maps:
+                keys.apply_keymap(self.app._keymap)
+            chain[1:1] = maps
+        return chain
 
     @property
     def llmops(self) -> LlmopsApp:

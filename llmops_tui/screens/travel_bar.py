@@ -20,7 +20,10 @@ _FIRST_STEP = 2
 
 
 class TravelBar(LineWidget, can_focus=True):
-    """One line of where one is between the first sample and now, one of keys. The app's state holds the moment itself."""
+    """One line of where one is between the first sample and now, one of keys. The app's state holds the moment itself.
+
+    `panel` had the keys before: those that mean nothing here are still its own, so that rows can be chosen while one travels.
+    """
 
     DEFAULT_CSS = "TravelBar { height: 2; }"
     BINDINGS = bindings("travel")
@@ -28,6 +31,7 @@ class TravelBar(LineWidget, can_focus=True):
     def __init__(self, board: Board) -> None:
         super().__init__(id="travel")
         self._board = board
+        self.panel = board.focused
         self._step = _FIRST_STEP
         self._first: float | None = None
 
@@ -52,12 +56,22 @@ class TravelBar(LineWidget, can_focus=True):
         if board.state.moment is None:
             standing.remove()
         elif not standing:
-            board.mount(TravelBar(board), before="#foot")
+            bar = TravelBar(board)
+            board.mount(bar, before="#foot")
+            bar.call_after_refresh(take_keys, bar)
 
     def on_mount(self) -> None:
         """Ask how far back the samples go."""
         self.run_worker(self._ask_span())
         self.set_interval(1.0, self.draw)
+
+    def on_focus(self) -> None:
+        """The keys are here."""
+        self.draw()
+
+    def on_blur(self) -> None:
+        """And are not any more."""
+        self.draw()
 
     def go(self, moment: float | None) -> None:
         """Show another moment, within what is kept; caught up with now is LIVE."""
@@ -121,7 +135,7 @@ class TravelBar(LineWidget, can_focus=True):
         track: list[Run] = [("━" * at, "accent"), ("●", "bright"), ("─" * (room - 1 - at), "axis")] if room > 3 else []
         keys: list[Run] = []
         for key in keys_of("travel"):
-            if key.hint:
+            if key.hint and (self.has_focus or key.id == "travel_live"):
                 keys += [(f" {name_of(key.keys[0])} ", "key"), (f"{key.hint} ", "muted")]
         self.show_lines([spaced([*left, *track], right, width), spaced(keys, [], width)])
 
