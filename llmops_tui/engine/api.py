@@ -34,6 +34,7 @@ def create_app(parts: Parts) -> FastAPI:
         description="The engine of one state directory. Errors are `{error: {kind, message, next_step, exit_code, fields}}`.",
         docs_url=None,  # these pages load their scripts from the network
         redoc_url=None,
+        redirect_slashes=False,  # a change that was only sent on would stand in the audit log as made
         telemetry={"tracing": False, "metrics": False, "logs": False, "operation_spans": False, "auto_configure": False},
     )
     app.state.parts = parts

@@ -26,6 +26,7 @@ def open_to_group(home: Home, gid: int, group: str) -> None:
     _check_reachable(home.root, gid, group)
     _usual_umask = os.umask(UMASK_OF_ROOT if os.geteuid() == 0 else UMASK)
     try:
+        _close_what_was_private(home)
         _give(home.root, gid, _WALK_THROUGH)
         if os.geteuid() == 0:
             home.runs.mkdir(exist_ok=True)
@@ -39,6 +40,24 @@ def open_to_group(home: Home, gid: int, group: str) -> None:
         raise LlmopsError(
             f"{home.root} cannot be given to the group {group!r}: {error.strerror}", "choose another with --home DIR"
         ) from error
+
+
+def _close_what_was_private(home: Home) -> None:
+    """Settings with a webhook, a log, root's own runs: made with a usual umask, all may read them once the directory is open."""
+    shown = {home.runs.name, home.models.name, home.datasets.name, home.cache.name} if os.geteuid() == 0 else set()
+    for entry in os.scandir(home.root):
+        if entry.name not in shown | {home.shared_socket.parent.name}:
+            _close(entry)
+    if os.geteuid() == 0 and home.runs.is_dir():
+        for entry in os.scandir(home.runs):
+            if entry.stat(follow_symlinks=False).st_mode & stat.S_IROTH:  # a user's run can be walked through, but not listed
+                _close(entry)
+
+
+def _close(entry: os.DirEntry[str]) -> None:
+    mode = entry.stat(follow_symlinks=False).st_mode
+    if mode & 0o077 and not entry.is_symlink():
+        os.chmod(entry.path, stat.S_IMODE(mode) & 0o700)
 
 
 def usual_umask() -> int | None:

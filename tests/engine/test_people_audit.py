@@ -54,6 +54,7 @@ def test_every_change_is_noted_with_what_came_of_it_and_reading_is_not(client: C
         client.stop_run("command-no-0009")
     assert send(client, "POST", "/v1/runs", b"not json") == 422
     assert send(client, "PUT", "/v1/of/tomorrow") == 404
+    assert send(client, "POST", f"/v1/runs/{run}/retry/") == 404
     client.annotate(run, note="kept")
     client.remove(run)
     assert noted(client) == [
@@ -61,6 +62,7 @@ def test_every_change_is_noted_with_what_came_of_it_and_reading_is_not(client: C
         ("stop", "command-no-0009", "failed"),
         ("submit", "", "failed"),
         ("put of/tomorrow", "", "failed"),
+        ("retry", run, "failed"),
         ("annotate", run, "ok"),
         ("remove", run, "ok"),
     ]

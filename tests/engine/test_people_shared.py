@@ -85,6 +85,29 @@ def test_the_socket_is_the_groups_and_nothing_else_of_the_directory_is(root: Cli
     assert users.bob.run("/bin/ls", str(root.home.runs)).returncode != 0
 
 
+def test_what_an_engine_left_before_it_was_shared_is_not_the_groups_to_read(place: Path, users: Users) -> None:
+    umask = os.umask(0o022)
+    try:
+        home = make_home(place / "once-private")
+        client = Client(home)
+        client.ensure_engine()
+        run = client.submit({"kind": "command", "argv": ["/bin/true"], "env": {"A_TOKEN": "hf_of_root"}}, cwd="/")["id"]
+        wait_for(lambda: client.run(run)["state"] == "succeeded")
+        kill_engine(home)
+        shared = shared_engine(home.root, users)
+    finally:
+        os.umask(umask)
+    try:
+        inside = [path for path in home.root.rglob("*") if path.is_file()]
+        assert {"config.toml", "llmops.duckdb.wal", "spec.json", "launch.json"} <= {path.name for path in inside}
+        script = 'for path; do cat "$path" > /dev/null 2>&1 && echo "$path"; done; true'
+        readable = users.bob.run("/bin/sh", "-c", script, "sh", *map(str, inside)).stdout.split()
+        assert readable == [str(home.engine_json)]
+        assert users.bob.ask(home.root, "runs", "show", run)["spec"]["env"] == {"A_TOKEN": "***"}
+    finally:
+        kill_engine(shared.home)
+
+
 def test_a_member_finds_the_engine_and_hears_who_he_is(home: Path, users: Users) -> None:
     info = users.bob.ask(home, "engine", "status")
     assert (info["shared"], info["group"]) == (True, users.group)
