@@ -64,6 +64,9 @@ class Journals:
             for told, (_, entry) in zip(applied, journal.entries, strict=True):
                 if told and entry.get("entry") != "annotate":
                     apply_entry(past, entry)
+                    past.usage.apply(entry)
+            if past.usage.held_since is not None:  # what the attempt had drawn by then stands nowhere
+                past.usage.energy_joules = None
             journal.applied, journal.folded = applied, past
         past.written, past.tariff, past.latest, past.progress = run.written, run.tariff, {}, None
         return past
