@@ -98,7 +98,7 @@ def ended(shell: Shell) -> str:
 
 def test_status_is_one_frame_for_people_and_one_object_for_programs(shell: Shell) -> None:
     assert "slots free" in shell("status")
-    assert set(shell.json("status")) == {"engine", "host", "gpus", "running", "waiting", "recent", "counts"}
+    assert set(shell.json("status")) == {"engine", "host", "gpus", "running", "waiting", "recent", "counts", "currency"}
 
 
 def test_what_a_kind_takes_is_listed_without_starting_anything(shell: Shell) -> None:
