@@ -34,3 +34,14 @@ def test_what_matters_about_the_engine_is_in_the_header(engine: FakeEngine, chan
 def test_ones_own_engine_is_not_explained(engine: FakeEngine) -> None:
     assert "you are" not in _words(engine)
     assert "read only" not in _words(engine)
+
+
+def test_where_there_is_little_room_the_version_gives_way_to_what_is_unread(engine: FakeEngine) -> None:
+    state = ViewState(host="box")
+    state.take_status(engine.status())
+    state.take_events([{"seq": 1, "t": 1.0, "type": "run.state", "run": "train-a-0001", "data": {"state": "failed"}}])
+    state.travel(1.8e9)
+    state.past_events = list(state.events)
+    narrow, wide = ("".join(text for text, _ in header(state, width)) for width in (80, 120))
+    assert "1 unread" in narrow and "PAST" in narrow and "engine" not in narrow
+    assert "1 unread" in wide and "engine" in wide

@@ -6,6 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from llmops_tui import __version__
 from llmops_tui.keys import page_keys
 from llmops_tui.screens.palette import STATE_ROLES, STATE_SIGNS
@@ -28,23 +30,29 @@ _FULL = 0.97  # a GPU is there to be filled: only the last percents are worth a 
 
 def header(state: ViewState, width: int) -> list[Run]:
     """Where one is, what answers, what is unread, whether it is live or which moment it shows, and the time."""
-    left: list[Run] = [(" llmops-tui ", "title"), *place(state)]
-    if state.status is not None:
-        engine, counts = state.status["engine"], state.status["counts"]
-        other = state.other_version()
-        left.append((f"  engine {engine['version']}" + (f", console {__version__}" if other else ""), "warn" if other else "muted"))
-        running, waiting = counts.get("running", 0), counts.get("queued", 0) + counts.get("blocked", 0)
-        left += [("  ", "text"), (f"{running} running", "accent" if running else "muted"), (f"  {waiting} waiting", "muted")]
-        if unread := state.unread():
-            left.append((f"  {unread} unread", "warn"))
-        left += rights(state)
-        problem = engine["ingest"] if engine["ingest"] != "ok" else next(iter(engine["warnings"]), "")
-        if problem:
-            left.append((f"  {problem}", "warn"))
     word = state.connection
     clock = time.strftime("%H:%M:%S" if state.moment is None else "%m-%d %H:%M:%S", time.localtime(state.clock()))
     slow: list[Run] = [(" slow line ", "warn")] if state.slow else []
-    return spaced(left, [*slow, (" ", "text"), (f" {word} ", BADGES[word]), (f"  {clock} ", "muted")], width)
+    right: list[Run] = [*slow, (" ", "text"), (f" {word} ", BADGES[word]), (f"  {clock} ", "muted")]
+    where: list[Run] = [(" llmops-tui ", "title"), *place(state)]
+    if state.status is None:
+        return spaced(where, right, width)
+    engine, counts = state.status["engine"], state.status["counts"]
+    other = state.other_version()
+    version: Run = (f"  engine {engine['version']}" + (f", console {__version__}" if other else ""), "warn" if other else "muted")
+    running, waiting = counts.get("running", 0), counts.get("queued", 0) + counts.get("blocked", 0)
+    told: list[Run] = [("  ", "text"), (f"{running} running", "accent" if running else "muted"), (f"  {waiting} waiting", "muted")]
+    if unread := state.unread():
+        told.append((f"  {unread} unread", "warn"))
+    told += rights(state)
+    problem = engine["ingest"] if engine["ingest"] != "ok" else next(iter(engine["warnings"]), "")
+    if problem:
+        told.append((f"  {problem}", "warn"))
+    # Where there is little room, what is never news gives way first.
+    for left in ([*where, version, *told], [*where, *told], [*where[1:], *told]):
+        if sum(cell_len(text) for text, _ in [*left, *right]) <= width:
+            break
+    return spaced([*where, version, *told] if other else left, right, width)
 
 
 def rights(state: ViewState) -> list[Run]:
