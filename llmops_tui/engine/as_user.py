@@ -7,10 +7,12 @@ answer is one JSON object on stdout: `{"value": …}` or `{"error": …}`.
 from __future__ import annotations
 
 import base64
+import ctypes
 import dataclasses
 import json
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
@@ -30,6 +32,8 @@ from llmops_tui.paths import Home
 from llmops_tui.specs.parse import parse_spec
 from llmops_tui.specs.settings import Settings
 
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
 
 @dataclass(frozen=True)
 class SubmitterHome(Home):
@@ -46,6 +50,8 @@ def main() -> int:
     request = json.load(sys.stdin.buffer)
     account: dict[str, Any] = request["account"]
     become_user(account)
+    # With the engine goes what was asked for, be it stuck in a file of the user's. Set now: becoming another user forgets it.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     os.umask(0o077)
     os.environ.clear()
     os.environ.update(request["environment"])

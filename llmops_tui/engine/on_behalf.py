@@ -32,6 +32,7 @@ from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.settings import Settings
 
 _LONGEST_SECONDS = 3600.0
+_TREE_SECONDS = 60.0  # git is given five; a file in .git may be one that never ends
 log = logging.getLogger(__name__)
 
 
@@ -126,7 +127,7 @@ class OnBehalf:
         account = account_of(uid)
         if account is None:
             return describe_tree(directory)
-        found = self._ask(account, "describe_tree", {"directory": str(directory)})
+        found = self._ask(account, "describe_tree", {"directory": str(directory)}, seconds=_TREE_SECONDS)
         return None if found is None else WorkingTree(**{**found, "diff": base64.b64decode(found["diff"])})
 
     def _add_model(self, record: registry.Record) -> ModelInfo:
@@ -147,7 +148,7 @@ class OnBehalf:
         added = registry.add(self._home.datasets, name, str(record["sha256"]), make, follow=follow)
         return cast(DatasetInfo, {key: added.get(key) for key in DatasetInfo.__annotations__})
 
-    def _ask(self, account: Account, task: str, values: dict[str, Any], *inherited: int) -> Any:
+    def _ask(self, account: Account, task: str, values: dict[str, Any], *inherited: int, seconds: float = _LONGEST_SECONDS) -> Any:
         """Have it done in a process of the user's; its answer, or the error it raises."""
         cache = self._home.cache / f"uid-{account.uid}"
         with self._making:
@@ -163,10 +164,10 @@ class OnBehalf:
         try:
             done = subprocess.run(
                 command, input=json.dumps(request).encode(), stdout=subprocess.PIPE, cwd="/", pass_fds=inherited, check=False,
-                timeout=_LONGEST_SECONDS, start_new_session=True,
+                timeout=seconds, start_new_session=True,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise LlmopsError(f"{task} for {account.name} took longer than {_LONGEST_SECONDS:g} s", "try again") from None
+            raise LlmopsError(f"{task} for {account.name} took longer than {seconds:g} s", "try again") from None
         try:
             answer = json.loads(done.stdout)
         except ValueError:

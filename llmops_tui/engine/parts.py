@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
@@ -27,17 +26,17 @@ from llmops_tui.engine.log_sizes import LogSizes
 from llmops_tui.engine.notifier import Notifier, channels_of
 from llmops_tui.engine.on_behalf import OnBehalf
 from llmops_tui.engine.past import Past
-from llmops_tui.engine.people import People, describe_you
+from llmops_tui.engine.people import People, describe_you, who_asks
 from llmops_tui.engine.reservations import ReservationBook
 from llmops_tui.engine.run_views import overview
 from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
+from llmops_tui.engine.slow_work import SlowWork
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import EngineInfo, GpuSample, HostSample, Status
 from llmops_tui.specs.settings import Settings
 
 _RECENT_RUNS = 20
-_SLOW_WORKERS = 4
 _RESTART_SECONDS = 1.0
 _GPU_READY_SECONDS = 1.0
 T = TypeVar("T")
@@ -76,7 +75,7 @@ class Parts:
     _log_sizes: LogSizes = field(init=False)
     _failures: dict[str, str] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
-    _slow: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(_SLOW_WORKERS, "slow-request"))
+    _slow: SlowWork = field(default_factory=SlowWork)
 
     def __post_init__(self) -> None:
         self.past = Past(self.store, self.samples, self.scheduler.runs, self.started_at)
@@ -159,13 +158,12 @@ class Parts:
         """Let go of the GPUs and the database. Safe before `start` and after a failure."""
         self.gpus.stop()
         self.notifier.close()
-        self._slow.shutdown(wait=False, cancel_futures=True)
+        self._slow.close()
         self.store.close()
 
     async def slowly(self, work: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
         """Run what may take minutes in threads of its own, so that quick requests never queue behind it."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._slow, lambda: work(*args, **options))
+        return await self._slow.run(who_asks().uid, work, *args, **options)
 
     def info(self) -> EngineInfo:
         """The daemon itself, with what is wrong in `warnings`."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import json
 import os
 import signal
 import stat
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -280,6 +282,40 @@ def test_rows_are_imported_by_who_can_read_them_and_a_copy_is_for_the_group(root
     assert Path(copied["path"]).is_relative_to(root.home.datasets)
     assert users.bob.run("/bin/cat", copied["path"]).stdout == rows.read_text()
     assert users.bob.ask(home, "datasets", "show", "copied")["rows"] == 5
+
+
+def test_what_hangs_in_a_users_file_keeps_nobody_else_waiting_and_goes_with_the_engine(root: Client, home: Path, users: Users) -> None:
+    endless = Path(users.ada.environment["HOME"]) / "endless.jsonl"
+    assert users.ada.run("/usr/bin/mkfifo", str(endless)).returncode == 0
+    argv = [users.ada.python, "-P", "-m", "llmops_tui", "--home", str(home), "datasets", "import", str(endless)]
+    stuck = [
+        subprocess.Popen(
+            argv, env=users.ada.environment, cwd="/", user=users.ada.uid, group=users.ada.gid, extra_groups=users.ada.groups,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )
+        for _ in range(6)
+    ]  # fmt: skip
+    try:
+        wait_for(lambda: len(helpers_of(users.ada.uid)) == 2, what="two are under way")
+        assert users.bob.ask(home, "datasets", "list") == root.datasets()
+        assert len(helpers_of(users.ada.uid)) == 2
+        kill_engine(root.home)
+        wait_for(lambda: not helpers_of(users.ada.uid), what="they end with the engine")
+    finally:
+        for process in stuck:
+            process.kill()
+            process.wait()
+        root.ensure_engine()
+
+
+def helpers_of(uid: int) -> list[int]:
+    """The processes in which the engine works as this user."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == uid and b"llmops_tui.engine.as_user" in (path / "cmdline").read_bytes():
+                found.append(int(path.name))
+    return found
 
 
 def test_a_killed_engine_comes_back_shared_and_goes_on_with_its_users_runs(root: Client, home: Path, users: Users) -> None:
