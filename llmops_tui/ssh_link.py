@@ -108,18 +108,25 @@ class SshLink:
         options = {**_OPTIONS, "BatchMode": "no" if ask else "yes", "ControlPath": str(self._directory / "control")}
         shell = "sh -c " + shlex.quote(f'echo {_READY} "$HOME"; exec cat')
         command = ["ssh", "-T", *(f"-o{name}={value}" for name, value in options.items()), "--", self.host, shell]
-        # Ctrl+C at the terminal is meant for the program that has it (ssh respects that): without a terminal there is none.
+        # Ctrl+C ends the asking (the event loop, where there is one, would only note it); later it is meant for the program that has the
+        # terminal, and ssh respects that it is to ignore it.
         before = signal.signal(signal.SIGINT, signal.SIG_IGN) if ask else None
         try:
             process = self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=not ask
             )
+            if ask:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+            self._begin(process)
         except FileNotFoundError:
             self.close()
             raise LinkError("--host needs the program ssh, which is not installed", "install an OpenSSH client") from None
         finally:
             if ask:
                 signal.signal(signal.SIGINT, before)
+
+    def _begin(self, process: subprocess.Popen[bytes]) -> None:
+        """Wait until the connection stands."""
         listener = threading.Thread(target=self._listen, args=(process,), name="llmops-tui-ssh-words", daemon=True)
         listener.start()
         try:
@@ -130,7 +137,7 @@ class SshLink:
             self.close()
             raise
         self._echo = False
-        if self.remote_home == "":
+        if not self.remote_home:
             listener.join(_WAIT_END_SECONDS)
             self.close()
             raise self.reason

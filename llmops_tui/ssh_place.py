@@ -109,6 +109,9 @@ class SshPlace:
             try:
                 self._link_up(ask)
                 self._find(start)
+            except QuestionError as error:
+                self._problem = QuestionError(f"{error.message}; `:host {self.host}` lets ssh ask you", error.next_step)
+                raise
             except LlmopsError as error:
                 self._problem = error
                 raise
@@ -149,20 +152,17 @@ class SshPlace:
         pause = _FIRST_PAUSE_SECONDS
         while not self._closed:
             link = self._link
-            if link is None or not link.alive or self._problem is not None:
-                self._wake.clear()
-                try:
-                    self._restore(ask=False, start=False)
-                    pause = _FIRST_PAUSE_SECONDS
-                except QuestionError as error:
-                    self._problem = QuestionError(f"{error.message}; `:host {self.host}` lets ssh ask you", error.next_step)
-                    self._wake.wait(_QUESTION_PAUSE_SECONDS)
-                except LlmopsError:
-                    self._wake.wait(pause)
-                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-            else:
+            if link is not None and link.alive and self._problem is None:
+                pause = _FIRST_PAUSE_SECONDS
                 self._wake.wait()
                 self._wake.clear()
+                continue
+            if self._problem is not None:
+                self._wake.wait(_QUESTION_PAUSE_SECONDS if isinstance(self._problem, QuestionError) else pause)
+                self._wake.clear()
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
+            with contextlib.suppress(LlmopsError):  # it is kept, for those who ask
+                self._restore(ask=False, start=False)
 
     def _why(self) -> LlmopsError:
         """What keeps the engine out of reach."""

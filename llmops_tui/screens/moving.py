@@ -67,10 +67,17 @@ class Moves:
         try:
             await call(box.connect, False)
         except QuestionError as question:
+            refusal: LlmopsError | None = None
             try:
+                # Nothing may leave this block but by its end: Textual would not take the terminal back.
                 with self._app.suspend():
-                    box.connect(True)  # in this thread: only the main one can lend the terminal to ssh
+                    try:
+                        box.connect(True)  # in this thread: only the main one can lend the terminal to ssh
+                    except LlmopsError as error:
+                        refusal = error
+                    except KeyboardInterrupt:
+                        refusal = LlmopsError(f"left {box.name} alone")
             except SuspendNotSupported:
                 raise question from None
-            except KeyboardInterrupt:
-                raise LlmopsError(f"left {box.name} alone") from None
+            if refusal is not None:
+                raise refusal from None
