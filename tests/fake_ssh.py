@@ -2,7 +2,7 @@
 
 Knows what llmops_tui/ssh_link.py uses and refuses the rest: a master connection that runs one program, programs and forwarded Unix
 sockets through it. The boxes are in `boxes.json` beside the program: `{"environ": {…}}`, or `{"fails": "what ssh says"}`; with `"asks":
-true` a password is wanted, which only a client that may ask has; with `"prohibited": true` no socket is forwarded.
+true` a password ("secret") is asked for at the terminal, if that may be; with `"prohibited": true` no socket is forwarded.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def ask(control: str, line: str) -> str:
 
 def be_master(box: dict[str, Any], options: dict[str, str], command: list[str]) -> int:
     """Run the program, and serve the control socket until it ends."""
-    if box.get("asks") and options["BatchMode"] == "yes":
+    if box.get("asks") and (options["BatchMode"] == "yes" or ask_at_terminal() != "secret"):
         fail("Permission denied (publickey,password).")
     os.umask(0o177)
     listener = socket.socket(socket.AF_UNIX)
@@ -93,6 +93,14 @@ def be_master(box: dict[str, Any], options: dict[str, str], command: list[str]) 
     with subprocess.Popen(["/bin/sh", "-c", *command], env=environ(box), umask=0o077) as program:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(255))
         return program.wait()
+
+
+def ask_at_terminal() -> str:
+    """As ssh asks: at the terminal, whatever the streams are; like it, Ctrl+C only ends the question."""
+    signal.signal(signal.SIGINT, lambda *_: fail("Permission denied (publickey,password)."))
+    with open("/dev/tty", "r+b", buffering=0) as terminal:
+        terminal.write(b"password: ")
+        return terminal.readline().decode().strip()
 
 
 def serve_control(listener: socket.socket, box: dict[str, Any]) -> None:

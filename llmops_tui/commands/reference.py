@@ -16,7 +16,7 @@ from llmops_tui.commands.parser import Parser
 _HEAD = """# The command line
 
 Made from the program's own grammar by `make docs`. stdout is for data, stderr for people. Options of every command: `--home DIR`
-(state directory), `--json` (data as JSON, streams as JSON lines), `--host BOX` (the same command on another box over ssh),
+(state directory), `--json` (data as JSON, streams as JSON lines), `--host BOX` (the same on another box over ssh),
 `--debug` (the traceback of an error). They may stand anywhere on the line, before `--`.
 """
 

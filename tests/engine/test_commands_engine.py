@@ -36,6 +36,8 @@ def test_engine_status_and_stop_never_start_one(shell: Shell) -> None:
 def test_the_first_read_starts_the_engine_and_stop_ends_it(shell: Shell) -> None:
     pid = shell.json("status")["engine"]["pid"]
     assert shell.json("engine", "start")["pid"] == pid
+    for verb in ("start", "status"):
+        assert Path(shell.json("engine", verb)["socket"]).is_socket(), "a console on another box has ssh forward to it"
     shell("engine", "stop")
     wait_for(lambda: not Path(f"/proc/{pid}").exists(), 15)
     shell.error("engine", "status", code=1)

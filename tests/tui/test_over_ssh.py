@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import pty
+import select
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -63,6 +67,49 @@ def stop_all(client: Client) -> None:
     for run in client.status()["running"]:
         client.stop_run(run["id"])
     wait_for(lambda: not client.status()["running"], what="every run to end")
+
+
+@contextlib.contextmanager
+def terminal(*arguments: str) -> Iterator[tuple[Callable[[str], None], Callable[[str], None]]]:
+    """llmops-tui on a terminal of its own: wait to see a text there (after the one before), and press keys. It must end with the block."""
+    pid, line = pty.fork()
+    if pid == 0:
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "llmops_tui", *arguments],
+            {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "COLUMNS": "120", "LINES": "30"},
+        )
+    shown = ""
+
+    def look() -> str:
+        nonlocal shown
+        if select.select([line], [], [], 0.05)[0]:
+            with contextlib.suppress(OSError):  # its end is the end of what there is to see
+                shown += os.read(line, 65536).decode(errors="replace")
+        return shown
+
+    def see(text: str) -> None:
+        nonlocal shown
+        wait_for(lambda: text in look(), 30, f"{text!r} on the terminal")
+        shown = shown.partition(text)[2]
+
+    def press(keys: str) -> None:
+        for key in keys:
+            os.write(line, key.encode())
+
+    def over() -> bool:
+        look()
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+
+    try:
+        yield see, press
+        wait_for(over, what="the console to end")
+        pid = 0
+    finally:
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        os.close(line)
 
 
 @pytest.fixture
@@ -258,17 +305,50 @@ def test_an_sshd_that_forwards_no_sockets_is_told(fake: tuple[FakeSsh, dict[str,
         box.close()
 
 
-def test_a_question_is_asked_only_where_ssh_may_ask(fake: tuple[FakeSsh, dict[str, str]]) -> None:
+def test_a_question_is_not_asked_where_ssh_may_not_ask(fake: tuple[FakeSsh, dict[str, str]]) -> None:
     ssh, environ = fake
     ssh.set(box={"environ": environ, "asks": True})
     place = SshPlace("box")
     try:
         with pytest.raises(QuestionError, match="accepted no key or password"):
             place.connect(start=True)
-        place.connect(ask=True, start=True)
-        assert Client(place).answers()
+        with pytest.raises(QuestionError, match="`:host box` lets ssh ask you"):
+            place.socket_path()
     finally:
         place.close()
+
+
+def test_ssh_asks_on_the_plain_terminal_before_the_console_opens(fake: tuple[FakeSsh, dict[str, str]]) -> None:
+    ssh, environ = fake
+    ssh.set(box={"environ": environ, "asks": True})
+    with terminal("--host", "box") as (see, press):
+        see("connecting to box")
+        see("password: ")
+        press("secret\n")
+        see("LIVE")
+        press("q")
+        see("nothing runs; `llmops-tui --host box` brings you back")
+    with terminal("--host", "box") as (see, press):
+        see("password: ")
+        press("wrong\n")
+        see("llmops-tui: box accepted no key or password of yours; try `ssh box`")
+
+
+def test_ssh_asks_in_the_console_s_terminal_and_ctrl_c_comes_back(fake: tuple[FakeSsh, dict[str, str]], tmp_path: Path) -> None:
+    ssh, environ = fake
+    ssh.set(box={"environ": environ, "asks": True})
+    with running_engine(tmp_path / "own"), terminal("--home", str(tmp_path / "own")) as (see, press):
+        see("LIVE")
+        press(":host box\r")
+        see("password: ")
+        press("\x03")
+        see("left box alone")
+        press(":host box\r")
+        see("password: ")
+        press("secret\n")
+        see("this is box")
+        press("q")
+        see("`llmops-tui --host box` brings you back")
 
 
 @pytest.mark.parametrize("name", ["", "-oProxyCommand=touch /tmp/x", "a b", "box\n", "box\x1b[31m"])
