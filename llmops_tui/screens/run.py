@@ -253,8 +253,8 @@ class RunScreen(LogFeed, PanedBoard):
                 self._ranges = {series["metric"]: series for series in ranges}
             await self._fetch_samples(until)
         except NotFoundError as error:
-            if self.ready and self._detail is not None and self.app.screen is self:
-                self.llmops.tell(error.message, "warn")  # it was removed: its page goes too
+            if self.ready and self.app.screen is self:
+                self.llmops.tell(error.message, "warn")  # never was, or was removed: no page stays of it
                 self.action_back()
         except LlmopsError as error:
             self._seen = ()  # the next good status asks again

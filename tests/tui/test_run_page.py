@@ -282,3 +282,11 @@ async def test_a_run_removed_on_its_own_page_takes_the_page_with_it(engine: Fake
         await pilot.press("y")
         await until(pilot, lambda: not isinstance(app.screen, RunScreen | ConfirmScreen))
         assert engine.archive.removed == {"train-fiqa-0002"}
+
+
+async def test_a_run_that_is_not_there_has_no_page(engine: FakeEngine) -> None:
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state.selected)
+        app.open_run("train-nobody-0099")
+        await until(pilot, lambda: "train-nobody-0099" in app.state.notice and not isinstance(app.screen, RunScreen))
