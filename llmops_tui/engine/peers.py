@@ -8,12 +8,14 @@ import logging
 import os
 import socket
 import struct
+from collections import Counter
+from typing import ClassVar
 
 from starlette.requests import HTTPConnection
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llmops_tui.engine.people import People, user_name
-from llmops_tui.errors import LlmopsError, UsageError
+from llmops_tui.errors import ConflictError, LlmopsError, UsageError
 from llmops_tui.specs.settings import PeopleSettings
 
 _UCRED = struct.Struct("3i")  # struct ucred: pid, uid, gid (man 7 unix)
@@ -22,7 +24,11 @@ _HEAD_SECONDS = 30.0
 LONGEST_BODY_BYTES = 8 << 20
 _BODY_SECONDS = 30.0
 _HANG_UP_SECONDS = 1.0
-_PHRASES = {400: "Bad Request", 403: "Forbidden", 413: "Content Too Large", 431: "Request Header Fields Too Large"}
+# One user's consoles and programs need a few dozen; the engine takes 512 of everybody together (daemon.py).
+MOST_CONNECTIONS_OF_ONE = 100
+_PHRASES = {
+    400: "Bad Request", 403: "Forbidden", 413: "Content Too Large", 429: "Too Many Requests", 431: "Request Header Fields Too Large",
+}  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -52,23 +58,35 @@ class PeerCheckedProtocol(HttpToolsProtocol):
 
     # A subclass sets whom the engine serves (daemon.py).
     people = People(PeopleSettings())
+    of_user: ClassVar[Counter[int]] = Counter()
+    _uid = -1
     _head_bytes = 0
     _timer: asyncio.TimerHandle | None = None
     _refused = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        uid = peer_uid(transport.get_extra_info("socket"))
+        self._uid = uid = peer_uid(transport.get_extra_info("socket"))
+        self.of_user[uid] += 1
         refusal = self.people.refusal(uid)
         if refusal is not None:
             log.warning("refused a connection of uid %d", uid)
             self._refuse(403, refusal)
+            return
+        if uid not in (0, os.geteuid()) and self.of_user[uid] > MOST_CONNECTIONS_OF_ONE:
+            what = f"{user_name(uid)} has {MOST_CONNECTIONS_OF_ONE} connections to this engine, the most for one user"
+            self._refuse(429, ConflictError(what, "close some consoles, or wait for what they ask"))
+            if self.of_user[uid] > 2 * MOST_CONNECTIONS_OF_ONE:
+                self.transport.abort()  # a program that does not listen
             return
         self.app_state = {**self.app_state, "peer_uid": uid}
         self._start_timer(_HEAD_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_timer()
+        self.of_user[self._uid] -= 1
+        if not self.of_user[self._uid]:
+            del self.of_user[self._uid]
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:

@@ -308,6 +308,36 @@ def test_what_hangs_in_a_users_file_keeps_nobody_else_waiting_and_goes_with_the_
         root.ensure_engine()
 
 
+_HOLDS_STREAMS = """
+import socket, sys
+held = []
+for number in range(160):
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(sys.argv[1])
+    one.sendall(b"GET /v1/events HTTP/1.1\\r\\nhost: x\\r\\n\\r\\n")
+    try:
+        held.append((one.recv(64).split(b"\\r")[0].decode(), one))
+    except OSError:
+        held.append(("", one))
+print(sorted({answer for answer, _ in held}), sum(answer.endswith("200 OK") for answer, _ in held), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_one_users_connections_leave_room_for_the_others(root: Client, home: Path, users: Users) -> None:
+    with subprocess.Popen(
+        [users.ada.python, "-P", "-c", _HOLDS_STREAMS, str(root.home.shared_socket)], env=users.ada.environment, user=users.ada.uid,
+        group=users.ada.gid, extra_groups=users.ada.groups, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as ada:  # fmt: skip
+        assert ada.stdout
+        assert ada.stdout.readline() == "['HTTP/1.1 200 OK', 'HTTP/1.1 429 Too Many Requests'] 100\n"
+        assert "the most for one user" in users.ada.refused(home, "status")
+        assert users.bob.ask(home, "engine", "status")["you"]["user"] == users.bob.name
+        assert root.answers()
+        ada.communicate()
+    wait_for(lambda: users.ada.cli(home, "status").returncode == 0, what="her connections are counted as gone")
+
+
 def helpers_of(uid: int) -> list[int]:
     """The processes in which the engine works as this user."""
     found = []
