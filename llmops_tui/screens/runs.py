@@ -203,6 +203,7 @@ class RunsScreen(PreviewBoard):
         line = self.query_one("#filter", EditLine)
         if line.text or self._filter:
             line.put("")
+            self._readable("")  # what was wrong with the one before is no more
             self._take_filter("")
 
     def action_add_column(self) -> None:

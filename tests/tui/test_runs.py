@@ -144,6 +144,17 @@ async def test_a_filter_that_does_not_parse_is_told_under_its_character_and_the_
         assert table(pilot).total == total
 
 
+async def test_a_filter_taken_away_takes_what_was_wrong_with_it_along(engine: FakeEngine) -> None:
+    async with runs(engine) as pilot:
+        await pilot.press("slash")
+        await type_text(pilot, "stae:x")
+        line = pilot.app.screen.query_one("#filter", EditLine)
+        await until(pilot, lambda: "there is no key 'stae'" in line.plain)
+        await pilot.press("escape", "escape")
+        await until(pilot, lambda: "there is no key" not in line.plain)
+        assert line.text == ""
+
+
 async def test_tab_completes_and_up_brings_an_earlier_filter(engine: FakeEngine) -> None:
     async with runs(engine) as pilot:
         await pilot.press("slash")
