@@ -56,9 +56,9 @@ class GpuLocks:
         """
         taken: list[int] = []
         try:
-            with self._guarded():
+            with self._guarded() as directory:
                 for uuid in sorted(uuids):
-                    taken.append(self._take(uuid, run, owner))
+                    taken.append(self._take(directory, uuid, run, owner))
         except OSError as error:
             _close(taken)
             self._complain(error)
@@ -75,10 +75,10 @@ class GpuLocks:
         if not self._directory.is_dir():  # nobody ever held one here
             return found
         try:
-            with self._guarded():
+            with self._guarded() as directory:
                 for uuid in uuids:
                     try:
-                        descriptor = os.open(self._path(uuid), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+                        descriptor = os.open(_name(uuid), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
                     except FileNotFoundError:
                         continue
                     try:
@@ -90,8 +90,8 @@ class GpuLocks:
             self._complain(error)
         return found
 
-    def _take(self, uuid: str, run: str, owner: str) -> int:
-        descriptor = _open_or_make(self._path(uuid))
+    def _take(self, directory: int, uuid: str, run: str, owner: str) -> int:
+        descriptor = _open_or_make(_name(uuid), directory)
         try:
             if _lock(descriptor, fcntl.LOCK_EX):
                 _write_note(descriptor, self._note(run, owner))
@@ -107,8 +107,11 @@ class GpuLocks:
             raise
 
     @contextlib.contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """Alone in the directory. Raises OSError where it cannot be used, or where somebody holds it for too long."""
+    def _guarded(self) -> Iterator[int]:
+        """Alone in the directory, whose descriptor this is: what its maker puts in its place meanwhile is not followed.
+
+        Raises OSError where it cannot be used, or where somebody holds it for too long.
+        """
         self._make_directory()
         descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -117,7 +120,7 @@ class GpuLocks:
                 if time.monotonic() > deadline:
                     raise OSError(f"{self._directory} is held by another process")
                 time.sleep(0.005)
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 
@@ -129,9 +132,6 @@ class GpuLocks:
                 raise NotADirectoryError(20, "is not a directory", str(self._directory)) from None
             return
         os.chmod(self._directory, _OPEN_TO_ALL)  # past the umask
-
-    def _path(self, uuid: str) -> Path:
-        return self._directory / f"{_UNUSUAL.sub('_', uuid)}.lock"
 
     def _note(self, run: str, owner: str) -> dict[str, Any]:
         uid = os.geteuid()
@@ -160,12 +160,16 @@ def lock_directory(chosen: str) -> Path:
     return Path("/tmp/llmops-tui-locks")
 
 
-def _open_or_make(path: Path) -> int:
+def _name(uuid: str) -> str:
+    return f"{_UNUSUAL.sub('_', uuid)}.lock"
+
+
+def _open_or_make(name: str, directory: int) -> int:
     """Opened without O_CREAT first: fs.protected_regular forbids that for another user's file in a sticky directory."""
     try:
-        return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        return os.open(name, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=directory)
     except FileNotFoundError:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600, dir_fd=directory)
         os.fchmod(descriptor, 0o666)  # past the umask: the next holder writes its own name
         return descriptor
 
@@ -187,6 +191,8 @@ def _read_note(descriptor: int) -> dict[str, Any]:
 
 
 def _write_note(descriptor: int, note: dict[str, Any]) -> None:
+    if os.fstat(descriptor).st_nlink > 1:  # somebody linked another file here, which is not to be written over; its lock counts
+        return
     with contextlib.suppress(OSError):  # a full disk: the lock is what counts
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(note).encode()[:_NOTE_BYTES], 0)

@@ -107,6 +107,37 @@ def test_a_link_a_pipe_or_a_closed_directory_keeps_no_run_from_starting(director
     assert "is not a directory" in locks.problem
 
 
+def test_a_file_that_somebody_linked_there_is_locked_and_not_written_over(directory: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("kept")
+    directory.mkdir()
+    (directory / f"{GPU}.lock").hardlink_to(precious)
+    held = engine(directory, "a").take([GPU], "x", "ada")
+    assert precious.read_text() == "kept"
+    with pytest.raises(GpuTakenError):
+        engine(directory, "b").take([GPU], "y", "bob")
+    let_go(held)
+
+
+def test_a_directory_that_is_swapped_for_a_link_while_it_is_used_is_not_followed(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    directory.mkdir()
+    flock = fcntl.flock
+
+    def swap(descriptor: int, how: int) -> None:
+        if directory.is_dir() and not directory.is_symlink():
+            directory.rename(tmp_path / "away")
+            directory.symlink_to(elsewhere)
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", swap)
+    let_go(engine(directory, "a").take([GPU], "x", "ada"))
+    assert list(elsewhere.iterdir()) == []
+
+
 def test_somebody_who_holds_the_directory_for_good_is_told_of_and_stops_nobody(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("llmops_tui.engine.gpu_locks._GUARD_SECONDS", 0.0)
     directory.mkdir()
