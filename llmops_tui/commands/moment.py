@@ -7,9 +7,8 @@ import re
 import time
 from datetime import datetime, timedelta
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
-_SPAN = re.compile(r"(?:\d+(?:\.\d+)?\s*[smhdw]\s*)+")
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
+from llmops_tui.specs.durations import duration_seconds
+
 _CLOCK = re.compile(r"(?:(today|yesterday)\s+)?(\d{1,2}):(\d{2})(?::(\d{2}))?")
 _UNIX = re.compile(r"\d{9,11}(\.\d+)?")
 EXAMPLES = '14:30, "yesterday 14:30", 2026-11-23T14:30, "2h ago", -20m'
@@ -21,9 +20,8 @@ def parse_moment(text: str, now: float) -> float:
     words = " ".join(text.strip().lower().split())
     if words == "now":
         return now
-    span = words.removeprefix("-").removesuffix(" ago").strip()
-    if _SPAN.fullmatch(span):
-        return now - sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(span))
+    if (seconds := _seconds(words.removeprefix("-").removesuffix(" ago"))) is not None:
+        return now - seconds
     if _UNIX.fullmatch(words):
         return float(words)
     if clock := _CLOCK.fullmatch(words):
@@ -45,16 +43,19 @@ def moment(text: str) -> float:
 
 def span(text: str) -> float:
     """An argument that is a length of time: "30m", "1h30m", "2d". In seconds."""
-    words = "".join(text.strip().lower().split())
-    if not _SPAN.fullmatch(words):
+    if (seconds := _seconds(text)) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write 30m, 2h, 1d12h")
-    return sum(float(count) * _UNITS[unit] for count, unit in _PART.findall(words))
+    return seconds
 
 
 def clock(t: float, now: float) -> str:
     """`14:30:07`, and the day before it when that is not today's."""
     day = "" if time.localtime(t)[:3] == time.localtime(now)[:3] else "%Y-%m-%d "
     return time.strftime(f"{day}%H:%M:%S", time.localtime(t))
+
+
+def _seconds(text: str) -> float | None:
+    return duration_seconds("".join(text.lower().split()))
 
 
 def _clock_time(match: re.Match[str], text: str, now: float) -> float:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
+from llmops_tui.specs.durations import duration_seconds
 from llmops_tui.specs.run_config import RunConfig, as_number
 from llmops_tui.specs.states import ACTIVE, ENDED, JOB_KINDS, STATES, WAITING
 
@@ -26,9 +27,6 @@ HAS = ("note", "tag", "gpu", "reason", "metric")
 
 _ORDER: dict[str, Callable[[float, float], bool]] = {"<": compare.lt, "<=": compare.le, ">": compare.gt, ">=": compare.ge}
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
-_UNIT_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?[smhdw])+")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 
 class FilterRow(Protocol):
@@ -157,8 +155,8 @@ def compile_term(key: str, operator: str, values: Sequence[str]) -> Test:
 
 def read_duration(text: str, place: int = 0) -> float:
     """`90`, `30m`, `1h30m`, `2d` in seconds. Raises BadTermError."""
-    if _DURATION.fullmatch(text):
-        return sum(float(count) * _UNIT_SECONDS[unit] for count, unit in _DURATION_PART.findall(text))
+    if (seconds := duration_seconds(text)) is not None:
+        return seconds
     try:
         return _number(text)
     except BadTermError:
