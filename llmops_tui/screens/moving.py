@@ -54,7 +54,7 @@ class Moves:
                 if name not in self.views:
                     self.views[name] = await call(ViewFile, box.view)
                 await self._app.arrive(box, self.views[name])
-        self._app.tell(f"this is {name or 'this box'}", "good")
+        self._app.tell(f"now on {name or 'this box'}", "good")
 
     def close(self) -> None:
         """Let go of every box."""

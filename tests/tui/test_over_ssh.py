@@ -8,6 +8,7 @@ import os
 import pty
 import select
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -211,6 +212,16 @@ def test_the_sockets_of_a_connection_are_this_users_alone_and_leave_with_it(box:
         place.socket_path()
 
 
+def test_a_console_that_is_killed_takes_its_ssh_with_it(box: OtherBox) -> None:
+    program = "from llmops_tui.ssh_place import SshPlace as P; p = P('box'); p.connect(start=True); print(p.pid, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as console:
+        assert console.stdout is not None
+        pid = int(console.stdout.readline())
+        assert Path(f"/proc/{pid}").exists()
+        console.kill()
+    wait_for(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text(), what="ssh to be gone")
+
+
 def test_a_state_directory_there_can_be_named(box: OtherBox, tmp_path: Path) -> None:
     other = box_environ(tmp_path)["LLMOPS_HOME"]
     place = SshPlace("box", other)
@@ -346,7 +357,7 @@ def test_ssh_asks_in_the_console_s_terminal_and_ctrl_c_comes_back(fake: tuple[Fa
         press(":host box\r")
         see("password: ")
         press("secret\n")
-        see("this is box")
+        see("now on box")
         press("q")
         see("`llmops-tui --host box` brings you back")
 
