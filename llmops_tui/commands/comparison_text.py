@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmops_tui.commands.output import value_text
+from llmops_tui.specs.metric_sense import best_of
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import Comparison, DifferenceRow, RunSummary, Scalar
@@ -54,7 +55,7 @@ def table_lines(comparison: Comparison, everything: bool) -> Iterator[tuple[str,
 
 
 def markdown(comparison: Comparison, everything: bool) -> str:
-    """Ready for a pull request: a heading and a table a section."""
+    """Ready for a pull request: a heading and a table a section; the best value of a metric in bold."""
     ids = [run["id"] for run in comparison["runs"]]
     parts = [f"## {' and '.join(ids) if len(ids) == 2 else f'{len(ids)} runs compared'}\n"]
     for title, rows, same in sections(comparison, everything):
@@ -63,11 +64,19 @@ def markdown(comparison: Comparison, everything: bool) -> str:
         lines = [f"### {title.capitalize()}\n"]
         if rows:
             lines += [_pipes(["", *ids]), _pipes(["---", *["---:"] * len(ids)])]
-            lines += [_pipes([f"`{key}`" if title != "runs" else key, *map(value_text, values)]) for key, values, _ in rows]
+            lines += [_pipes([f"`{key}`" if title != "runs" else key, *_markdown_values(title, key, values)]) for key, values, _ in rows]
         if same:
             lines.append(f"{'' if not rows else chr(10)}{'No difference' if not rows else f'{same} more are the same'}.")
         parts.append("\n".join(lines) + "\n")
     return "\n".join(parts)
+
+
+def _markdown_values(title: str, key: str, values: Sequence[Scalar]) -> list[str]:
+    texts = [value_text(value) for value in values]
+    numbers = [value if isinstance(value, int | float) else None for value in values]
+    if title == "metrics" and (best := best_of(key, numbers)) is not None:
+        texts[best] = f"**{texts[best]}**"
+    return texts
 
 
 def csv_text(comparison: Comparison) -> str:

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
+from llmops_tui.commands.comparison_text import markdown
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.curves import curve_groups, fetch_curves
-from llmops_tui.screens.differences import compare_columns, difference_rows, markdown, metric_rows, short_ids
+from llmops_tui.screens.differences import compare_columns, difference_rows, metric_rows, short_ids
 from llmops_tui.screens.panes import PanedBoard
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.chart_view import ChartView
@@ -23,7 +24,7 @@ from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
 from llmops_tui.screens.widgets.table import RowTable
 
 if TYPE_CHECKING:
-    from llmops_tui.specs.answers import Comparison
+    from llmops_tui.specs.answers import Comparison, RunSummary
 
 
 class CompareScreen(PanedBoard):
@@ -71,6 +72,11 @@ class CompareScreen(PanedBoard):
     def targets(self) -> list[str]:
         """All that are compared."""
         return list(self._ids)
+
+    def summary_of(self, run_id: str) -> RunSummary | None:
+        """From the status, else from the comparison: old runs are in no status."""
+        compared = self._comparison["runs"] if self._comparison is not None else []
+        return self.state.run(run_id) or next((run for run in compared if run["id"] == run_id), None)
 
     def draw(self) -> None:
         """Everything below the header."""

@@ -1,4 +1,4 @@
-"""A comparison of runs as rows of a table and as markdown; pure functions."""
+"""A comparison of runs as rows of a table; pure functions."""
 
 from __future__ import annotations
 
@@ -10,31 +10,12 @@ from llmops_tui.screens.widgets.axes import duration_text, value_text
 from llmops_tui.screens.widgets.lines import Run
 from llmops_tui.screens.widgets.panels import elapsed_seconds
 from llmops_tui.screens.widgets.table import Column, Row
+from llmops_tui.specs.metric_sense import best_of, least_wins
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import Comparison, DifferenceRow, RunSummary
 
 _KEY_CELLS, _LEAST_CELLS, _MOST_CELLS = 16, 6, 26
-_RISES = ("accuracy", "tokens_per_second", "samples_per_second", "mfu", "f1", "bleu", "exact_match", "reward", "score")
-
-
-def least_wins(metric: str) -> bool | None:
-    """Whether smaller is better, by the metric's name; None where neither is."""
-    name = metric.rsplit("/", 1)[-1]
-    if any(word in name for word in _RISES):
-        return False
-    if any(word in name for word in ("loss", "perplexity", "error", "seconds", "wait_fraction")):
-        return True
-    return None
-
-
-def best_of(metric: str, values: Sequence[float | None]) -> int | None:
-    """Which of the values is the best one; None where nothing can be said or all are the same."""
-    lower = least_wins(metric)
-    known = [value for value in values if value is not None and value == value]
-    if lower is None or len(known) < 2 or min(known) == max(known):
-        return None
-    return list(values).index(min(known) if lower else max(known))
 
 
 def short_ids(ids: Sequence[str]) -> list[str]:
@@ -113,33 +94,3 @@ def _effort_rows(runs: Sequence[RunSummary]) -> list[Row]:
         Row("state", (("state", "muted"), *((run["state"].replace("_", " "), "text") for run in runs))),
         Row("time", (("time", "muted"), *((duration_text(seconds), "text") for seconds in times))),
     ]
-
-
-def markdown(comparison: Comparison, every: bool = False) -> str:
-    """The comparison as a document: runs, metrics, and what differs."""
-    runs = comparison["runs"]
-    ids = [run["id"] for run in runs]
-    parts = ["# " + " against ".join(ids) + "\n"]
-    parts.append(
-        _table(
-            ["run", "state", "tags", "note"],
-            [[run["id"] + (" (baseline)" if run["baseline"] else ""), run["state"], ", ".join(run["tags"]), run["note"]] for run in runs],
-        )
-    )
-    body = []
-    for metric in comparison["metrics"]:
-        best = best_of(metric["metric"], metric["last"])
-        body.append([metric["metric"], *(f"**{value_text(v)}**" if n == best else value_text(v) for n, v in enumerate(metric["last"]))])
-    if body:
-        parts.append("## Metrics (last value; the best in bold)\n\n" + _table(["metric", *ids], body))
-    for title, facts in (("Config", comparison["config"]), ("Data", comparison["data"]), ("Environment", comparison["environment"])):
-        shown = [[fact["key"], *map(scalar_text, fact["values"])] for fact in facts if every or fact["differs"]]
-        parts.append(f"## {title}\n\n" + (_table(["key", *ids], shown) if shown else "no difference\n"))
-    return "\n".join(parts)
-
-
-def _table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |\n"
-
-    return line(heading) + line(["---"] * len(heading)) + "".join(map(line, rows))

@@ -101,10 +101,10 @@ async def test_the_markdown_and_the_rows_of_the_page(engine: FakeEngine) -> None
         assert isinstance(page, CompareScreen)
         text = page.export_markdown()
         assert text is not None
-        assert "| optim.learning_rate |" in text
-        assert "| seed |" not in text
+        assert "| `optim.learning_rate` |" in text
+        assert "| `seed` |" not in text
         await pilot.press("d")
-        assert "| seed |" in (page.export_markdown() or "")
+        assert "| `seed` |" in (page.export_markdown() or "")
         columns, rows = page.export_rows() or ([], [])
         assert len(columns) == 5
         assert all(len(row) == 5 for row in rows)

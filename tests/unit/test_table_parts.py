@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from llmops_tui.screens.differences import best_of, compare_columns, difference_rows, least_wins, markdown, metric_rows, short_ids
+from llmops_tui.commands.comparison_text import markdown
+from llmops_tui.screens.differences import compare_columns, difference_rows, metric_rows, short_ids
 from llmops_tui.screens.filter_words import KnownWords, begins_key, column_words, suggest
 from llmops_tui.screens.run_cells import as_of, energy_text, moment_text, scalar_text
 from llmops_tui.screens.widgets.editing import LONGEST_LINE, Editor, shown_part
 from llmops_tui.screens.widgets.row_store import LEAST_PAGE, RowStore
 from llmops_tui.screens.widgets.sample_pane import Sample, sample_lines
 from llmops_tui.screens.widgets.table import Row
+from llmops_tui.specs.metric_sense import best_of, least_wins
 from tests.tui.fake import summary
 from tests.tui.fake_archive import comparison, old_run
 
@@ -125,11 +127,11 @@ def test_a_comparison_tells_only_what_differs_unless_all_is_asked_for() -> None:
 def test_the_markdown_holds_the_runs_their_metrics_and_what_differs() -> None:
     runs = [old_run(1000, 0.0), old_run(1003, 0.0)]
     runs[1]["note"] = "twice the rate | longer"
-    text = markdown(comparison(runs))
-    assert f"# {runs[0]['id']} against {runs[1]['id']}" in text
+    text = markdown(comparison(runs), False)
+    assert f"## {runs[0]['id']} and {runs[1]['id']}" in text
     assert "twice the rate \\| longer" in text
-    assert "| optim.learning_rate |" in text
-    assert "| seed |" not in text
+    assert "| `optim.learning_rate` |" in text
+    assert "| `seed` |" not in text
     assert "**" in text, "the best value stands in bold"
 
 
