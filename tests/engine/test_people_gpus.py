@@ -13,6 +13,7 @@ import pytest
 
 from llmops_tui.client import Client
 from llmops_tui.paths import Home
+from llmops_tui.specs.answers import EngineEvent
 from tests.nvml.driver import FakeNvml, compile_library
 from tests.running_engine import engine_pid, kill_engine
 from tests.several_users import User, Users, place_for_all, real_users
@@ -170,8 +171,12 @@ def test_a_reservation_ends_by_itself_and_the_queue_goes_on(shared: Client, user
     users.ada.ask(home, "gpus", "reserve", "0", "--for", "3s")
     waits = users.bob.submit(home, "/bin/true", settings={"resources.gpus": 1})
     wait_for(lambda: shared.run(waits)["state"] == "succeeded")
-    told = [event for event in shared.events(newest=True)["events"] if event["type"] in ("gpu.reserved", "gpu.released")]
-    assert [(event["type"], event["data"]["owner"]) for event in told] == [
+
+    def told() -> list[EngineEvent]:
+        return [event for event in shared.events(newest=True)["events"] if event["type"] in ("gpu.reserved", "gpu.released")]
+
+    wait_for(lambda: len(told()) == 2, what="its end is told too")  # by the next sample, the run may be quicker
+    assert [(event["type"], event["data"]["owner"]) for event in told()] == [
         ("gpu.reserved", users.ada.name),
         ("gpu.released", users.ada.name),
     ]
