@@ -457,7 +457,7 @@ class Reservations(TypedDict):
 
 
 class LogHit(TypedDict):
-    """Where a search found something, byte offsets in the log; `offset` is where its line begins (of a very long line: a place before it)."""
+    """Where a search found something, as bytes of the log; `offset` is where its line begins (of a very long line: a place before it)."""
 
     offset: int
     hit_start: int

@@ -50,7 +50,8 @@ def test_a_page_is_cut_from_the_newest_on_and_counts_what_matches() -> None:
 def test_a_run_that_is_looked_at_stays_on_the_page_whatever_came_before_it() -> None:
     runs = [_run(number, "failed" if number % 2 else "succeeded") for number in range(1, 101)]
     found = _page(runs, around="command-x-0031", limit=10)
-    assert 31 in _numbers(found) and found["offset"] == 64
+    assert 31 in _numbers(found)
+    assert found["offset"] == 64
     assert _page(runs, around="command-x-0095", limit=10)["offset"] == 0, "it is on the page that was asked for"
     assert _numbers(_page(runs, filter="state:succeeded", around="command-x-0031", limit=2)) == [100, 98], "it does not match"
 

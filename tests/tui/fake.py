@@ -109,6 +109,7 @@ class FakeEngine(FormAnswers, PeopleAnswers):
     stream: queue.Queue[EngineEvent] = field(default_factory=queue.Queue)
     old_runs: int = 0
     said: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    capsule: dict[str, Any] | None = None
     now: float = NOW
     clock: Callable[[], float] = time.time
 
@@ -150,7 +151,8 @@ class FakeEngine(FormAnswers, PeopleAnswers):
 
     def info(self) -> EngineInfo:
         return {
-            "pid": 4242, "host": "node-7", "version": "0.1.0", "home": "/home/ada", "started_at": self.now, "epoch": "e", "ingest": "ok", "warnings": [],
+            "pid": 4242, "host": "node-7", "version": "0.1.0", "home": "/home/ada", "started_at": self.now, "epoch": "e",
+            "ingest": "ok", "warnings": [],
             "shared": False, "group": "", "you": {"user": "ada", "uid": 1000, "role": "admin", "read_only": False},
         }  # fmt: skip
 
@@ -187,7 +189,7 @@ class FakeEngine(FormAnswers, PeopleAnswers):
                                  "data": {}}],
                     "checkpoints": [{"step": 200, "path": "checkpoints/200", "bytes": 18 << 20, "t": self.now - 500},
                                     {"step": 400, "path": "checkpoints/400", "bytes": 18 << 20, "t": self.now - 60}],
-                    "capsule": None, "metrics": sorted(run["latest"]),
+                    "capsule": self.capsule, "metrics": sorted(run["latest"]),
                 }  # fmt: skip
                 return detail  # type: ignore[return-value]
         raise NotFoundError(f"there is no run {run_id}", "see `llmops-tui runs list`")
