@@ -57,7 +57,7 @@ class PanedBoard(RunBoard):
             self._place_panes()
 
     def draw_tabs(self) -> None:
-        """The panes' names over the one pane there is room for; on a wide page those that share a place, in its title."""
+        """The panes' names and numbers: over the one pane there is room for, on a wide page where some share a place."""
         tabs = self.query_one("#tabs", LineWidget)
         words: list[Run] = []
         short = sum(len(title) + 5 for title, _ in self.PANES.values()) > tabs.size.width
@@ -65,11 +65,6 @@ class PanedBoard(RunBoard):
             here = name == self.pane
             words += [(f" {number} {title} " if here or not short else f" {number} {title[:5]} ", "badge-good" if here else "muted")]
         tabs.show_lines([spaced(words, [], tabs.size.width)])
-        if self.STACKED:
-            names = list(self.PANES)
-            others = [f"{names.index(name) + 1} {self.PANES[name][0]}" for name in self.STACKED if name != self.stacked]
-            wide = self.size.width >= WIDE_COLUMNS
-            self.query_one(f"#{self.stacked}").border_subtitle = " · ".join(others) if wide else ""
 
     def _place_panes(self) -> None:
         for name in self.PANES:

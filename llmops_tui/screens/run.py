@@ -68,7 +68,7 @@ class RunScreen(LogFeed, PanedBoard):
         self._asked_at = 0.0
 
     def compose(self) -> ComposeResult:
-        """Header, the run's line, tabs (narrow), panes, the line that asks, foot."""
+        """Header, the run's line, tabs, panes, the line that asks, foot."""
         yield LineWidget(id="header")
         yield LineWidget(id="title")
         yield LineWidget(id="tabs")

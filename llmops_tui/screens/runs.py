@@ -402,7 +402,6 @@ class RunsScreen(PreviewBoard):
         if table.marks:
             parts.append(f"{len(table.marks)} marked")
         table.border_title = f"runs {' · '.join(parts)}"
-        table.border_subtitle = f"{table.cursor + 1} of {table.total}" if table.total > table.size.height else ""
 
     # Words and columns.
 

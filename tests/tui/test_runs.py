@@ -401,3 +401,14 @@ async def test_a_lost_engine_keeps_the_rows_and_a_new_answer_brings_others(engin
         await until(pilot, lambda: "LIVE" in words(pilot, "#header"))
         await pilot.press("escape")
         await until(pilot, lambda: table(pilot).total == 10_007)
+
+
+async def test_the_page_reads_in_ascii_with_its_titles(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLMOPS_ASCII", "1")
+    async with runs(engine, (160, 45)) as pilot:
+        await pilot.press("space", "space")
+        await until(pilot, lambda: "2 marked" in screen_text(pilot))
+        assert [character for character in screen_text(pilot) if not character.isascii()] == []
+        pilot.app.open_run("train-fiqa-0003")  # type: ignore[attr-defined]
+        await until(pilot, lambda: "7 capsule" in screen_text(pilot) and "train/loss" in screen_text(pilot))
+        assert [character for character in screen_text(pilot) if not character.isascii()] == []

@@ -131,7 +131,7 @@ def _short(value: float, step: float) -> str:
 
 
 def value_text(value: float | None) -> str:
-    """A metric's value in at most nine characters; "-" where unknown."""
+    """A metric's value in at most eight characters, nine where it is below 0 and very large or small; "-" where unknown."""
     if value is None:
         return "-"
     if value != value:
@@ -150,7 +150,8 @@ def value_text(value: float | None) -> str:
         return str(int(value))
     if size >= 1e4:
         return f"{value:.0f}" if size >= 99999 else f"{value:.1f}"
-    return f"{value:.5g}" if size >= 1e-2 else f"{value:.4g}"
+    digits = (5 if size >= 1e-2 else 4) - (value < 0 and size < 1)  # the sign takes a digit's place
+    return f"{value:.{digits}g}"
 
 
 def bytes_text(count: float | None) -> str:

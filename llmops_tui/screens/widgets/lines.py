@@ -39,6 +39,8 @@ class LineWidget(Widget):
 
     @border_title.setter
     def border_title(self, title: str | None) -> None:
+        if title and self.is_attached and self.ascii_only:
+            title = plain_text(title)
         if title != self.border_title:
             Widget.__dict__["border_title"].__set__(self, None if title is None else as_title(title))
 
