@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 # TOKENIZERS_PARALLELISM is no secret.
-_SECRET = re.compile(r"KEY|TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL", re.IGNORECASE)
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+_SECRET = re.compile(r"KEY|TOKEN(?!IZER)|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIAL|(?:^|_)(?:PASS|PAT|AUTH|DSN)$|_PWD$", re.IGNORECASE)
+# To the last @ before the path: a password may hold one.
+_URL_LOGIN = re.compile(r"(?<=://)[^/\s]+(?=@)")
 _MASK = "***"
 
 
