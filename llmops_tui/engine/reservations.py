@@ -19,6 +19,8 @@ from llmops_tui.errors import ConflictError, InsufficientResourcesError, NotFoun
 from llmops_tui.specs.answers import GpuSample, Reservation, ReservedBy
 
 LONGEST_SECONDS = 30 * 86400.0
+# All of them are looked through for every GPU at every sample.
+_MOST_OF_ONE = 50
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +61,7 @@ class ReservationBook:
     ) -> Reservation:
         """Keep GPUs, named by index or UUID. Durable when this returns.
 
-        Raises NotFoundError (no such GPU), ConflictError (another has it), InsufficientResourcesError (full disk).
+        Raises NotFoundError (no such GPU), ConflictError (another has it, or one has too many), InsufficientResourcesError (full disk).
         """
         uuids = [_uuid_of(name, gpus) for name in dict.fromkeys(wanted)]
         if not uuids:
@@ -73,6 +75,8 @@ class ReservationBook:
                         f"GPU {numbers} is reserved by {kept['owner']} until {_clock(kept['until'])}",
                         f"ask {kept['owner']}, or take another GPU",
                     )
+            if sum(kept["uid"] == person.uid for kept in self.current()) >= _MOST_OF_ONE:
+                raise ConflictError(f"{person.user} has {_MOST_OF_ONE} reservations, the most for one user", "release one")
             now = time.time()
             made = Reservation(
                 id=f"r-{secrets.token_hex(3)}", owner=person.user, uid=person.uid, gpus=uuids, since=now, until=now + seconds,
