@@ -6,8 +6,9 @@ this process, however that ends: the other side of the connection reads a pipe t
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
-import re
 import shlex
 import shutil
 import signal
@@ -15,14 +16,18 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from llmops_tui.errors import EngineUnavailableError, UsageError
+from llmops_tui.errors import UsageError
+from llmops_tui.ssh_words import LinkError, RemoteError, explain
 
 # ssh binds its control socket under a name of 17 characters more; sun_path holds 107.
 _LONGEST_DIRECTORY = 107 - len("/control") - 17
+_PREFIX = "llmops-tui-ssh-"
+_YOUNG_SECONDS = 60.0
 _READY = "llmops-tui-ready"
 _KEPT_LINES = 20
 _NOT_FOUND = 127
@@ -37,22 +42,6 @@ _OPTIONS = {
 }  # fmt: skip
 # `sh`, because the user's shell there may be any; the last place is where pip --user and pipx put programs that a plain ssh does not find.
 _PROGRAM = 'PATH="$PATH:$HOME/.local/bin" exec llmops-tui "$@"'
-
-
-class LinkError(EngineUnavailableError):
-    """No connection, or one that broke; the message says why, in plain words."""
-
-
-class QuestionError(LinkError):
-    """ssh would have to ask its user something (a password, whether to trust a host key) and may not: there is no terminal for it."""
-
-
-class RemoteError(EngineUnavailableError):
-    """A program there failed; `code` is its exit code, the message its last line on stderr."""
-
-    def __init__(self, message: str, next_step: str = "", code: int = 1) -> None:
-        super().__init__(message, next_step)
-        self.code = code
 
 
 def check_host(host: str) -> str:
@@ -77,6 +66,7 @@ class SshLink:
         self.remote_home = "/"
         self._ended = ended
         self._directory: Path | None = None
+        self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
         self._echo = False
@@ -103,7 +93,7 @@ class SshLink:
 
         Raises QuestionError, LinkError.
         """
-        self._directory = private_directory()
+        self._directory, self._lock = private_directory()
         self._echo = ask
         options = {**_OPTIONS, "BatchMode": "no" if ask else "yes", "ControlPath": str(self._directory / "control")}
         shell = "sh -c " + shlex.quote(f'echo {_READY} "$HOME"; exec cat')
@@ -196,6 +186,9 @@ class SshLink:
         directory, self._directory = self._directory, None
         if directory is not None:
             shutil.rmtree(directory, ignore_errors=True)
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            os.close(lock)
 
     def _await_ready(self, process: subprocess.Popen[bytes]) -> None:
         """Read until the shell there speaks; what its start-up files print before that is not meant for us."""
@@ -243,38 +236,31 @@ class SshLink:
             ) from None
 
 
-def private_directory() -> Path:
-    """A new directory that only this user may enter, with a path short enough for sockets in it."""
+def private_directory() -> tuple[Path, int]:
+    """A new directory that only this user may enter, with a path short enough for sockets in it, and the lock that says it is in use.
+
+    Those of consoles that were killed are removed: the lock went with their process.
+    """
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     for parent in (runtime, tempfile.gettempdir(), "/tmp"):
         if parent and os.access(parent, os.W_OK | os.X_OK) and len(os.fsencode(parent)) + 24 <= _LONGEST_DIRECTORY:
-            return Path(tempfile.mkdtemp(prefix="llmops-tui-ssh-", dir=parent))
+            for old in Path(parent).glob(f"{_PREFIX}*"):
+                _sweep(old)
+            made = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+            lock = os.open(made / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return made, lock
     raise LinkError("there is no directory for the sockets of ssh", "set XDG_RUNTIME_DIR to one of your own")
 
 
-# What OpenSSH says (9.x), what it means, what to do; the first that fits. {host} is filled in.
-_WORDS: tuple[tuple[str, str, str], ...] = (
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "{host} shows another host key than before: it was set up anew, or somebody is in between",
-     "compare the key, then `ssh-keygen -R {host}`"),
-    ("Host key verification failed", "the host key of {host} is not known here yet", "look at it once: `ssh {host}`"),
-    (r"Permission denied \(|Too many authentication failures", "{host} accepted no key or password of yours", "try `ssh {host}`"),
-    ("Could not resolve hostname", "no box {host} is known here", "name it as in `ssh BOX`, or add it to ~/.ssh/config"),
-    ("Connection refused", "{host} refuses the connection: no sshd listens at that port", "check the port, and that sshd runs there"),
-    ("timed out|No route to host|Network is unreachable", "{host} cannot be reached", "check that it is on and the line between"),
-    ("not responding", "the line to {host} fell silent", "it is tried again"),
-    ("Connection (closed|reset) by|Broken pipe|closed by remote host", "{host} closed the connection", "it is tried again"),
-)  # fmt: skip
-_QUESTIONS = 3  # as many of the words are about questions: nobody but the user can answer them
-
-
-def explain(host: str, said: Sequence[str]) -> LinkError:
-    """ssh's complaints in plain words; what is not known is told as ssh said it, last line."""
-    text = "\n".join(said)
-    for number, (pattern, message, step) in enumerate(_WORDS):
-        if re.search(pattern, text):
-            kind = QuestionError if number < _QUESTIONS else LinkError
-            return kind(message.format(host=host), step.format(host=host))
-    told = [line for line in said if not line.startswith("Warning: Permanently added")]
-    if not told:
-        return LinkError(f"the connection to {host} ended", "it is made again")
-    return LinkError(f"ssh {host}: {told[-1].removeprefix('ssh: ')}", f"`ssh {host}` on a terminal shows more")
+def _sweep(old: Path) -> None:
+    """Remove a directory that nobody uses any more; a young one may be without its lock yet."""
+    with contextlib.suppress(OSError):  # another user's, in use, or just gone
+        if old.stat().st_uid != os.geteuid() or time.time() - old.stat().st_mtime < _YOUNG_SECONDS:
+            return
+        lock = os.open(old / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(old, ignore_errors=True)
+        finally:
+            os.close(lock)

@@ -62,7 +62,7 @@ class Moves:
             box.close()
 
     async def _connect(self, box: Box) -> None:
-        from llmops_tui.ssh_link import QuestionError
+        from llmops_tui.ssh_words import QuestionError
 
         try:
             await call(box.connect, False)

@@ -19,7 +19,7 @@ from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.specs.answers import Status
 from llmops_tui.specs.console import ConsoleSettings
-from llmops_tui.ssh_link import LinkError, QuestionError
+from llmops_tui.ssh_words import LinkError, QuestionError
 from tests.tui.driving import screen_text, until, words
 from tests.tui.fake import FakeEngine, gpu, summary
 
@@ -98,7 +98,7 @@ async def test_each_box_keeps_its_own_page_selection_and_filter(engine: FakeEngi
         await type_command(pilot, "host gpubox")
         await until(pilot, lambda: app.state.selected == "train-over-0009")
         await pilot.press("2")
-        await until(pilot, lambda: isinstance(app.screen, RunsScreen))
+        await until(pilot, lambda: isinstance(app.board(), RunsScreen))
         await type_command(pilot, "host")
         await until(pilot, lambda: isinstance(app.screen, PulseScreen) and app.state.live)
         await until(pilot, lambda: app.state.selected == "command-prepare-0007")

@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,8 +23,9 @@ from llmops_tui.errors import ConflictError, EngineUnavailableError, LlmopsError
 from llmops_tui.paths import Home
 from llmops_tui.reach import reach
 from llmops_tui.screens.hosts import HostColumn, HostsScreen
-from llmops_tui.ssh_link import LinkError, QuestionError, RemoteError, remote_command
+from llmops_tui.ssh_link import remote_command
 from llmops_tui.ssh_place import SshPlace
+from llmops_tui.ssh_words import LinkError, QuestionError, RemoteError
 from tests.other_boxes import FakeSsh, box_environ, loopback_sshd, write_program
 from tests.running_engine import kill_engine, running_engine
 from tests.tui.driving import screen_text, until, words
@@ -45,6 +47,7 @@ class OtherBox:
 def box(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OtherBox]:
     """A box of its own home and state directory, without an engine yet."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "here"))
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     root = tmp_path / "there"
     root.mkdir()
     environ = box_environ(root)
@@ -213,6 +216,7 @@ def test_the_sockets_of_a_connection_are_this_users_alone_and_leave_with_it(box:
 
 
 def test_a_console_that_is_killed_takes_its_ssh_with_it(box: OtherBox) -> None:
+    before = set(Path(tempfile.gettempdir()).glob("llmops-tui-ssh-*"))
     program = "from llmops_tui.ssh_place import SshPlace as P; p = P('box'); p.connect(start=True); print(p.pid, flush=True); input()"
     with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as console:
         assert console.stdout is not None
@@ -220,6 +224,19 @@ def test_a_console_that_is_killed_takes_its_ssh_with_it(box: OtherBox) -> None:
         assert Path(f"/proc/{pid}").exists()
         console.kill()
     wait_for(lambda: not Path(f"/proc/{pid}").exists() or "State:\tZ" in Path(f"/proc/{pid}/status").read_text(), what="ssh to be gone")
+    (left,) = set(Path(tempfile.gettempdir()).glob("llmops-tui-ssh-*")) - before
+    os.utime(left, (0, 0))
+    place = SshPlace("box")
+    try:
+        place.connect()
+        assert not left.exists(), "the next connection tidies up"
+        os.utime(place.socket_path().parent, (0, 0))
+        again = SshPlace("box")
+        again.connect()
+        again.close()
+        assert place.socket_path().exists(), "what is in use stays"
+    finally:
+        place.close()
 
 
 def test_a_state_directory_there_can_be_named(box: OtherBox, tmp_path: Path) -> None:
