@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,9 +75,9 @@ def give_run(run: RunDir, attempt: int, account: Account, group: int | None) -> 
     """
     run.attempt(attempt).chmod(_ATTEMPT_MODE)
     for path in (run.spec, run.control):
-        _make(path, 0, account.gid)
+        _make(path, 0, account)
     for path in (run.events, run.log):
-        _make(path, account.uid, account.gid)
+        _make(path, account.uid, account)
     for directory in (run.checkpoints, run.artifacts):
         # In a directory that only root writes: no link can be put in its place.
         directory.mkdir(exist_ok=True)
@@ -86,10 +87,24 @@ def give_run(run: RunDir, attempt: int, account: Account, group: int | None) -> 
     run.path.chmod(_RUN_MODE)
 
 
-def _make(path: os.PathLike[str], uid: int, gid: int) -> None:
+def _make(path: os.PathLike[str], owner: int, account: Account) -> None:
+    """A file that the account may read. Its group may not: on some boxes it is everybody's, and a spec may hold secrets."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o600)
     try:
-        os.fchown(descriptor, uid, gid)
-        os.fchmod(descriptor, _TOLD_MODE)
+        os.fchown(descriptor, owner, account.gid)
+        if owner == account.uid:
+            os.fchmod(descriptor, 0o600)
+            return
+        try:
+            os.setxattr(descriptor, "system.posix_acl_access", _readable_by(account.uid))
+        except OSError:  # a file system without access lists
+            os.fchmod(descriptor, _TOLD_MODE)
     finally:
         os.close(descriptor)
+
+
+def _readable_by(uid: int) -> bytes:
+    """An access list (linux/posix_acl_xattr.h): the owner writes, this user reads, and nobody else."""
+    unnamed = 0xFFFFFFFF
+    user_obj, user, group_obj, mask, other = (0x01, 6, unnamed), (0x02, 4, uid), (0x04, 0, unnamed), (0x10, 4, unnamed), (0x20, 0, unnamed)
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in (user_obj, user, group_obj, mask, other))

@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -197,6 +198,14 @@ def test_anothers_run_is_seen_and_not_touched(root: Client, home: Path, users: U
     assert [event["data"] for event in asked] == [{"to": users.ada.name, "from": users.bob.name, "message": "may I have it?"}]
     users.ada.ask(home, "runs", "stop", run, "--now")
     wait_for(lambda: root.run(run)["state"] == "cancelled")
+
+
+def test_a_spec_is_its_submitters_to_read_and_not_his_groups(root: Client, home: Path, users: Users) -> None:
+    run = users.ada.submit(home, "/bin/sh", "-c", "cat $LLMOPS_RUN_DIR/spec.json", settings={"env.MY_TOKEN": "tell-nobody"})
+    assert "tell-nobody" in log_of(root, run)
+    of_her_group = replace(users.bob, gid=users.ada.gid)  # on some boxes all have one primary group
+    for name in ("spec.json", "stdout.log", "events.jsonl"):
+        assert of_her_group.run("/bin/cat", str(root.home.runs / run / name)).returncode != 0
 
 
 def test_roots_own_run_is_roots_and_has_the_umask_the_engine_was_started_with(root: Client) -> None:
