@@ -29,6 +29,7 @@ from llmops_tui.specs.parse import parse_spec
 from llmops_tui.specs.states import ENDED, JOB_KINDS, STATES
 
 _MOST_METRICS = 64
+_LONG_FILTER = 300
 _BIGGEST = 2**63 - 1
 router = APIRouter(tags=["runs"])
 
@@ -100,7 +101,10 @@ async def list_runs(
         filter=filter, states=_choice("state", state, STATES), kinds=_choice("kind", kind, JOB_KINDS), sort=sort,
         descending=descending, columns=column or (), limit=limit, offset=offset, around=around,
     )  # fmt: skip
-    return answer(page(parts.scheduler.runs(), wish, time.time()))
+    runs = list(parts.scheduler.runs())
+    if len(filter) > _LONG_FILTER:  # hundreds of terms over ten thousand runs take seconds
+        return answer(await asyncio.to_thread(page, runs, wish, time.time()))
+    return answer(page(runs, wish, time.time()))
 
 
 @router.post("/runs", response_model=Submission, status_code=201)

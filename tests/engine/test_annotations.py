@@ -118,6 +118,14 @@ def test_the_client_annotates_filters_and_compares(client: Client) -> None:
     assert told[-1]["data"] == {"tags": ["x", "y"], "note": "n", "baseline": True}
 
 
+def test_a_long_filter_finds_what_a_short_one_does(client: Client) -> None:
+    long = " ".join(["-nowhere"] * 300)
+    assert [run["id"] for run in client.runs(filter=f"{long} state:succeeded")["runs"]] == [
+        run["id"] for run in client.runs(filter="state:succeeded")["runs"]
+    ]
+    assert client.runs(filter=f"{long} nowhere")["total"] == 0
+
+
 def test_a_filter_that_does_not_parse_is_refused_with_its_place(client: Client) -> None:
     with pytest.raises(UsageError, match="did you mean tag") as refusal:
         client.runs(filter="  tga:x")
