@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.widget import Widget
 
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings
@@ -129,10 +130,11 @@ class GpusScreen(Board):
         now, ascii_only, you = self.state.clock(), self.llmops.ascii_only, self.state.you()
         gpus = status["gpus"]
         box, cards, table = self.query_one("#box", LineWidget), self.query_one("#cards", RowTable), self.query_one("#holders", RowTable)
-        box.display, cards.display = not gpus, bool(gpus)
+        self._show(box, not gpus)
+        self._show(cards, bool(gpus))
         roomy = self.size.width >= WIDE_COLUMNS or self.size.height >= _ROWS_FOR_DETAIL
-        self.query_one("#detail").display = bool(gpus) and roomy
-        self.query_one("#past-minutes").display = self._charted()
+        self._show(self.query_one("#detail"), bool(gpus) and roomy)
+        self._show(self.query_one("#past-minutes"), self._charted())
         if not gpus:
             box.styles.height = 4
             box.show_lines(host_panel(self.state, box.size.width, ascii_only))
@@ -196,6 +198,11 @@ class GpusScreen(Board):
             charts = self.query_one(LinkedCharts)
             charts.show(history_groups(history, [gpu["index"]] if gpu else []))
             charts.border_title = f"gpu {gpu['index']}, the last ten minutes" if gpu else "the last ten minutes"
+
+    @staticmethod
+    def _show(widget: Widget, wanted: bool) -> None:
+        """Unless another panel has the whole page."""
+        widget.display = wanted and not widget.has_class("-aside")
 
     def _strip(self, gpu: GpuSample) -> str:
         return history_strip(list(self.state.history.get(f"gpu/{gpu['index']}/utilisation", ())), _STRIP_CELLS, self.llmops.ascii_only)

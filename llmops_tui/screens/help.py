@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 
 from llmops_tui.keys import PLACES, bindings, in_force, name_of
 from llmops_tui.screens.widgets.lines import LineWidget, Run, fit
+from llmops_tui.screens.widgets.scrolling import PlainScroll
 from llmops_tui.specs.console import CustomCommand
 
 _ID_COLUMN = 58
@@ -45,7 +45,7 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """A box that scrolls."""
-        with VerticalScroll(classes="dialog") as box:
+        with PlainScroll(classes="dialog") as box:
             box.border_title = "keys"
             box.border_subtitle = "Esc closes"
             yield LineWidget(id="keys")
@@ -58,4 +58,4 @@ class HelpScreen(ModalScreen[None]):
 
     def action_scroll(self, rows: int) -> None:
         """Scroll the box."""
-        self.query_one(VerticalScroll).scroll_relative(y=rows, animate=False)
+        self.query_one(PlainScroll).scroll_relative(y=rows, animate=False)

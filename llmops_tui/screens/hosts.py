@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from textual.app import ComposeResult
-from textual.containers import VerticalScroll
 from textual.message import Message
 
 from llmops_tui.errors import LlmopsError
@@ -19,6 +18,7 @@ from llmops_tui.screens.messages import EngineEventArrived, EngineLost, HistoryA
 from llmops_tui.screens.state import ViewState
 from llmops_tui.screens.widgets.host_column import host_column
 from llmops_tui.screens.widgets.lines import LineWidget
+from llmops_tui.screens.widgets.scrolling import PlainScroll
 from llmops_tui.ssh_link import check_host
 
 MOST_HOSTS = 8
@@ -89,7 +89,7 @@ class HostsScreen(Board):
     def compose(self) -> ComposeResult:
         """Header, a column each, foot."""
         yield LineWidget(id="header")
-        with VerticalScroll(id="hosts", can_focus=False):
+        with PlainScroll(id="hosts"):
             for name in self._names:
                 state = ViewState(host=self.llmops.here if name == HERE else name, remote=name != HERE)
                 self._columns[name] = HostColumn(name, state)
@@ -184,7 +184,7 @@ class HostsScreen(Board):
         return self.focused.name_of_box if isinstance(self.focused, HostColumn) else self._names[0]
 
     def _arrange(self) -> None:
-        grid = self.query_one("#hosts", VerticalScroll)
+        grid = self.query_one("#hosts", PlainScroll)
         columns = max(1, min(len(self._names), self.size.width // _NARROWEST)) if self.size.width >= 2 * _NARROWEST else 1
         rows = -(-len(self._names) // columns)
         grid.styles.grid_size_columns = columns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textual import events
+from textual.containers import VerticalScroll
 
 from llmops_tui.screens.widgets.lines import LineWidget
 
@@ -42,3 +43,7 @@ class ScrollingLines(LineWidget, can_focus=True):
     def on_blur(self) -> None:
         """And dimmer without."""
         self.draw()
+
+
+class PlainScroll(VerticalScroll, can_focus=False, inherit_bindings=False):
+    """A box that scrolls by the wheel and by its page's keys: Textual's own would take arrows and PgUp from the key table."""
