@@ -114,8 +114,8 @@ def test_the_client_annotates_filters_and_compares(client: Client) -> None:
     found = client.compare([two, one])
     assert [run["baseline"] for run in found["runs"]] == [False, True]
     assert {row["key"] for row in found["config"] if row["differs"]} == set()
-    told = [event for event in client.events()["events"] if event["type"] == "run.annotated"]
-    assert told[-1]["data"] == {"tags": ["x", "y"], "note": "n", "baseline": True}
+    wanted = {"tags": ["x", "y"], "note": "n", "baseline": True}
+    wait_for(lambda: client.events(types=["run.annotated"], newest=True, limit=1)["events"][0]["data"] == wanted, what="it is told")
 
 
 def test_a_long_filter_finds_what_a_short_one_does(client: Client) -> None:
