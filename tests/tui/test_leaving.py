@@ -10,15 +10,19 @@ import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from llmops_tui.app import LlmopsApp
-from llmops_tui.keys import KEYS
 from llmops_tui.screens import state as state_module
 from llmops_tui.specs.answers import Status
 from tests.tui.driving import until, words
 from tests.tui.fake import FakeEngine
+from tests.tui.random_acts import LOSE, random_acts
+from tests.tui.still import still_engine
+
+ACTIONS = 350
 
 
 class HangingEngine(FakeEngine):
@@ -48,17 +52,34 @@ async def test_an_engine_that_hangs_is_said_to_be_silent_and_comes_back_by_itsel
         await until(pilot, lambda: "LIVE" in words(pilot, "#header"))
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_random_keys_raise_nothing(engine: FakeEngine, seed: int) -> None:
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_random_keys_pastes_clicks_and_resizes_raise_nothing(
+    seed: int, no_time_passes: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On every page, with the engine lost and back; `python benchmarks/random_keys.py` goes on for longer, on a real terminal."""
+    monkeypatch.chdir(tmp_path)
     dice = random.Random(seed)
-    names = [name for key in KEYS for name in key.keys if key.id not in ("quit", "help_close")] + ["escape", "a", "Z", "0", "ctrl+x", "é"]
-    app = LlmopsApp(engine, status_seconds=0.05)
+    engine = still_engine(4)
+    app = LlmopsApp(engine, status_seconds=0.2)
+    monkeypatch.setattr(app, "exit", lambda *args, **options: None)
+    trail: list[str] = []
     async with app.run_test(size=(80, 24)) as pilot:
-        for number in range(45):
-            await pilot.press(dice.choice(names))
-            if number % 15 == 7:
-                engine.lost = not engine.lost
-                await pilot.resize_terminal(dice.randrange(10, 200), dice.randrange(4, 60))
+        await until(pilot, lambda: app.state.live)
+        for number in range(ACTIONS):
+            for act in random_acts(dice, app.size):
+                trail.append(repr(act)[:80])
+                if isinstance(act, tuple):
+                    await pilot.resize_terminal(*act)
+                elif act is LOSE:
+                    engine.lost = not engine.lost
+                else:
+                    app.post_message(act)
+            if number % 4 == 0:
+                await pilot.pause()
+            assert app._exception is None, "\n".join(trail[-30:])
+        engine.lost = False
+        await pilot.resize_terminal(80, 24)
+        await until(pilot, lambda: app.state.live)
         assert app.is_running
 
 
@@ -66,6 +87,8 @@ def test_q_leaves_at_once_though_a_call_hangs_and_says_what_keeps_running() -> N
     program = textwrap.dedent("""
         import sys, threading
         from tests.tui.fake import FakeEngine
+from tests.tui.random_acts import LOSE, random_acts
+from tests.tui.still import still_engine
         from llmops_tui.app import run_app
         engine = FakeEngine()
         engine.series = lambda *args, **options: threading.Event().wait(300)
