@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import subprocess
@@ -47,6 +48,8 @@ def _run(app: LlmopsApp, title: str, line: str) -> None:
             code = subprocess.run(line, shell=True, check=False).returncode
         except KeyboardInterrupt:
             code = 130
-        input(f"[{title}: exit code {code}; Enter goes back to the console] ")
+        # Nothing may leave this block but by its end: Textual would not take the terminal back.
+        with contextlib.suppress(EOFError, KeyboardInterrupt):
+            input(f"[{title}: exit code {code}; Enter goes back to the console] ")
     app.refresh()
     app.tell(f"{title}: exit code {code}", "good" if code == 0 else "bad")

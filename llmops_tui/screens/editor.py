@@ -26,8 +26,16 @@ def edit(app: App[object], text: str, file: str = "") -> str:
     command = _editor()
     path = file or _written(text)
     try:
+        failure: OSError | None = None
+        code = 0
         with app.suspend():
-            code = subprocess.run([*command, path], check=False).returncode
+            # Nothing may leave this block but by its end: Textual would not take the terminal back.
+            try:
+                code = subprocess.run([*command, path], check=False).returncode
+            except OSError as error:
+                failure = error
+        if failure is not None:
+            raise failure
         if code:
             raise LlmopsError(f"{command[0]} ended with code {code}: nothing was taken over")
     except SuspendNotSupported:

@@ -13,14 +13,14 @@ from llmops_tui.screens.calls import call
 from llmops_tui.screens.view_file import ViewFile
 
 if TYPE_CHECKING:
-    from llmops_tui.app import LlmopsApp
     from llmops_tui.reach import Box
+    from llmops_tui.screens.console_app import ConsoleApp
 
 
 class Moves:
     """`current` is the box shown, `views` what is remembered of each; `reach` makes a box from ssh's name for it ("": this one)."""
 
-    def __init__(self, app: LlmopsApp, current: Box, view: ViewFile, reach: Callable[[str], Box]) -> None:
+    def __init__(self, app: ConsoleApp, current: Box, view: ViewFile, reach: Callable[[str], Box]) -> None:
         self._app = app
         self._reach = reach
         self._boxes = {current.name: current}
