@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from textual import events
 from textual.app import App
+from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -131,6 +132,8 @@ class ConsoleApp(App[None]):
         Textual hands a key to the focused widget and comes back to it when it has bubbled up, after all keys that were typed meanwhile:
         `:low on` typed quickly would open a run with its `l`. So a key that nobody takes as text acts at once, and text is waited for.
         """
+        if self._exit and isinstance(event, events.InputEvent):
+            return  # leaving: a page that is opened now would lose its parts before it knows of them
         if not isinstance(event, events.Key) or event.is_forwarded or not self.screen_stack:
             await super().on_event(event)
             return
@@ -150,6 +153,11 @@ class ConsoleApp(App[None]):
 
     def stand_as_remembered(self) -> None:
         """Open what stood when the viewer was left."""
+
+    def _handle_exception(self, error: Exception) -> None:
+        """A page still being made when the viewer is left loses its parts before it knows of them: nobody misses them."""
+        if not (self._exit and isinstance(error, NoMatches)):
+            super()._handle_exception(error)
 
     def on_unmount(self) -> None:
         """Nobody listens any more."""

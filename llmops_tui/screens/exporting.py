@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -55,12 +56,17 @@ def write(text: str, form: str, page: str, file: str, directory: Path, now: floa
     """Write to `file` (relative to `directory`), or to a fresh name there. Raises LlmopsError; nothing is ever overwritten."""
     name = file or f"llmops-{page}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(now))}.{FORMATS[form]}"
     path = directory / os.path.expanduser(name)
+    begun = False
     try:
         with open(path, "x", encoding="utf-8") as out:
+            begun = True
             out.write(text)
     except FileExistsError:
         raise LlmopsError(f"{path} is there already", "give another name") from None
     except OSError as error:
+        if begun:  # half a file would stand in the way of the next try
+            with contextlib.suppress(OSError):
+                path.unlink()
         raise LlmopsError(f"{path}: {error.strerror}", "give another place: :export svg ~/screen.svg") from None
     return path
 

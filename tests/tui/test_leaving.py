@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from textual.events import Key
 
 from llmops_tui.app import LlmopsApp
 from llmops_tui.screens import state as state_module
@@ -50,6 +51,17 @@ async def test_an_engine_that_hangs_is_said_to_be_silent_and_comes_back_by_itsel
         engine.hangs = False
         engine.goes_on.set()
         await until(pilot, lambda: "LIVE" in words(pilot, "#header"))
+
+
+@pytest.mark.parametrize("keys", [("q", "5"), ("q", "3", "4", "n"), ("enter", "q"), ("2", "q", "2"), ("colon", "q", "enter", "5")])
+async def test_keys_typed_at_once_around_leaving_break_nothing(engine: FakeEngine, keys: tuple[str, ...]) -> None:
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state.selected)
+        for key in keys:
+            app.post_message(Key(key, key if len(key) == 1 else ":" if key == "colon" else None))
+        await until(pilot, lambda: not app.is_running or app._exit)
+    assert app.return_code == 0
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

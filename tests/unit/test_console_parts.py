@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 from pathlib import Path
@@ -116,6 +118,21 @@ def test_an_export_never_overwrites_and_says_where_it_cannot_write(tmp_path: Pat
     assert path.read_text() == "a,b\n"
     with pytest.raises(LlmopsError, match="No such file"):
         write("x", "svg", "runs", "none/x.svg", tmp_path, 0.0)
+
+
+def test_an_export_that_a_full_disk_ends_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class FullDisk(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def opened(path: Path, *_: object, **__: object) -> FullDisk:
+        path.touch(exist_ok=False)
+        return FullDisk()
+
+    monkeypatch.setattr("builtins.open", opened)
+    with pytest.raises(LlmopsError, match="No space left"):
+        write("a,b", "csv", "runs", "x.csv", tmp_path, 0.0)
+    assert os.listdir(tmp_path) == []
 
 
 def test_who_holds_memory_is_told_heaviest_first_and_ones_own_run_is_found() -> None:
