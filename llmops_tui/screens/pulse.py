@@ -88,6 +88,11 @@ class PulseScreen(Board):
         """The run under the cursor, and its curves as they were looked at."""
         return {"selected": self.state.selected, "group": self._group, "chart": self.query_one(BrailleChart).view.to_json()}
 
+    def export_rows(self) -> tuple[list[str], list[list[Any]]]:
+        """What runs, waits and ended lately."""
+        columns = ["id", "kind", "name", "state", "owner", "submitted_at", "started_at", "ended_at", "reason"]
+        return columns, [[run.get(name) for name in columns] for run in self.state.runs()]
+
     def recall(self, remembered: dict[str, Any]) -> None:
         """The cursor back on its run, the chart as it was."""
         if isinstance(selected := remembered.get("selected"), str):

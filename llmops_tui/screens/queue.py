@@ -22,8 +22,8 @@ _WAITING = (
     Column("state", 10),
     Column("prio", 4, right=True),
     Column("owner", 10, rank=2),
-    Column("waits", 7, right=True, rank=1),
-    Column("for", 0, least=28),
+    Column("waited", 7, right=True, rank=1),
+    Column("waits for", 0, least=28),
 )
 _RUNNING = (
     Column("run", 26, middle=True),

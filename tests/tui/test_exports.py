@@ -67,3 +67,15 @@ async def test_a_form_that_the_page_has_not_is_said_with_those_it_has(
         app.export("../../etc", "")
         await until(pilot, lambda: "is no format" in words(pilot, "#foot"))
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_first_page_has_a_table_to_write(engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.state.live and app.state.selected)
+        app.export("csv", "pulse.csv")
+        await until(pilot, lambda: "wrote" in words(pilot, "#foot"))
+        shown = [run["id"] for run in app.state.runs()]
+    with open(tmp_path / "pulse.csv", newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == shown
