@@ -54,6 +54,7 @@ class Meter:
     def begin(self, run: LiveRun) -> dict[str, Any]:
         """The run holds its GPUs from now on. What belongs into its journal, so that no crash forgets the start."""
         since = time.time()
+        self.tick(self._gpus.snapshot(), since)  # what was drawn since the last tick is not this run's
         readings = {gpu: _as_of(since, self._newest[gpu]) for gpu in run.gpu_uuids if gpu in self._newest}
         counters = {gpu: reading.to_json() for gpu, reading in readings.items()}
         usage = run.usage

@@ -43,7 +43,8 @@ class Box:
         self.nvml = FakeNvml(compile_library(path / "library"), path / "gpus.state")
         self.home = Home(path / "home", explicit=True)
         self.home.root.mkdir()
-        self.home.config.write_text(_SETTINGS)
+        # The box's own locks are shared with whatever else runs here: other tests with the same GPUs, real engines.
+        self.home.config.write_text(f'{_SETTINGS}[gpus]\nlock_directory = "{self.home.root / "locks"}"\n')
         self.client = Client(self.home)
         self.engine: subprocess.Popen[bytes] | None = None
 
