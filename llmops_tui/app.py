@@ -105,12 +105,12 @@ class LlmopsApp(ConsoleApp):
         """The form of a new run, from the last one's spec."""
         self.new_run()
 
-    def new_run(self, kind: str | None = None, base: str | None = None) -> None:
-        """The form of a new run; `base`: a run whose spec it begins with."""
+    def new_run(self, kind: str | None = None, base: str | None = None, again: bool = False) -> None:
+        """The form of a new run; `base`: a run whose spec it begins with; `again`: it was open when the viewer was left."""
         from llmops_tui.screens.new_run import NewRunScreen
 
         if not any(isinstance(screen, NewRunScreen) for screen in self.screen_stack):
-            self.push_screen(NewRunScreen(kind, base))
+            self.push_screen(NewRunScreen(kind, base, again))
 
     async def action_export(self) -> None:
         """Choose a format and write."""
@@ -207,7 +207,7 @@ class LlmopsApp(ConsoleApp):
             self.open_run(run_id)
         form = self.view.pages.get("new", {})
         if form.get("open") is True and self.first_run is None:
-            self.new_run(base=form["base"] if isinstance(form.get("base"), str) else None)
+            self.new_run(base=form["base"] if isinstance(form.get("base"), str) else None, again=True)
         hosts = self.view.pages.get("hosts", {})
         if hosts.get("open") is True and isinstance(names := hosts.get("names"), list):
             self.show_hosts([name for name in names if isinstance(name, str)])

@@ -32,13 +32,16 @@ _FEW_CHOICES = 3  # of a field with no more, Enter takes the next one
 
 
 class NewRunScreen(Board):
-    """`base`: the run whose spec it begins with; without one it is the newest run's, of `kind` if one is named."""
+    """`base`: the run whose spec it begins with; without one it is the newest run's, of `kind` if one is named.
+
+    `again`: the form stands again after a lost terminal; its cursor is then on a field: an Enter meant for the shell launches nothing.
+    """
 
     BINDINGS = bindings("form")
     PLACES = ("form",)
     PAGE = "new"
 
-    def __init__(self, kind: str | None = None, base: str | None = None) -> None:
+    def __init__(self, kind: str | None = None, base: str | None = None, again: bool = False) -> None:
         super().__init__()
         self._asked = kind, base
         self._beginnings: Beginnings
@@ -52,7 +55,7 @@ class NewRunScreen(Board):
         self._unsure: float | None = None
         self._launched = ""
         self._kept_file = ""
-        self._wanted = ""  # the field the next drawing puts the cursor on
+        self._wanted = KIND if again else ""  # the field the next drawing puts the cursor on
         self._found_from = ""  # the field the search began at
 
     def compose(self) -> ComposeResult:
@@ -167,7 +170,7 @@ class NewRunScreen(Board):
     def action_back(self) -> None:
         """To the page before; the draft stays."""
         self.llmops.view.pages[self.PAGE] = {**self.remember(), "open": False}
-        self.app.pop_screen()
+        self.leave()
 
     def action_editor(self) -> None:
         """The spec as YAML; what is wrong with it stands at its fields afterwards, and the file is kept."""
@@ -280,7 +283,7 @@ class NewRunScreen(Board):
             self._why = str(error)
             self.redraw()
         else:
-            self._take(draft)
+            self._take(draft, self._wanted)
             self.run_worker(self._offers.fetch(self.client))
             if kept:
                 self.llmops.tell(f"as you left it; {self._key('form_last')} takes the newest run's spec", "muted")
@@ -345,7 +348,7 @@ class NewRunScreen(Board):
         self.redraw()
 
     def _leave_for(self, run_id: str) -> None:
-        self.app.pop_screen()
+        self.leave()
         self.llmops.open_run(run_id)
         self.llmops.tell(f"{run_id} is queued", "good")
         self.llmops.hurry()

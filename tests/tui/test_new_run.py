@@ -463,3 +463,16 @@ async def test_the_form_reads_in_ascii(engine: FakeEngine, monkeypatch: pytest.M
     async with form(engine, "j", "j", "d", "d", "enter") as pilot:
         await until(pilot, lambda: view_of(pilot).editing == "model")
         assert [character for character in screen_text(pilot) if not character.isascii()] == []
+
+
+async def test_a_form_that_stands_again_launches_nothing_by_an_enter_that_was_meant_for_the_shell(engine: FakeEngine) -> None:
+    view = ViewFile(None)
+    view.pages["new"] = {"open": True}
+    app = LlmopsApp(engine, status_seconds=0.05, view=view)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and "dataset.path" in fields(pilot))
+        await until(pilot, on(pilot, "!kind"))
+        await press(pilot, "enter")
+        await pilot.pause()
+        assert isinstance(app.screen, NewRunScreen), "the form is still there"
+        assert NEWEST not in [run["id"] for run in engine.waiting]
