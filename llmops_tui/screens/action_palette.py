@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.fuzzy import Matcher
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from llmops_tui.keys import bindings
+from llmops_tui.screens.dialog import Dialog
 from llmops_tui.screens.possible import Deed, deeds
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _WIDTH, _HEIGHT = 72, 18
 
 
-class ActionPalette(ModalScreen[None]):
+class ActionPalette(Dialog[None]):
     """Enter does the entry under the cursor, Up and Down move it, Esc leaves."""
 
     BINDINGS = bindings("command")

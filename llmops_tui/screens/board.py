@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from textual._context import active_app
+from textual.await_complete import AwaitComplete
 from textual.css.query import NoMatches
 from textual.screen import Screen
 from textual.widget import Widget
@@ -90,6 +91,10 @@ class Board(Screen[None]):
     def run_id(self) -> str | None:
         """The run that the keys mean; None where the page means none."""
         return None
+
+    def leave(self) -> AwaitComplete:
+        """To the page before; once, however often it was asked for in one burst of keys."""
+        return self.app.pop_screen() if self.is_active and len(self.app.screen_stack) > 1 else AwaitComplete()
 
     def fields(self) -> dict[str, str]:
         """What the user's own commands may name in braces: the selection."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 
 from llmops_tui.keys import bindings
+from llmops_tui.screens.dialog import Dialog
 from llmops_tui.screens.widgets.table import Column, Row, RowTable
 
 
-class ChooseScreen(ModalScreen[str | None]):
+class ChooseScreen(Dialog[str | None]):
     """Answers the key of the chosen entry, or None. `entries` are `(key, words)`."""
 
     BINDINGS = bindings("choose")

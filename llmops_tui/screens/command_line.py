@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Vertical
-from textual.screen import ModalScreen
 from textual.widgets import Input
 
 from llmops_tui.keys import bindings
 from llmops_tui.screens.command_table import CommandError, perform, suggestions
+from llmops_tui.screens.dialog import Dialog
 from llmops_tui.screens.widgets.lines import LineWidget, Run, fit
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _MOST_ROWS = 8
 
 
-class CommandLine(ModalScreen[None]):
+class CommandLine(Dialog[None]):
     """Enter does it, Tab takes the suggestion, Up and Down go through them, Esc leaves."""
 
     BINDINGS = bindings("command")

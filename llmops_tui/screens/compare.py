@@ -124,7 +124,7 @@ class CompareScreen(PanedBoard):
 
     def action_back(self) -> None:
         """To the page before."""
-        self.app.pop_screen()
+        self.leave()
 
     def action_toggle_all(self) -> None:
         """Only what differs, or everything."""

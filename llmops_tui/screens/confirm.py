@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 
 from llmops_tui.keys import bindings, keys_of, name_of
+from llmops_tui.screens.dialog import Dialog
 from llmops_tui.screens.widgets.lines import Line, LineWidget, Run
 
 _WIDTH = 72
 
 
-class ConfirmScreen(ModalScreen[bool]):
+class ConfirmScreen(Dialog[bool]):
     """Answers whether `yes` (the words of what happens) is meant."""
 
     BINDINGS = bindings("confirm")

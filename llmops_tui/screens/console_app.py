@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable
+from typing import Any
 
 from textual import events
 from textual.app import App
@@ -48,6 +49,14 @@ async def _done_with(widget: Widget) -> None:
     if widget.call_later(done.set):
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(done.wait(), _KEY_SECONDS)
+
+
+async def _made(screen: Screen[Any]) -> bool:
+    """Until a page that was just opened has its parts; False where that takes too long: then the key is nobody's."""
+    if not screen._is_mounted:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(screen._mounted_event.wait(), _KEY_SECONDS)
+    return screen._is_mounted
 
 
 class ConsoleApp(App[None]):
@@ -150,6 +159,10 @@ class ConsoleApp(App[None]):
             for widget in writer.ancestors_with_self:
                 if isinstance(widget, Widget):
                     await _done_with(widget)
+
+    async def _check_bindings(self, key: str, priority: bool = False) -> bool:
+        """What a key means on a page that was just opened is known when the page has its parts."""
+        return await _made(self.screen) and await super()._check_bindings(key, priority)
 
     def stand_as_remembered(self) -> None:
         """Open what stood when the viewer was left."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 
 from llmops_tui.keys import PLACES, bindings, in_force, name_of
+from llmops_tui.screens.dialog import Dialog
 from llmops_tui.screens.widgets.lines import LineWidget, Run, fit
 from llmops_tui.screens.widgets.scrolling import PlainScroll
 from llmops_tui.specs.console import CustomCommand
@@ -34,7 +34,7 @@ def help_lines(first: Sequence[str] = (), custom: Sequence[CustomCommand] = ()) 
     return lines
 
 
-class HelpScreen(ModalScreen[None]):
+class HelpScreen(Dialog[None]):
     """Over any page."""
 
     BINDINGS = bindings("help")

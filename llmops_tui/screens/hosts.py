@@ -171,7 +171,7 @@ class HostsScreen(Board):
     def action_back(self) -> None:
         """To the page before."""
         self.llmops.view.pages[self.PAGE] = {**self.remember(), "open": False}
-        self.app.pop_screen()
+        self.leave()
 
     @staticmethod
     def _key(name: str) -> str:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from textual import events
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 from textual.widget import Widget
 
 from llmops_tui.keys import bindings
+from llmops_tui.screens.dialog import Dialog
 from llmops_tui.screens.widgets.lines import LineWidget
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _LETTERS = "asdfgjklewruiocmnvt"
 
 
-class JumpLabels(ModalScreen[None]):
+class JumpLabels(Dialog[None]):
     """A letter jumps, anything else leaves. The labels stand where the panels begin."""
 
     BINDINGS = bindings("jump")

@@ -80,7 +80,7 @@ class LinkedScreen(Board):
 
     def action_back(self) -> None:
         """To the page before."""
-        self.app.pop_screen()
+        self.leave()
 
     def on_braille_chart_linked_wanted(self, message: BrailleChart.LinkedWanted) -> None:
         """The key that opened this page closes it."""

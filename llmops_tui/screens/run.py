@@ -164,7 +164,7 @@ class RunScreen(LogFeed, PanedBoard):
 
     def action_back(self) -> None:
         """To the page before."""
-        self.app.pop_screen()
+        self.leave()
 
     def action_cycle_metric(self, by: int) -> None:
         """Other curves."""

@@ -74,7 +74,7 @@ class SqlScreen(Board):
 
     def action_back(self) -> None:
         """To the page before."""
-        self.app.pop_screen()
+        self.leave()
 
     def action_ask_again(self) -> None:
         """The same query now."""
@@ -82,7 +82,7 @@ class SqlScreen(Board):
 
     async def action_edit(self) -> None:
         """Change the query."""
-        await self.app.pop_screen()
+        await self.leave()
         await self.llmops.action_command_line(f"sql {self._query}")
 
     def action_chart(self) -> None:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from textual.app import ComposeResult
-from textual.screen import ModalScreen
 
 from llmops_tui.keys import bindings, keys_of, name_of
+from llmops_tui.screens.dialog import Dialog
 from llmops_tui.screens.widgets.lines import LineWidget, Run
 from llmops_tui.specs.states import WAITING
 
 _WIDTH = 58
 
 
-class StopScreen(ModalScreen[str]):
+class StopScreen(Dialog[str]):
     """Answers "now", "checkpoint" or "" (keep it running)."""
 
     BINDINGS = bindings("stop")

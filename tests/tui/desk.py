@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 import pytest
 from textual import events
 from textual.app import App
-from textual.keys import key_to_character
 from textual.message import Message
 from textual.pilot import Pilot
 from textual.widget import Widget
@@ -35,6 +34,7 @@ from llmops_tui.screens.widgets.table import RowTable
 from tests.tui.driving import screen_text, until, words
 from tests.tui.fake import FakeEngine, summary
 from tests.tui.fake_form import TRAIN
+from tests.tui.random_acts import character_of
 from tests.tui.still import MOMENT, still_engine
 
 W = TypeVar("W", bound=Widget)
@@ -419,7 +419,7 @@ def claims(app: LlmopsApp) -> dict[str, str]:
 
 def written_in(app: LlmopsApp, name: str) -> bool:
     """Whether the key is text for the focused part."""
-    return app.focused is not None and app.focused.check_consume_key(name, key_to_character(name))
+    return app.focused is not None and app.focused.check_consume_key(name, character_of(name))
 
 
 __all__ = ["STAGES", "Desk", "Stage", "at", "claims", "places_now", "written_in"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import unicodedata
 from collections.abc import Iterator
 
 from textual import events
 from textual.geometry import Size
-from textual.keys import key_to_character
+from textual.keys import REPLACED_KEYS, _get_unicode_name_from_key
 
 from llmops_tui.keys import KEYS
 
@@ -31,9 +32,17 @@ _NAMES = [name for key in KEYS for name in key.keys] + ["Z", "ctrl+x", "é", "ct
 _PAGES = ["1", "2", "3", "4", "5", "enter", "n", "colon", "slash", "t", "question_mark", "p", "o", "escape", "escape"]
 
 
+def character_of(name: str) -> str | None:
+    """The character of a key by its name, as Textual's own pilot finds it; None for one that has none."""
+    try:
+        return unicodedata.lookup(_get_unicode_name_from_key(REPLACED_KEYS.get(name, name)))
+    except KeyError:
+        return name if len(name) == 1 else None
+
+
 def key_event(name: str) -> events.Key:
     """A key as the terminal's driver tells it."""
-    return events.Key(name, key_to_character(name))
+    return events.Key(name, character_of(name))
 
 
 def random_acts(dice: random.Random, size: Size) -> Iterator[Act]:

@@ -20,7 +20,7 @@ from llmops_tui.screens import state as state_module
 from llmops_tui.specs.answers import Status
 from tests.tui.driving import until, words
 from tests.tui.fake import FakeEngine
-from tests.tui.random_acts import LOSE, random_acts
+from tests.tui.random_acts import LOSE, key_event, random_acts
 from tests.tui.still import still_engine
 
 ACTIONS = 350
@@ -99,8 +99,6 @@ def test_q_leaves_at_once_though_a_call_hangs_and_says_what_keeps_running() -> N
     program = textwrap.dedent("""
         import sys, threading
         from tests.tui.fake import FakeEngine
-from tests.tui.random_acts import LOSE, random_acts
-from tests.tui.still import still_engine
         from llmops_tui.app import run_app
         engine = FakeEngine()
         engine.series = lambda *args, **options: threading.Event().wait(300)
@@ -126,5 +124,19 @@ from tests.tui.still import still_engine
         os.kill(pid, 9)
     _, status = os.waitpid(pid, 0)
     os.close(terminal)
-    assert os.waitstatus_to_exitcode(status) == 0
+    assert os.waitstatus_to_exitcode(status) == 0, seen.decode(errors="replace")[-2000:]
     assert "2 jobs keep running (train-fiqa-0003, command-prepare-0007), 2 wait in the queue" in seen.decode(errors="replace")
+
+
+@pytest.mark.parametrize("burst", [("enter", "m", "f", "p"), ("enter", "escape", "escape"), ("x", "n", "escape"), ("apostrophe", "a", "a")])
+async def test_keys_typed_in_one_burst_meet_whole_pages_and_answer_once(engine: FakeEngine, burst: tuple[str, ...]) -> None:
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state.live and app.state.selected)
+        for name in burst:
+            app.post_message(key_event(name))
+        await pilot.pause()
+        await until(pilot, lambda: len(app.screen_stack) == (3 if "p" in burst else 1))
+        if "x" in burst:
+            await until(pilot, lambda: engine.stops)
+        assert len(engine.stops) == ("x" in burst)
