@@ -9,31 +9,23 @@ adding them, and filtered by clearing it and adding the rows that match. `ratio`
 from __future__ import annotations
 
 import argparse
-import fcntl
 import json
 import math
 import os
-import pty
-import re
-import select
-import signal
-import struct
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from driven_terminal import Terminal
+
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.paths import Home
 
-ROWS, COLUMNS = 40, 140
 RUNS, LONG_RUNS, POINTS = 10_000, 8, 100_000
 OPEN_BAR, KEY_BAR, OVERLAY_BAR = 0.150, 0.030, 0.300
-_TICKS = os.sysconf("SC_CLK_TCK")
-_ESCAPES = re.compile(r"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|P[^\x1b]*\x1b\\|[@-Z\\^_])")
 _STATES = ("succeeded", "succeeded", "failed", "cancelled")
 _FILTER = "state:failed cfg.learning_rate>=1e-4"
 
@@ -66,71 +58,6 @@ class Peer(App):
         table.add_rows(row for row in RUNS if any(text in cell for cell in row))
 Peer().run()
 """
-
-
-class Terminal:
-    """A program on a pseudo-terminal."""
-
-    def __init__(self, argv: list[str], environment: dict[str, str]) -> None:
-        self.pid, self._terminal = pty.fork()
-        if self.pid == 0:
-            os.execvpe(argv[0], argv, environment)
-        fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
-        self._seen = b""
-
-    def cpu_seconds(self) -> float:
-        """User and system time of all its threads, those that ended too."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
-
-    def press(self, keys: str) -> None:
-        """Type; what was painted before is forgotten."""
-        self._seen = b""
-        os.write(self._terminal, keys.encode())
-
-    def painted(self) -> str:
-        """What was painted since the last key, without colours and moves."""
-        return _ESCAPES.sub("", self._seen.decode(errors="replace"))
-
-    def read(self, seconds: float) -> None:
-        """Take what comes."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._terminal], [], [], left)[0]:
-                try:
-                    self._seen += os.read(self._terminal, 1 << 16)
-                except OSError:
-                    return
-
-    def wait(self, text: str, seconds: float = 120.0) -> None:
-        """Until the text was painted since the last key."""
-        deadline = time.monotonic() + seconds
-        while text not in self.painted():
-            if time.monotonic() > deadline:
-                raise SystemExit(f"did not paint {text!r} within {seconds:.0f} s; it said: {self.painted()[-600:]!r}")
-            self.read(0.05)
-
-    def quiet_cpu(self, seconds: float) -> float:
-        """CPU seconds until a stretch of `seconds` used no more than at rest; bounded by a minute."""
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            before = self.cpu_seconds()
-            self.read(seconds)
-            if self.cpu_seconds() - before <= 0.06 * seconds + 1 / _TICKS:
-                break
-        return self.cpu_seconds()
-
-    def rest(self, seconds: float) -> float:
-        """The share of a core it takes with nobody at the keys."""
-        before, begin = self.cpu_seconds(), time.monotonic()
-        self.read(seconds)
-        return (self.cpu_seconds() - before) / (time.monotonic() - begin)
-
-    def end(self) -> None:
-        """Kill it."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        os.close(self._terminal)
 
 
 def make_runs(home: Home, numbers: Sequence[int], count: int) -> None:

@@ -123,7 +123,7 @@ async def travels(desk: Desk) -> None:
 async def slows(desk: Desk) -> None:
     for wish in ("on", "off", "auto"):
         await desk.press()
-        await desk.until(lambda wish=wish: desk.app._slow_wish == wish and desk.app.state.slow == (wish == "on"))
+        await desk.until(lambda wish=wish: desk.app.slow_wish == wish and desk.app.state.slow == (wish == "on"))
 
 
 def goes_to(mode: str) -> Effect:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 from textual.pilot import Pilot
 
-from llmops_tui import app as app_module
 from llmops_tui.app import LlmopsApp
+from llmops_tui.screens import console_app as app_module
 from llmops_tui.screens import palette, sql, state
 from llmops_tui.screens.palettes import PALETTES
 from tests.tui.driving import screen_text
@@ -50,6 +50,10 @@ def still_engine(gpus: int = 0) -> FakeEngine:
     """Runs of every state, old ones, samples, notes, money; with GPUs: one held, one foreign, one ill, one with hidden memory."""
     engine = FakeEngine(old_runs=40, now=MOMENT, clock=lambda: MOMENT)
     engine.specs = {run["id"]: TRAIN for run in (*engine.running, *engine.waiting, *engine.recent)}
+    engine.capsule = {
+        "git": {"commit": "0f1e2d3c", "branch": "main", "diff": None}, "driver": {"nvidia": "580.95.05"}, "seeds": {"seed": 17},
+        "python": {"version": "3.11.7", "packages": {"torch": "2.9.1", "transformers": "5.20.0"}}, "host": {"name": "box"}, "env": {},
+    }  # fmt: skip
     train = engine.running[0]
     train.update({"note": "twice the rate", "tags": ["sweep", "best"], "gpu_seconds": 880.0, "energy_joules": 5.4e5, "cost": 0.21})
     engine.recent[0].update({"baseline": True, "tags": ["sweep"]})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from llmops_tui.app import LlmopsApp
-from llmops_tui.screens.farewell import farewell
 from llmops_tui.errors import UsageError
+from llmops_tui.screens.farewell import farewell
 from llmops_tui.screens.help import HelpScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.stop import StopScreen

@@ -206,7 +206,7 @@ def picture(pilot: Pilot[None], styled: bool) -> str:
     lines: list[str] = []
     for row, strip in enumerate(pilot.app.screen._compositor.render_strips()):
         lines.append(f"--- {row}")
-        lines += [f"{str(segment.style):<34} |{segment.text.rstrip()}" for segment in strip.simplify() if segment.text.strip()]
+        lines += [f"{segment.style!s:<34} |{segment.text.rstrip()}" for segment in strip.simplify() if segment.text.strip()]
     return "\n".join(lines) + "\n"
 
 
