@@ -42,7 +42,7 @@ with open(os.environ["LLMOPS_RUN_DIR"] + "/events.jsonl", "a", buffering=1) as e
         events.write(json.dumps({"t": time.time(), "type": "metric", "step": step, "values": {"train/loss": 1.5 + 2 / step}}) + "\\n")
         time.sleep(1)
 """
-UP, DOWN, TAB, ENTER, CTRL_R = "\x1b[A", "\x1b[B", "\t", "\r", "\x12"
+DOWN, ENTER, CTRL_R = "\x1b[B", "\r", "\x12"
 
 
 @dataclass
@@ -92,16 +92,17 @@ def new_fine_tune(box: Box, viewer: Terminal, before: set[str]) -> str:
     if not run or run["spec"]["kind"] != "train":
         return ""
     model, data = str(run["spec"]["model"]), str(run["spec"]["dataset"]["path"])
-    meant = model.startswith("tiny-b") and data.startswith("answers")
+    meant = model.startswith("tiny-a") and data.startswith("questions")
     return f"{run['id']}: {model} on {data} is {run['state']}" if meant else ""
 
 
 def charts_of_the_running_run(box: Box, viewer: Terminal, before: set[str]) -> str:
-    return seen(viewer, f"{box.running}", "train/loss 1.", "┴", "metrics")
+    return seen(viewer, f"{box.running}", "train/loss 1.", "┬", "metrics")
 
 
 def overlay_and_difference(box: Box, viewer: Terminal, before: set[str]) -> str:
-    return seen(viewer, "what differs", "optim.learning_rate", "━ 0008", "━ 0007", "━ 0006", "━ 0005")
+    newest = [each["id"] for each in box.client.runs(filter="kind:train", limit=4)["runs"]]
+    return seen(viewer, "what differs", "config: ", "learning_rate", *(f"━ {run_id[-4:]}" for run_id in newest))
 
 
 def stopped_mine(box: Box, viewer: Terminal, before: set[str]) -> str:
@@ -119,7 +120,7 @@ def seen(viewer: Terminal, *texts: str) -> str:
     deadline = time.monotonic() + 15
     while missing := [text for text in texts if text not in viewer.painted()]:
         if time.monotonic() > deadline:
-            print(f"not painted: {missing}", file=sys.stderr)
+            print(f"not painted: {missing} in {viewer.painted()!r}", file=sys.stderr)
             return ""
         viewer.read(0.05)
     return "on the terminal: " + ", ".join(texts)
@@ -128,8 +129,8 @@ def seen(viewer: Terminal, *texts: str) -> str:
 TASKS = (
     Task("the last recipe again", 6, 121, ("n", CTRL_R), same_again, {1: "Enter here"}, job=False),
     Task(
-        "a new fine-tune: model, data, fit, go", 14, 40 * 20, ("n", "N", ENTER, "b", ENTER, ENTER, "a", ENTER, CTRL_R), new_fine_tune,
-        {1: "Enter here", 2: "required", 3: "tiny-a", 6: "answers", 8: "to learn from"}, job=False,
+        "a new fine-tune: model, data, fit, go", 14, 40 * 20, ("n", "N", ENTER, DOWN, ENTER, ENTER, DOWN, ENTER, CTRL_R), new_fine_tune,
+        {1: "Enter here", 2: "required", 3: "tiny-a", 6: "questions", 8: "to learn from"}, job=False,
     ),
     Task("a running run's charts", 2, 18, (ENTER,), charts_of_the_running_run, {}),
     Task("4 runs over each other, and how they differ", 8, 60, ("2", "j", " ", " ", " ", " ", "o"), overlay_and_difference, {1: "0005"}),
