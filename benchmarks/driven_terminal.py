@@ -27,6 +27,7 @@ class Terminal:
             os.execvpe(argv[0], argv, environment)
         self.resize(COLUMNS, ROWS)
         self._seen = b""
+        self._ended: int | None = None
 
     def resize(self, columns: int, rows: int) -> None:
         """Another size of the terminal; the program is told."""
@@ -82,11 +83,14 @@ class Terminal:
 
     def exit_code(self) -> int | None:
         """What it ended with; None while it runs."""
-        done, status = os.waitpid(self.pid, os.WNOHANG)
-        return os.waitstatus_to_exitcode(status) if done else None
+        if self._ended is None:
+            done, status = os.waitpid(self.pid, os.WNOHANG)
+            self._ended = os.waitstatus_to_exitcode(status) if done else None
+        return self._ended
 
     def end(self) -> None:
-        """Kill it."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        """Kill it, if it still runs."""
+        if self.exit_code() is None:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
         os.close(self._terminal)
