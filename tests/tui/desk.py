@@ -16,7 +16,6 @@ from textual.widget import Widget
 
 from llmops_tui.app import LlmopsApp
 from llmops_tui.keys import in_force
-from llmops_tui.reach import Box
 from llmops_tui.screens.command_line import CommandLine
 from llmops_tui.screens.compare import CompareScreen
 from llmops_tui.screens.confirm import ConfirmScreen
@@ -35,7 +34,7 @@ from tests.tui.driving import screen_text, until, words
 from tests.tui.fake import FakeEngine, summary
 from tests.tui.fake_form import TRAIN
 from tests.tui.random_acts import character_of
-from tests.tui.still import MOMENT, still_engine
+from tests.tui.still import MOMENT, other_box, still_engine
 
 W = TypeVar("W", bound=Widget)
 
@@ -373,11 +372,6 @@ def busy_engine(gpus: int) -> FakeEngine:
     return engine
 
 
-def others(engine: FakeEngine) -> Callable[[str], Box]:
-    """Any other box has an engine of its own kind."""
-    return lambda name: Box(name, FakeEngine(now=MOMENT), None, lambda: "/home/ada", lambda ask: None, lambda: None)
-
-
 @asynccontextmanager
 async def at(name: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
     """A viewer whose engine is asked only when something hurries it, at a stage."""
@@ -385,7 +379,7 @@ async def at(name: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Desk]:
 
     chosen = STAGES[name]
     engine = busy_engine(chosen.gpus)
-    app = LlmopsApp(engine, status_seconds=3600.0, boxes=others(engine))
+    app = LlmopsApp(engine, status_seconds=3600.0, boxes=other_box)
     app.state.host, app.state.now = "box", lambda: MOMENT
     heard: list[Message] = []
     async with app.run_test(size=(80, 24), message_hook=heard.append) as pilot:

@@ -10,8 +10,10 @@ import pytest
 from textual.pilot import Pilot
 
 from llmops_tui.app import LlmopsApp
+from llmops_tui.reach import Box
 from llmops_tui.screens import console_app as app_module
 from llmops_tui.screens import palette, sql, state
+from llmops_tui.screens.console_app import ConsoleApp
 from llmops_tui.screens.palettes import PALETTES
 from tests.tui.driving import screen_text
 from tests.tui.fake import FakeEngine, gpu
@@ -39,6 +41,7 @@ def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(app_module, "_NOTICE_SECONDS", _FOREVER)
     monkeypatch.setattr(state, "SILENT_SECONDS", _FOREVER)
     monkeypatch.setattr(sql, "time", _StoppedWatch)
+    monkeypatch.setattr(ConsoleApp, "here", "box")
     time.tzset()
     yield
     palette.use(PALETTES["dark"])
@@ -78,9 +81,14 @@ def still_engine(gpus: int = 0) -> FakeEngine:
     return engine
 
 
+def other_box(name: str) -> Box:
+    """Another box, with an engine of its own."""
+    return Box(name, still_engine(2), None, lambda: "/home/ada", lambda ask: None, lambda: None)
+
+
 def still_app(engine: FakeEngine) -> LlmopsApp:
     """The viewer, asked once and never again unless something hurries it."""
-    viewer = LlmopsApp(engine, status_seconds=3600.0)
+    viewer = LlmopsApp(engine, status_seconds=3600.0, boxes=other_box)
     viewer.state.host = "box"
     viewer.state.now = lambda: MOMENT
     return viewer

@@ -140,6 +140,11 @@ async def losing(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: "RECONNECTING" in screen_text(pilot))
 
 
+async def side_by_side(pilot: Pilot[None]) -> None:
+    pilot.app.show_hosts(["here", "gpubox"])  # type: ignore[attr-defined]
+    await until(pilot, lambda: screen_text(pilot).count("train-fiqa-0003") >= 2)
+
+
 NARROW, WIDE = SIZES[:1], SIZES[1:]
 SCENES: dict[str, Scene] = {
     "pulse": Scene(keys()),
@@ -178,6 +183,7 @@ SCENES: dict[str, Scene] = {
     "confirm": Scene(confirming),
     "choose": Scene(keys("ctrl+s")),
     "travel": Scene(travelling, gpus=4),
+    "hosts": Scene(side_by_side),
     "tiny": Scene(keys(), sizes=((40, 10),)),
 }
 
