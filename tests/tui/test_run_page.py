@@ -175,7 +175,7 @@ async def test_a_wide_page_shows_one_of_the_four_that_share_a_place(told: FakeEn
             await until(pilot, lambda name=name: pilot.app.focused is not None and pilot.app.focused.id == name)
             shown = {pane.id for pane in pilot.app.screen.query(".pane") if pane.region.height > 0}
             assert shown == {"chart", "log", "metrics", name}
-        await until(pilot, lambda: "4 samples" in str(pilot.app.screen.query_one("#facts").border_subtitle))
+        await until(pilot, lambda: "4 samples" in words(pilot, "#tabs"))
 
 
 async def test_a_capsule_is_told_part_by_part(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
