@@ -66,10 +66,9 @@ async def test_each_further_attempt_resumes_from_the_newest_whole_checkpoint(hom
         checkpoints = home.runs / run / "checkpoints"
         resumed = (home.runs / run / "resumed").read_text().split()
         assert resumed == ["-", str(checkpoints / "checkpoint-10"), str(checkpoints / "checkpoint-20")]
-        await scheduler.retry(run)
-        assert (await reaches(scheduler, run, "running", "failed"))["attempt"] == 4
-        await until(lambda: len((home.runs / run / "resumed").read_text().split()) == 4)
-        assert (home.runs / run / "resumed").read_text().split()[-1] == str(checkpoints / "checkpoint-30")
+        assert (await scheduler.retry(run))["attempt"] == 4
+        await until(lambda: len((home.runs / run / "resumed").read_text().split()) >= 4)
+        assert (home.runs / run / "resumed").read_text().split()[3] == str(checkpoints / "checkpoint-30")
 
 
 async def test_a_retried_run_gets_its_retries_anew_and_survives_the_engine(home: Home) -> None:

@@ -50,7 +50,7 @@ async def test_a_command_run_is_launched_through_the_form_and_again_with_two_key
         await until(pilot, lambda: client.run(first)["state"] == "succeeded", 30)
         assert b"said by the form" in client.log(first).data
         await pilot.press("n")
-        await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and "said by the form" in words(pilot, "#fields"), 30)
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and "said by the form" in words(pilot, "#equal"), 30)
         await pilot.press("ctrl+r")
         await until(pilot, lambda: client.runs()["total"] == 2, 30)
         second = client.runs()["runs"][0]["id"]
