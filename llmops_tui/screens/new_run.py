@@ -223,7 +223,7 @@ class NewRunScreen(Board):
 
     def on_form_view_field_turned(self, message: FormView.FieldTurned) -> None:
         """The next of its choices."""
-        if (draft := self._draft) is None or message.key == LAUNCH:
+        if (draft := self._draft) is None or (message.key != KIND and message.key not in draft.fields):
             return
         words = [offer.words for offer in self._choices(message.key)]
         now = draft.kind if message.key == KIND else draft.words(message.key)
@@ -261,7 +261,7 @@ class NewRunScreen(Board):
             return
         self._put(message.key, message.words)
         view.action_move(message.step)
-        if message.open and view.key != LAUNCH:
+        if message.open:
             self._write(view.key, turn=False)
 
     def on_form_view_field_dropped(self, message: FormView.FieldDropped) -> None:
@@ -388,7 +388,7 @@ class NewRunScreen(Board):
             if words in JOB_KINDS:
                 self.run_worker(self._change_kind(words), exclusive=True, group="kind")
             return
-        if words != draft.words(key) or key in draft.faults:
+        if key in draft.fields and (words != draft.words(key) or key in draft.faults):
             draft.put(key, words)
             self._changed()
 
@@ -403,8 +403,8 @@ class NewRunScreen(Board):
     def _write(self, key: str, turn: bool = True) -> None:
         """Let the field be written; of a field with few choices take the next, if that is meant."""
         view, draft = self.query_one(FormView), self._draft
-        if draft is None:
-            return
+        if draft is None or (key != KIND and key not in draft.fields):
+            return  # the word may be about a field of the kind before
         choices = self._choices(key)
         if key != KIND and 0 < len(choices) <= _FEW_CHOICES and draft.fields[key]["type"] in ("choice", "boolean"):
             if turn:

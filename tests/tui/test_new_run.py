@@ -476,3 +476,18 @@ async def test_a_form_that_stands_again_launches_nothing_by_an_enter_that_was_me
         await pilot.pause()
         assert isinstance(app.screen, NewRunScreen), "the form is still there"
         assert NEWEST not in [run["id"] for run in engine.waiting]
+
+
+@pytest.mark.parametrize("key", ["!launch", "dataset.path", "no.such.field", ""])
+async def test_a_word_about_a_field_that_is_not_there_any_more_breaks_nothing(engine: FakeEngine, key: str) -> None:
+    async with form(engine, "g", "j", "h") as pilot:
+        await until(pilot, lambda: "argv" in fields(pilot))
+        view = pilot.app.screen.query_one(FormView)
+        assert isinstance(pilot.app.screen, NewRunScreen)
+        before = pilot.app.screen.remember()
+        for message in (FormView.FieldWritten(key, "x", 0, True), FormView.FieldTurned(key, 1), FormView.FieldTyped(key, "x")):
+            view.post_message(message)
+        view.post_message(FormView.FieldReset(key))
+        await pilot.pause()
+        assert pilot.app._exception is None
+        assert pilot.app.screen.remember() == before
