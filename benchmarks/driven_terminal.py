@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROWS, COLUMNS = 40, 140
 _TICKS = os.sysconf("SC_CLK_TCK")
+_KEPT_BYTES = 1 << 18
 _ESCAPES = re.compile(r"\x1b(?:\[[0-9;:?<=>]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|P[^\x1b]*\x1b\\|[@-Z\\^_])")
 
 
@@ -25,8 +26,9 @@ class Terminal:
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
             os.execvpe(argv[0], argv, environment)
+        os.set_blocking(self._terminal, False)
         self.resize(COLUMNS, ROWS)
-        self._seen = b""
+        self._seen = self._before = b""
         self._ended: int | None = None
 
     def resize(self, columns: int, rows: int) -> None:
@@ -39,23 +41,31 @@ class Terminal:
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def press(self, keys: str | bytes) -> None:
-        """Type; what was painted before is forgotten."""
-        self._seen = b""
-        os.write(self._terminal, keys.encode() if isinstance(keys, str) else keys)
+        """Type; what was painted before is forgotten, but for `history`."""
+        self._before, self._seen = (self._before + self._seen)[-_KEPT_BYTES:], b""
+        data = keys.encode() if isinstance(keys, str) else keys
+        while data and self.exit_code() is None:  # a program that has left reads no more, and the terminal's queue is short
+            if select.select([], [self._terminal], [], 0.05)[1]:
+                data = data[os.write(self._terminal, data) :]
+            else:
+                self.read(0.0)  # it may wait for what it painted to be taken
 
     def painted(self) -> str:
         """What was painted since the last key, without colours and moves."""
         return _ESCAPES.sub("", self._seen.decode(errors="replace"))
 
+    def history(self) -> str:
+        """The end of all that was painted, without colours and moves."""
+        return _ESCAPES.sub("", (self._before + self._seen).decode(errors="replace"))
+
     def read(self, seconds: float) -> None:
-        """Take what comes."""
+        """Take what comes in that time, and what has come by its end."""
         deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
-            if select.select([self._terminal], [], [], left)[0]:
-                try:
-                    self._seen += os.read(self._terminal, 1 << 16)
-                except OSError:
-                    return
+        while select.select([self._terminal], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            try:
+                self._seen += os.read(self._terminal, 1 << 16)
+            except OSError:
+                return
 
     def wait(self, text: str, seconds: float = 120.0) -> None:
         """Until the text was painted since the last key."""

@@ -125,7 +125,7 @@ class Cat:
             return ""
         if code != 0:
             self.viewer.read(0.5)
-            return f"the console ended with {code}: {self.viewer.painted()[-3000:]}"
+            return f"the console ended with {code}: {self.viewer.history()[-6000:]}"
         self.done["left by its keys"] += 1
         self.viewer.end()
         self.viewer = self._open()
