@@ -48,7 +48,7 @@ class CommandLine(Dialog[None]):
     def on_input_changed(self, message: Input.Changed) -> None:
         """Other suggestions."""
         if self._chosen < 0 or message.value != self._offered[self._chosen][0]:
-            self._chosen, self._problem = -1, ""
+            self._problem = ""
             self._offer()
 
     def on_input_submitted(self) -> None:
@@ -83,6 +83,7 @@ class CommandLine(Dialog[None]):
         self._draw()
 
     def _offer(self) -> None:
+        self._chosen = -1  # a number in the list before
         self._offered = suggestions(self._llmops, self.query_one(Input).value)[:_MOST_ROWS]
         self._draw()
 
