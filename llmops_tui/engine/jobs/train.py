@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs.control import StoppedError
-from llmops_tui.engine.jobs.outcome import Summary, peak_rss_bytes, run_job
+from llmops_tui.engine.jobs.memory_use import MemoryUse
+from llmops_tui.engine.jobs.outcome import Summary, run_job
 from llmops_tui.engine.jobs.reporting import Reporter
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.train import TrainSpec
@@ -54,6 +55,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     from llmops_tui.engine.jobs.loading import load_causal_model, load_tokenizer, quiet
     from llmops_tui.engine.jobs.sft_trainer import Carried, RunTrainer, read_progress
 
+    memory = MemoryUse()
     quiet()
     plan = hardware.plan_training(spec, model_path)
     hardware.apply(plan)
@@ -195,7 +197,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         "seconds": round(carried["seconds"], 3),
         "tokens_per_second": round(carried["tokens"] / max(carried["seconds"], 1e-9), 2),
         "training_cpu_seconds": round(cpu_seconds, 3),
-        "peak_rss_bytes": peak_rss_bytes(),
+        **memory.facts(),
         "adapter": str(adapter.relative_to(run.path)),
         "rows": len(learnt.rows),
         "rows_held_out": len(held_out.rows),
