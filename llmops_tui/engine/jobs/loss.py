@@ -38,7 +38,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]  # to
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
-        for part in _chunks(hidden, weight):
+        for part in vocabulary_chunks(hidden, weight):
             log_probabilities = functional.log_softmax(functional.linear(hidden[part], weight, bias).float(), dim=-1)
             index = targets[part].unsqueeze(1)
             total -= log_probabilities.gather(1, index).sum()
@@ -64,7 +64,7 @@ def has_plain_head(model: torch.nn.Module) -> bool:
 
 def labelled_loss_sum(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Summed negative log-likelihood of the labelled next tokens, differentiable. `model` is the causal LM, adapters within."""
-    hidden, targets, _ = _labelled_states(model, batch)
+    hidden, targets, _ = labelled_states(model, batch)
     head = model.get_output_embeddings()
     result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets)
     return result
@@ -74,18 +74,18 @@ def labelled_loss_sum(model: torch.nn.Module, batch: dict[str, torch.Tensor]) ->
 def labelled_scores(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> TokenScores:
     """Loss and top-1 hit of each labelled next token; a model whose head is not plain gives its own logits."""
     plain = has_plain_head(model)
-    states, targets, row = _labelled_states(model, batch) if plain else _labelled_logits(model, batch)
+    states, targets, row = labelled_states(model, batch) if plain else labelled_logits(model, batch)
     head = model.get_output_embeddings()
     losses = torch.empty(len(targets), dtype=torch.float32, device=states.device)
     correct = torch.empty(len(targets), dtype=torch.bool, device=states.device)
-    for part in _chunks(states, head.weight):
+    for part in vocabulary_chunks(states, head.weight):
         logits = (head(states[part]) if plain else states[part]).float()
         losses[part] = functional.cross_entropy(logits, targets[part], reduction="none")
         correct[part] = logits.argmax(dim=-1) == targets[part]
     return TokenScores(losses, correct, row)
 
 
-def _labelled_states(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def labelled_states(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The last hidden state before each labelled token, that token, and the row it stands in."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     backbone = getattr(model, model.base_model_prefix)
@@ -93,7 +93,8 @@ def _labelled_states(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> 
     return _select(hidden, batch["labels"])
 
 
-def _labelled_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def labelled_logits(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The logits before each labelled token, that token, and the row it stands in."""
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     return _select(model(**inputs, use_cache=False).logits, batch["labels"])
 
@@ -104,7 +105,8 @@ def _select(values: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, t
     return values[row, position], following[row, position], row
 
 
-def _chunks(hidden: torch.Tensor, weight: torch.Tensor) -> list[slice]:
+def vocabulary_chunks(hidden: torch.Tensor, weight: torch.Tensor) -> list[slice]:
+    """Cuts of the positions (first axis) such that the logits of one cut stay small; `weight` is the output matrix."""
     elements = _CHUNK_GPU if hidden.is_cuda else _CHUNK_CPU
     size = max(16, elements // weight.shape[0])
     return [slice(start, start + size) for start in range(0, len(hidden), size)]

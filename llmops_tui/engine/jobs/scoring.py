@@ -71,7 +71,7 @@ def score_rows(
     was_training = model.training
     model.eval()
     try:
-        for part in _passes(rows, rows_a_pass, token_budget):
+        for part in passes_of_like_length(rows, rows_a_pass, token_budget):
             batch = collate([{"input_ids": rows[index].input_ids.tolist(), "labels": rows[index].labels.tolist()} for index in part])
             done += real_tokens(batch)
             scores = labelled_scores(model, {name: value.to(device) for name, value in batch.items()})
@@ -116,7 +116,7 @@ def _middle(values: np.ndarray) -> Interval:
     return float(low), float(high)
 
 
-def _passes(rows: Sequence[EncodedRow], rows_a_pass: int, token_budget: int) -> list[list[int]]:
+def passes_of_like_length(rows: Sequence[EncodedRow], rows_a_pass: int, token_budget: int) -> list[list[int]]:
     """Rows of like length together, at most `token_budget` computed tokens a pass; the longest first."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index].input_ids), reverse=True)
     passes = []
