@@ -12,10 +12,16 @@ from llmops_tui import __version__
 from llmops_tui.commands.moment import EXAMPLES as MOMENTS
 from llmops_tui.commands.moment import moment, span
 from llmops_tui.commands.parser import Parser
+from llmops_tui.commands.verbs import command as _command
+from llmops_tui.commands.verbs import examples as _examples
+from llmops_tui.commands.verbs import natural, positive
+from llmops_tui.commands.verbs import noun as _noun
+from llmops_tui.commands.verbs import with_reference as _with_reference
+from llmops_tui.commands.verbs import with_run as _with_run
 from llmops_tui.specs.states import JOB_KINDS, STATES
 
 if TYPE_CHECKING:
-    Group = argparse._SubParsersAction[Parser]
+    from llmops_tui.commands.verbs import Group
 
 EXIT_CODES = """exit codes:
   0 ok   1 error   2 usage   3 gate failed   4 not found   5 not enough resources (GPU memory, disk)   130 interrupted"""
@@ -57,30 +63,6 @@ def _common_options() -> Parser:
     group.add_argument("--host", metavar="BOX", help="the same on BOX, over ssh; without a command: the console here on the engine there")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return common
-
-
-def _examples(*pairs: tuple[str, str]) -> str:
-    width = max(len(command) for command, _ in pairs)
-    return "examples:\n" + "\n".join(f"  {command:<{width}}  # {what}" if what else f"  {command}" for command, what in pairs)
-
-
-def _command(group: Group, common: Parser, name: str, handler: str, summary: str, *examples: tuple[str, str]) -> Parser:
-    parser = group.add_parser(
-        name,
-        help=summary,
-        description=summary[0].upper() + summary[1:] + ".",
-        epilog=_examples(*examples) if examples else None,
-        parents=[common],
-    )
-    parser.set_defaults(handler=handler, parser=parser)
-    return parser
-
-
-def _noun(group: Group, common: Parser, name: str, summary: str) -> Group:
-    """A noun that needs a verb: leaving the verb out is a usage error that names them."""
-    parser = group.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".", parents=[common])
-    parser.set_defaults(parser=parser)
-    return parser.add_subparsers(dest="verb", metavar="VERB", title="verbs", required=True, parser_class=Parser)
 
 
 def _add_box_commands(nouns: Group, common: Parser) -> None:
@@ -360,39 +342,9 @@ def _add_shell_commands(nouns: Group, common: Parser) -> None:
     _command(nouns, common, "man", "man:man", "print the man page", ("llmops-tui man > ~/.local/share/man/man1/llmops-tui.1", ""))
 
 
-def _with_run(parser: Parser) -> Parser:
-    parser.add_argument("run", metavar="RUN", help="run id, for example train-fiqa-0001")
-    return parser
-
-
-def _with_reference(parser: Parser) -> Parser:
-    parser.add_argument("reference", metavar="NAME", help="name, name@v3 or name@alias")
-    return parser
-
-
 def gpu_names(text: str) -> list[int | str]:
     """An argument that names GPUs: indexes or UUIDs, separated by commas."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r} names no GPUs; write 0,1")
     return [int(name) if name.isdecimal() else name for name in names]
-
-
-def positive(text: str) -> int:
-    """An argument that is a whole number of 1 or more."""
-    return _at_least(text, 1)
-
-
-def natural(text: str) -> int:
-    """An argument that is a whole number of 0 or more."""
-    return _at_least(text, 0)
-
-
-def _at_least(text: str, least: int) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of {least} or more")
-    return value
