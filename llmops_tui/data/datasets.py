@@ -12,10 +12,10 @@ from typing import Any, NamedTuple, cast
 
 from llmops_tui.data import registry
 from llmops_tui.data.durable import sync_directory
-from llmops_tui.data.hashing import HashCache, sha256_file
-from llmops_tui.data.rows import file_kind
+from llmops_tui.data.hashing import HashCache, sha256_files
 from llmops_tui.data.scan import scan
-from llmops_tui.errors import NotFoundError, UsageError
+from llmops_tui.data.shards import file_kind, files_of
+from llmops_tui.errors import LlmopsError, NotFoundError, UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import DatasetInfo
 
@@ -36,7 +36,7 @@ def list_datasets(home: Home) -> list[DatasetInfo]:
 
 
 def get_dataset(home: Home, ref: str, cwd: Path | None = None) -> DatasetInfo:
-    """One dataset by `name`, `name@v3`, `name@alias` or a file's path; a plain file is read through and checked.
+    """One dataset by `name`, `name@v3`, `name@alias` or the path of a file or directory, which is read through and checked.
 
     Raises NotFoundError; UsageError for a file with bad rows or one that changed since it was registered.
     """
@@ -47,8 +47,13 @@ def get_dataset(home: Home, ref: str, cwd: Path | None = None) -> DatasetInfo:
     found.require_good()
     return DatasetInfo(
         name=located.path.name, version=None, path=str(located.path), format=found.format, rows=found.rows, bytes=found.size_bytes,
-        sha256=HashCache(home.cache).file(located.path), licence="", source="path", created_at=None,
+        sha256=content_digest(home, located.path), licence="", source="path", created_at=None,
     )  # fmt: skip
+
+
+def content_digest(home: Home, path: Path) -> str:
+    """SHA-256 of what the rows are read from: a file, or a directory's files and their names. Raises what `files_of` raises, OSError."""
+    return HashCache(home.cache).files(files_of(path), path)
 
 
 def resolve(home: Home, ref: str, cwd: Path) -> Located:
@@ -71,7 +76,7 @@ def resolve(home: Home, ref: str, cwd: Path) -> Located:
 def import_dataset(
     home: Home, path: Path, name: str = "", format: str = "auto", *, copy: bool = False, licence: str = "", cwd: Path | None = None
 ) -> DatasetInfo:
-    """Check every row and register the file under a name; the same content is the same version.
+    """Check every row and register the file or directory under a name; the same content is the same version.
 
     `copy` keeps the rows in the state directory. Raises NotFoundError; UsageError with the first 20 bad rows in `fields`;
     InsufficientResourcesError (full disk) with nothing registered.
@@ -80,7 +85,7 @@ def import_dataset(
     name = registry.check_name(name or registry.name_from(source.name.split(".")[0], "dataset"))
     found = scan(source, format)
     found.require_good()
-    sha256 = HashCache(home.cache).file(source)
+    sha256 = content_digest(home, source)
     lies_at = _copy_in(source, home.datasets / name, sha256) if copy else source
 
     def make(number: int) -> registry.Record:
@@ -97,8 +102,8 @@ def import_dataset(
 def unchanged(prepared: Mapping[str, Any]) -> str | None:
     """Why the data a run was submitted with is not there any more; None when it is. For the job, at its start.
 
-    Same size and time stamp count as the same content; with another stamp the content's digest decides. A part without a
-    digest (a spec that went through no preflight) is not checked.
+    Same size and time stamp count as the same content of a file; with another stamp, and for a directory, the content's digest
+    decides. A part without a digest (a spec that went through no preflight) is not checked.
     """
     for part in ("dataset", "eval_dataset"):
         wanted = prepared.get(part)
@@ -106,20 +111,27 @@ def unchanged(prepared: Mapping[str, Any]) -> str | None:
             continue
         path = Path(wanted["path"])
         try:
-            stat = path.stat()
-            same = (stat.st_size, stat.st_mtime_ns) == (wanted["bytes"], wanted["mtime_ns"]) or sha256_file(path) == wanted["sha256"]
+            if _is_stamped(path, wanted) or sha256_files(files_of(path), path) == wanted["sha256"]:
+                continue
         except OSError as error:
             return f"{path}: cannot be read any more: {error.strerror}"
-        if not same:
-            return f"{path}: the rows changed since the run was submitted"
+        except LlmopsError as error:
+            return error.message
+        return f"{path}: the rows changed since the run was submitted"
     return None
+
+
+def _is_stamped(path: Path, wanted: Mapping[str, Any]) -> bool:
+    """Whether a file looks untouched. A directory's one size and time could be the same after one of its files was exchanged."""
+    stat = path.stat()
+    return not path.is_dir() and (stat.st_size, stat.st_mtime_ns) == (wanted["bytes"], wanted["mtime_ns"])
 
 
 def _check_content(home: Home, info: DatasetInfo) -> Path:
     path = Path(info["path"])
     again = "import it again for a new version"
     try:
-        digest = HashCache(home.cache).file(path)
+        digest = content_digest(home, path)
     except OSError as error:
         raise NotFoundError(f"dataset {info['name']}@v{info['version']}: {path}: {error.strerror}", again) from None
     if digest != info["sha256"]:
@@ -128,8 +140,9 @@ def _check_content(home: Home, info: DatasetInfo) -> Path:
 
 
 def _copy_in(source: Path, directory: Path, sha256: str) -> Path:
-    """Copy under a name made of the content; durable, and never seen half-written."""
-    suffix = "".join(source.suffixes[-2:]) if source.suffix.lower() == ".gz" else file_kind(source)
+    """Copy under a name made of the content; durable, and never seen half-written. A directory's files keep their names."""
+    files = files_of(source)
+    suffix = "" if source.is_dir() else "".join(source.suffixes[-2:]) if source.suffix.lower() == ".gz" else file_kind(source)
     target = directory / f"{sha256[:16]}{suffix}"
     if target.exists():
         return target
@@ -137,17 +150,28 @@ def _copy_in(source: Path, directory: Path, sha256: str) -> Path:
     with registry.writing(directory):
         directory.mkdir(parents=True, exist_ok=True)
         try:
-            with open(source, "rb") as original, open(temporary, "wb") as copy:
-                shutil.copyfileobj(original, copy, _COPY_BYTES)
-                copy.flush()
-                os.fsync(copy.fileno())
-            if sha256_file(temporary) != sha256:
+            copies = [temporary / file.relative_to(source) for file in files] if source.is_dir() else [temporary]
+            for file, copy in zip(files, copies, strict=True):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                _copy_file(file, copy)
+            if sha256_files(copies, temporary) != sha256:
                 raise UsageError(f"{source}: changed while it was copied", "wait until it is written, then try again")
             os.replace(temporary, target)
         finally:
-            temporary.unlink(missing_ok=True)
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            else:
+                temporary.unlink(missing_ok=True)
         sync_directory(directory)
     return target
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    with open(source, "rb") as original, open(target, "wb") as copy:
+        shutil.copyfileobj(original, copy, _COPY_BYTES)
+        copy.flush()
+        os.fsync(copy.fileno())
+    sync_directory(target.parent)
 
 
 def _info(record: registry.Record) -> DatasetInfo:

@@ -1,4 +1,4 @@
-"""How a row becomes a conversation: six row formats, found from the rows themselves. Standard library only.
+"""How a row becomes a conversation: eight row formats, found from the rows themselves. Standard library only.
 
     detect(rows) -> Detected(format, why)         which format most of the sampled rows have
     to_messages(row, format) -> Conversation      list of {"role", "content"} that ends with an assistant turn,
@@ -10,18 +10,19 @@ alpaca             {"instruction", "input"?, "output"}                          
 prompt_completion  {"prompt", "completion"}                                     text or lists of messages (TRL)
 question_answer    {"question", "answer", "passage"?, "options"?}               Fiqa, BoolQ, SQuAD and their kin
 text               {"text"}                                                     learnt whole, no roles
+preference         {"prompt", "chosen", "rejected"}, kto {"prompt", "completion", "label"}: two answers or a judged one, see judged.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal, TypedDict, final
 
 from llmops_tui.data.rows import Row, RowError
 from llmops_tui.errors import UsageError
 
-Format = Literal["messages", "alpaca", "sharegpt", "prompt_completion", "question_answer", "text"]
+Format = Literal["messages", "alpaca", "sharegpt", "prompt_completion", "question_answer", "text", "preference", "kto"]
 Role = Literal["system", "user", "assistant", "tool"]
 
 
@@ -32,6 +33,7 @@ class Message(TypedDict):
     content: str
 
 
+@final
 class TextRow(TypedDict):
     """A row without roles."""
 
@@ -55,9 +57,9 @@ _ANSWERS = ("answer", "Answer", "answers")
 _CONTEXTS = ("passage", "context")
 _OUTPUTS = ("output", "response")
 _COMPLETIONS = ("completion", "response")
-_ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _SHAREGPT_ROLES: dict[str, Role] = {
-    **_ROLES, "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant", "observation": "tool",
+    **ROLES, "human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant", "observation": "tool",
 }  # fmt: skip
 _FOLLOWS: dict[Role, tuple[str, ...]] = {
     "system": ("",),
@@ -72,30 +74,31 @@ _SIGNS: dict[Format, str] = {
     "prompt_completion": "`prompt` and `completion`",
     "question_answer": "`question` and `answer`",
     "text": "`text`",
+    "preference": "`chosen` and `rejected`",
+    "kto": "`prompt`, `completion` and a `label` that is true or false",
 }
 
 
-class _BadRowError(Exception):
+class BadRowError(Exception):
     """Why a row cannot be used; the caller adds the row's number."""
 
 
-def detect(rows: Iterable[Row]) -> Detected:
-    """The format most rows of a sample have. Raises UsageError naming the keys found when none fits."""
+def detect(rows: Iterable[Row], learnable: Collection[str] = ()) -> Detected:
+    """The format most rows of a sample have; of several that fit alike, the first of `learnable`, then of the list above.
+
+    Raises UsageError naming the keys found when none fits.
+    """
     counts: dict[Format, int] = dict.fromkeys(_SIGNS, 0)
     keys: dict[str, None] = {}
     total = 0
     for row in rows:
         total += 1
         keys.update(dict.fromkeys(row))
-        if found := _format_of(row):
+        for found in _formats_of(row):
             counts[found] += 1
-    best = max(counts, key=lambda name: counts[name])
+    best = max(counts, key=lambda name: (counts[name], name in learnable))
     if not counts[best]:
         names = ", ".join(list(keys)[:12]) or "none"
-        if {"chosen", "rejected"} <= keys.keys():
-            raise UsageError(
-                "the rows are preference pairs (`chosen`, `rejected`), which `sft` cannot learn from", "use rows with one answer"
-            )
         raise UsageError(
             f"no row format fits; keys found: {names}", f"set dataset.format, or rename the keys: {'; '.join(_SIGNS.values())}"
         )
@@ -111,7 +114,7 @@ def to_messages(row: Row, row_format: str, row_number: int = 0) -> Conversation 
     """
     try:
         if row_format == "text":
-            return TextRow(text=_text(row.get("text"), "`text`", "text" in row))
+            return TextRow(text=checked_text(row.get("text"), "`text`", "text" in row))
         if row_format in ("messages", "sharegpt"):
             messages = _turns(row, row_format == "sharegpt")
         elif row_format == "alpaca":
@@ -120,14 +123,34 @@ def to_messages(row: Row, row_format: str, row_number: int = 0) -> Conversation 
             messages = _prompt_completion(row)
         elif row_format == "question_answer":
             messages = _pair(row, _question(row), _ANSWERS)
+        elif row_format in _SIGNS:
+            raise UsageError(f"rows of the format {row_format} hold judged answers, no conversation to learn", "see docs/methods.md")
         else:
             raise UsageError(f"unknown row format {row_format!r}", f"use one of: {', '.join(_SIGNS)}")
-    except _BadRowError as error:
+    except BadRowError as error:
         raise RowError(row_number, str(error)) from None
     return messages
 
 
-def _format_of(row: Row) -> Format | None:
+def _formats_of(row: Row) -> list[Format]:
+    """Every format the row could be read as; a kto row is not offered as prompt_completion, nor any row with another reading as text."""
+    found: list[Format] = []
+    if turns := _turns_format(row):
+        found.append(turns)
+    if "instruction" in row and _first(row, _OUTPUTS):
+        found.append("alpaca")
+    elif "prompt" in row and _first(row, _COMPLETIONS):
+        found.append("prompt_completion" if truth(row.get("label")) is None else "kto")
+    elif _first(row, _QUESTIONS) and _first(row, _ANSWERS):
+        found.append("question_answer")
+    if "chosen" in row and "rejected" in row:
+        found.append("preference")
+    if not found and "text" in row:
+        found.append("text")
+    return found
+
+
+def _turns_format(row: Row) -> Format | None:
     for key in _TURN_LISTS:
         turns = row.get(key)
         if isinstance(turns, list) and turns and isinstance(turns[0], Mapping):
@@ -135,13 +158,14 @@ def _format_of(row: Row) -> Format | None:
                 return "sharegpt"
             if "role" in turns[0]:
                 return "messages"
-    if "instruction" in row and _first(row, _OUTPUTS):
-        return "alpaca"
-    if "prompt" in row and _first(row, _COMPLETIONS):
-        return "prompt_completion"
-    if _first(row, _QUESTIONS) and _first(row, _ANSWERS):
-        return "question_answer"
-    return "text" if "text" in row else None
+    return None
+
+
+def truth(value: object) -> bool | None:
+    """A label as true or false; None where it is neither. A table (CSV) has only words for them."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return value if isinstance(value, bool) else None
 
 
 def _first(row: Row, names: tuple[str, ...]) -> str | None:
@@ -151,31 +175,31 @@ def _first(row: Row, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def _text(value: object, what: str, present: bool = True) -> str:
+def checked_text(value: object, what: str, present: bool = True) -> str:
     """A text with something in it, that can be written as UTF-8."""
     if not isinstance(value, str):
         if not present:
-            raise _BadRowError(f"{what} is missing")
-        raise _BadRowError(f"{what} is {'null' if value is None else type(value).__name__}, not text")
+            raise BadRowError(f"{what} is missing")
+        raise BadRowError(f"{what} is {'null' if value is None else type(value).__name__}, not text")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError as error:
-            raise _BadRowError(f"{what} holds half a surrogate pair at character {error.start + 1}, which is no text") from None
+            raise BadRowError(f"{what} holds half a surrogate pair at character {error.start + 1}, which is no text") from None
     if not value or value.isspace():
-        raise _BadRowError(f"{what} is empty")
+        raise BadRowError(f"{what} is empty")
     return value
 
 
 def _pair(row: Row, user: str, answer_keys: tuple[str, ...]) -> Conversation:
     key = _first(row, answer_keys)
-    answer = Message(role="assistant", content=_text(_answer(row.get(key or "")), f"`{key or answer_keys[0]}`", key is not None))
-    return [*_system(row), Message(role="user", content=user), answer]
+    answer = Message(role="assistant", content=checked_text(_answer(row.get(key or "")), f"`{key or answer_keys[0]}`", key is not None))
+    return [*system_turn(row), Message(role="user", content=user), answer]
 
 
-def _system(row: Row) -> Conversation:
+def system_turn(row: Row) -> Conversation:
     value = row.get("system")
-    return [Message(role="system", content=_text(value, "`system`"))] if isinstance(value, str) and value.strip() else []
+    return [Message(role="system", content=checked_text(value, "`system`"))] if isinstance(value, str) and value.strip() else []
 
 
 def _answer(value: object) -> object:
@@ -188,19 +212,19 @@ def _answer(value: object) -> object:
 
 
 def _alpaca_user(row: Row) -> str:
-    instruction = _text(row.get("instruction"), "`instruction`", "instruction" in row)
+    instruction = checked_text(row.get("instruction"), "`instruction`", "instruction" in row)
     extra = row.get("input") or row.get("context")
-    return f"{instruction}\n\n{_text(extra, '`input`')}" if extra else instruction
+    return f"{instruction}\n\n{checked_text(extra, '`input`')}" if extra else instruction
 
 
 def _question(row: Row) -> str:
     key = _first(row, _QUESTIONS)
-    question = _text(row.get(key or ""), f"`{key or 'question'}`", key is not None)
+    question = checked_text(row.get(key or ""), f"`{key or 'question'}`", key is not None)
     context = _first(row, _CONTEXTS)
-    parts = [_text(row[context], f"`{context}`")] if context and row[context] else []
+    parts = [checked_text(row[context], f"`{context}`")] if context and row[context] else []
     parts.append(question)
     if options := row.get("options"):
-        parts.append(_text(options, "`options`").strip())
+        parts.append(checked_text(options, "`options`").strip())
     return "\n\n".join(parts)
 
 
@@ -208,49 +232,49 @@ def _prompt_completion(row: Row) -> Conversation:
     key = _first(row, _COMPLETIONS) or "completion"
     prompt, completion = row.get("prompt"), row.get(key)
     if isinstance(prompt, list) and isinstance(completion, list):
-        return _check([*prompt, *completion], _ROLES, "role", "content")
-    user = Message(role="user", content=_text(prompt, "`prompt`", "prompt" in row))
-    return [*_system(row), user, Message(role="assistant", content=_text(completion, f"`{key}`", key in row))]
+        return check_turns([*prompt, *completion])
+    user = Message(role="user", content=checked_text(prompt, "`prompt`", "prompt" in row))
+    return [*system_turn(row), user, Message(role="assistant", content=checked_text(completion, f"`{key}`", key in row))]
 
 
 def _turns(row: Row, sharegpt: bool) -> Conversation:
     names = _TURN_LISTS[1:] if sharegpt else _TURN_LISTS
     key = _first(row, names)
     if key is None:
-        raise _BadRowError(f"`{names[0]}` is missing")
+        raise BadRowError(f"`{names[0]}` is missing")
     turns = row[key]
     if not isinstance(turns, list):
-        raise _BadRowError(f"`{key}` is {'null' if turns is None else type(turns).__name__}, not a list of turns")
+        raise BadRowError(f"`{key}` is {'null' if turns is None else type(turns).__name__}, not a list of turns")
     if sharegpt:
-        messages = _check(turns, _SHAREGPT_ROLES, "from", "value")
-        return messages if messages[0]["role"] == "system" else [*_system(row), *messages]
-    return _check(turns, _ROLES, "role", "content")
+        messages = check_turns(turns, _SHAREGPT_ROLES, "from", "value")
+        return messages if messages[0]["role"] == "system" else [*system_turn(row), *messages]
+    return check_turns(turns)
 
 
-def _check(turns: list[object], roles: dict[str, Role], role_key: str, content_key: str) -> Conversation:
+def check_turns(turns: list[object], roles: dict[str, Role] = ROLES, role_key: str = "role", content_key: str = "content") -> Conversation:
     """Each turn has a known role and text, and user and assistant take turns; an empty system turn is left out."""
     messages: Conversation = []
     previous = ""
     for number, turn in enumerate(turns, 1):
         if not isinstance(turn, Mapping):
-            raise _BadRowError(f"turn {number} is not an object")
+            raise BadRowError(f"turn {number} is not an object")
         named = turn.get(role_key)
         role = roles.get(named) if isinstance(named, str) else None
         if role is None:
-            raise _BadRowError(f"turn {number} has the unknown {role_key} {named!r}; use one of: {', '.join(roles)}")
+            raise BadRowError(f"turn {number} has the unknown {role_key} {named!r}; use one of: {', '.join(roles)}")
         if turn.get("tool_calls"):
-            raise _BadRowError(f"turn {number} calls tools, which this version cannot learn")
+            raise BadRowError(f"turn {number} calls tools, which this version cannot learn")
         if previous not in _FOLLOWS[role]:
-            raise _BadRowError(f"turn {number} ({role}) cannot follow {_described(previous)}")
+            raise BadRowError(f"turn {number} ({role}) cannot follow {_described(previous)}")
         previous = role
         content = _joined(turn.get(content_key), number)
         if role in ("system", "tool") and content == "":
             if role == "tool":
                 messages.append(Message(role=role, content=""))
             continue
-        messages.append(Message(role=role, content=_text(content, f"turn {number} ({role}): `{content_key}`", content_key in turn)))
+        messages.append(Message(role=role, content=checked_text(content, f"turn {number} ({role}): `{content_key}`", content_key in turn)))
     if previous != "assistant":
-        raise _BadRowError(f"the last turn is {previous}, not assistant" if previous else "there are no turns")
+        raise BadRowError(f"the last turn is {previous}, not assistant" if previous else "there are no turns")
     return messages
 
 
@@ -265,6 +289,6 @@ def _joined(content: object, number: int) -> object:
     texts = []
     for part in content:
         if not isinstance(part, Mapping) or part.get("type") != "text" or not isinstance(part.get("text"), str):
-            raise _BadRowError(f"turn {number} holds a part that is no text")
+            raise BadRowError(f"turn {number} holds a part that is no text")
         texts.append(part["text"])
     return "".join(texts)

@@ -48,6 +48,14 @@ def sha256_file(path: Path, progress: Progress | None = None) -> str:
     return digest.hexdigest()
 
 
+def sha256_files(paths: Sequence[Path], root: Path, digest: Callable[[Path], str] = sha256_file) -> str:
+    """One digest for several files and their names below `root`; that of the file itself where there is one. Raises OSError."""
+    if len(paths) == 1:
+        return digest(paths[0])
+    lines = sorted(f"{path.relative_to(root).as_posix()}\0{digest(path)}\n" for path in paths)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
 class HashCache:
     """Digests kept in one JSON file of the state directory; losing it costs time, nothing else."""
 
@@ -70,11 +78,8 @@ class HashCache:
         return digest
 
     def files(self, paths: Sequence[Path], root: Path, progress: Progress | None = None) -> str:
-        """One digest for several files and their names below `root`; that of the file itself where there is one."""
-        if len(paths) == 1:
-            return self.file(paths[0], progress)
-        lines = sorted(f"{path.relative_to(root).as_posix()}\0{self.file(path, progress)}\n" for path in paths)
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        """`sha256_files` with what is remembered."""
+        return sha256_files(paths, root, lambda path: self.file(path, progress))
 
     def _load(self) -> dict[str, list[int | str]]:
         try:

@@ -1,8 +1,9 @@
 """Rows of a dataset file, one at a time, each with the number an editor or a spreadsheet shows for it.
 
-`read_rows(path)` reads JSON lines (`.jsonl`, `.ndjson`), a JSON array (`.json`), `.csv`, `.tsv` and `.parquet`, all but the
-last also with `.gz` behind. JSON lines, CSV and Parquet stream in constant memory; an array is loaded whole. A `.json`
-file that begins with an object is read as JSON lines, as such files often are. Standard library only, but for Parquet.
+`read_rows(path)` reads JSON lines (`.jsonl`, `.ndjson`), a JSON array (`.json`), `.csv`, `.tsv`, `.parquet` and `.arrow`, all
+but the last two also with `.gz` behind, and directories of such files (shards.py). All but a JSON array stream in constant
+memory. A `.json` file that begins with an object is read as JSON lines, as such files often are. Standard library only, but
+for Parquet and Arrow.
 """
 
 from __future__ import annotations
@@ -17,15 +18,33 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, cast
 
+from llmops_tui.data.shards import file_kind, files_of
 from llmops_tui.errors import NotFoundError, UsageError
 
 Row = dict[str, object]
 
 # A longer line is no row but a file of another kind, and would be read into memory whole.
 LONGEST_ROW_BYTES = 64 << 20
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 
+_BATCH = 1024
 _BOM = b"\xef\xbb\xbf"
+
+
+class ShardRow(int):
+    """The number of a row within one file of a directory; it prints with the file's name."""
+
+    file: str
+
+    def __new__(cls, number: int, file: str) -> ShardRow:
+        made = super().__new__(cls, number)
+        made.file = file
+        return made
+
+    def __str__(self) -> str:
+        return f"{int(self)} of {self.file}"
+
+    def __format__(self, specification: str) -> str:
+        return format(str(self), specification)
 
 
 class RowError(UsageError):
@@ -47,26 +66,25 @@ def read_rows(path: Path, limit: int | None = None, on_error: Callable[[RowError
     return found if limit is None else islice(found, limit)
 
 
-def file_kind(path: Path) -> str:
-    """The suffix that says how the file is read, without `.gz`. Raises UsageError for one we do not read."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] == ".gz":
-        suffixes.pop()
-    if not suffixes or suffixes[-1] not in SUFFIXES or (suffixes[-1] == ".parquet" and path.suffix.lower() == ".gz"):
-        raise UsageError(f"{path}: not a dataset file this version reads", f"use one of: {' '.join(SUFFIXES)} (text ones also with .gz)")
-    return suffixes[-1]
-
-
 def _raise(error: RowError) -> None:
     raise error
 
 
 def _readers(path: Path, bad: Callable[[RowError], None]) -> Iterator[tuple[int, Row]]:
-    if path.is_dir():
-        raise UsageError(f"{path}: is a directory, not a dataset file", f"name a file: {' '.join(SUFFIXES)}")
+    files = files_of(path)
+    if not path.is_dir():
+        yield from _one_file(path, bad)
+        return
+    for file in files:
+        name = file.relative_to(path).as_posix()
+        for number, row in _one_file(file, lambda error, name=name: bad(RowError(ShardRow(error.row_number, name), error.reason))):  # type: ignore[misc]
+            yield ShardRow(number, name), row
+
+
+def _one_file(path: Path, bad: Callable[[RowError], None]) -> Iterator[tuple[int, Row]]:
     kind = file_kind(path)
-    if kind == ".parquet":
-        yield from _parquet(path)
+    if kind in (".parquet", ".arrow"):
+        yield from _columns(path, kind)
         return
     number = 0
     try:
@@ -209,20 +227,23 @@ def _has_bad_byte(value: str) -> bool:
     return any("\udc80" <= character <= "\udcff" for character in value)
 
 
-def _parquet(path: Path) -> Iterator[tuple[int, Row]]:
+def _columns(path: Path, kind: str) -> Iterator[tuple[int, Row]]:
+    """Parquet, or an Arrow stream as `datasets` saves it, some rows at a time."""
+    name = "Parquet" if kind == ".parquet" else "Arrow"
     try:
         import pyarrow
         import pyarrow.parquet as parquet
     except ModuleNotFoundError:
-        raise UsageError(f"{path}: reading Parquet needs pyarrow", "pip install 'llmops-tui[train]', or export the rows as JSONL") from None
+        raise UsageError(f"{path}: reading {name} needs pyarrow", "pip install 'llmops-tui[train]', or export the rows as JSONL") from None
     number = 0
     try:
-        with parquet.ParquetFile(path) as file:
-            for batch in file.iter_batches(batch_size=1024):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield number, row
+        with parquet.ParquetFile(path) if kind == ".parquet" else pyarrow.ipc.open_stream(pyarrow.memory_map(str(path))) as file:
+            for batch in file.iter_batches(batch_size=_BATCH) if kind == ".parquet" else file:
+                for start in range(0, batch.num_rows, _BATCH):
+                    for row in batch.slice(start, _BATCH).to_pylist():
+                        number += 1
+                        yield number, row
     except FileNotFoundError:
         raise NotFoundError(f"{path}: no such file", "check the path; it is read relative to where the command was given") from None
     except (pyarrow.ArrowException, OSError) as error:
-        raise UsageError(f"{path}: not a whole Parquet file: {str(error).splitlines()[0]}", "write or copy it again") from None
+        raise UsageError(f"{path}: not a whole {name} file: {str(error).splitlines()[0]}", "write or copy it again") from None

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Protocol
 
-from llmops_tui.data.formats import Conversation, TextRow
+from llmops_tui.data.formats import Conversation
+from llmops_tui.data.judged import AnyRow
 
 
 class SplitChoice(Protocol):
@@ -51,11 +52,18 @@ def held_out_file_rows(n_rows: int, choice: SplitChoice, seed: int) -> list[int]
     return _shuffled(n_rows, seed)[: choice.eval_limit]
 
 
-def row_key(row: Conversation | TextRow) -> bytes:
-    """Equal for rows that teach the same: what `to_messages` made of them is equal."""
-    if isinstance(row, dict):
+def row_key(row: AnyRow) -> bytes:
+    """Equal for rows that teach the same: what was made of them is equal. Judged answers are equal by their prompt alone, so that
+    two pairs of one prompt are never on both sides of the split."""
+    if isinstance(row, list):
+        return _turns_key(row)
+    if "text" in row:
         return blake2b(row["text"].encode(), digest_size=16).digest()
-    parts = [f"{message['role']}\0{message['content']}" for message in row]
+    return _turns_key(row["prompt"])
+
+
+def _turns_key(turns: Conversation) -> bytes:
+    parts = [f"{message['role']}\0{message['content']}" for message in turns]
     return blake2b("\0\0".join(parts).encode(), digest_size=16).digest()
 
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tui.data import datasets, models, registry
-from llmops_tui.data.rows import file_kind
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.data.shards import file_kind
 from llmops_tui.engine.preflight import prepare
 from llmops_tui.engine.shim import become_user
 from llmops_tui.engine.working_tree import describe_tree
@@ -121,11 +121,14 @@ def _show_to_group(model: Path) -> None:
 
 def _import_dataset(home: Home, values: dict[str, Any]) -> Any:
     source = Path(os.path.abspath(Path(values["path"]).expanduser()))
+    if source.is_dir() and values.get("copy_to") is not None:
+        raise UsageError(f"{source}: a directory is not copied in for another user", "import it where it lies, without a copy")
 
     def register(staging: Home) -> Any:
         info = datasets.import_dataset(staging, source, values["name"], values["format"], licence=values["licence"])
-        suffix = "".join(source.suffixes[-2:]) if source.suffix.lower() == ".gz" else file_kind(source)
+        suffix = ""
         if (target := values.get("copy_to")) is not None:
+            suffix = "".join(source.suffixes[-2:]) if source.suffix.lower() == ".gz" else file_kind(source)
             with open(source, "rb") as original, open(int(target), "wb") as copy:
                 shutil.copyfileobj(original, copy, 4 << 20)
         return {**info, "suffix": suffix}

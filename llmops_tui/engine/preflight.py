@@ -38,6 +38,7 @@ from llmops_tui.paths import Home
 from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.evaluate import EvaluateSpec
+from llmops_tui.specs.row_formats import learnable_by
 from llmops_tui.specs.settings import Settings
 from llmops_tui.specs.train import TrainSpec
 
@@ -83,8 +84,9 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
     for number, prompt in enumerate(spec.sample_prompts):
         if not prompt.strip():
             raise field_error(f"sample_prompts.{number}", "is empty", "write a prompt, or leave the list out")
-    dataset, found = dataset_record(home, "dataset.path", spec.dataset.path, spec.dataset.format, cwd)
-    eval_dataset, eval_found = eval_dataset_record(home, spec.dataset, cwd)
+    formats = learnable_by(spec.method)
+    dataset, found = dataset_record(home, "dataset.path", spec.dataset.path, spec.dataset.format, cwd, formats)
+    eval_dataset, eval_found = eval_dataset_record(home, spec.dataset, cwd, formats)
     learnt, held_out = split(spec.dataset, found, eval_found, spec.seed)
     if not learnt:
         raise field_error("dataset", f"{found.rows} rows leave none to learn from", "add rows, or lower eval_fraction or raise limit")

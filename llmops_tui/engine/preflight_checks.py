@@ -6,12 +6,11 @@ Each check raises UsageError or NotFoundError that names the field, the reason a
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from llmops_tui.data import datasets, models
-from llmops_tui.data.hashing import HashCache
 from llmops_tui.data.model_files import ModelFiles
 from llmops_tui.data.safetensors_header import read_safetensors_header
 from llmops_tui.data.scan import Scan, scan
@@ -19,6 +18,7 @@ from llmops_tui.data.split import held_out_file_rows, split_rows
 from llmops_tui.errors import NotFoundError, UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import ModelInfo
+from llmops_tui.specs.row_formats import LEARNT, methods_for
 from llmops_tui.specs.train import DatasetChoice
 
 # English text; other scripts have fewer characters a token, so a warning may come late but is not false.
@@ -85,11 +85,17 @@ def base_of(home: Home, adapter: ModelInfo, cwd: Path, field: str = "model") -> 
         ) from None
 
 
-def dataset_record(home: Home, field: str, ref: str, row_format: str, cwd: Path) -> tuple[dict[str, Any], Scan]:
-    """What a run keeps of a dataset, every row of it checked, and what the look found. Raises UsageError or NotFoundError."""
+def dataset_record(
+    home: Home, field: str, ref: str, row_format: str, cwd: Path, learnable: Collection[str] = LEARNT
+) -> tuple[dict[str, Any], Scan]:
+    """What a run keeps of a dataset, every row of it checked, and what the look found.
+
+    `learnable`: the formats the job has a use for. Raises UsageError, also where the rows have another; NotFoundError.
+    """
     try:
         located = datasets.resolve(home, ref, cwd)
-        found = scan(located.path, located.format if row_format == "auto" else row_format)
+        found = scan(located.path, located.format if row_format == "auto" else row_format, learnable)
+        _require_learnable(field, found, learnable)
         found.require_good()
     except NotFoundError as error:
         raise not_found(field, error.message, error.next_step) from None
@@ -98,16 +104,28 @@ def dataset_record(home: Home, field: str, ref: str, row_format: str, cwd: Path)
         "ref": ref, "name": info["name"] if info else located.path.name, "version": info["version"] if info else None,
         "path": str(located.path), "format": found.format,
         "why": "as registered" if info and row_format == "auto" else found.why, "rows": found.rows, "bytes": found.size_bytes,
-        "mtime_ns": found.mtime_ns, "sha256": HashCache(home.cache).file(located.path), "licence": info["licence"] if info else "",
+        "mtime_ns": found.mtime_ns, "sha256": datasets.content_digest(home, located.path), "licence": info["licence"] if info else "",
     }, found  # fmt: skip
 
 
-def eval_dataset_record(home: Home, choice: DatasetChoice, cwd: Path) -> tuple[dict[str, Any] | None, Scan | None]:
+def _require_learnable(field: str, found: Scan, learnable: Collection[str]) -> None:
+    if found.format not in learnable and found.format != "auto":
+        made_for = " or ".join(f"method={method}" for method in methods_for(found.format))
+        raise field_error(
+            field,
+            f"{found.path}: the rows have the format {found.format} ({found.why}), and this job reads {', '.join(learnable)}",
+            f"train with {made_for}, or set dataset.format" if made_for else "name other rows, or set dataset.format",
+        )
+
+
+def eval_dataset_record(
+    home: Home, choice: DatasetChoice, cwd: Path, learnable: Collection[str] = LEARNT
+) -> tuple[dict[str, Any] | None, Scan | None]:
     """The same for a file of held-out rows; None where there is none."""
     if not choice.eval_path:
         return None, None
     # The two files may have different formats; one the user set holds for both.
-    return dataset_record(home, "dataset.eval_path", choice.eval_path, choice.format, cwd)
+    return dataset_record(home, "dataset.eval_path", choice.eval_path, choice.format, cwd, learnable)
 
 
 def split(choice: DatasetChoice, found: Scan, eval_found: Scan | None, seed: int) -> tuple[list[int], list[int]]:
@@ -133,7 +151,10 @@ def row_warnings(
     if files.context_length and max_length > files.context_length:
         warnings.append(f"max_length {max_length} is beyond the model's context of {files.context_length} tokens")
     if twice := found.rows - len(set(found.keys)):
-        warnings.append(f"{twice:,} of {found.rows:,} rows repeat another row")
+        together = "share another row's prompt" if methods_for(found.format) else "repeat another row"
+        warnings.append(f"{twice:,} of {found.rows:,} rows {together}")
+    if found.equal_sides:
+        warnings.append(f"{found.equal_sides:,} of {found.rows:,} pairs have the same answer twice: they teach nothing")
     if eval_found is not None and (shared := len(set(eval_found.keys) & {found.keys[index] for index in learnt})):
         warnings.append(f"{shared:,} rows of eval_path are also learnt from: the held-out loss will be too good")
     if 0 < len(held_out) < _FEW_HELD_OUT_ROWS:

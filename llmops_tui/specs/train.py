@@ -9,15 +9,16 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from llmops_tui.specs.common import BASIC, DATASET, MODEL, MOST_STEPS, MOST_TOKENS, Limits, RunSpec, StrictModel, name_or_nothing
-
-RowFormat = Literal["auto", "messages", "alpaca", "sharegpt", "prompt_completion", "question_answer", "text"]
+from llmops_tui.specs.row_formats import RowFormat
 
 
 class DatasetChoice(StrictModel):
     """Which rows are learnt from, and which are held out."""
 
     path: str = Field(
-        min_length=1, description="A file (JSONL, JSON, CSV, Parquet), or a registered dataset: name, name@v3", json_schema_extra=DATASET
+        min_length=1,
+        description="A file or directory (JSONL, JSON, CSV, Parquet, Arrow), or a registered dataset: name, name@v3",
+        json_schema_extra=DATASET,
     )
     format: RowFormat = Field("auto", description="How a row is read; auto detects and shows it")
     limit: int | None = Field(None, gt=0, le=10**12, description="Use only the first N rows after the shuffle; unset uses all")

@@ -99,6 +99,7 @@ def test_rows_of_no_known_format_name_the_keys_they_have() -> None:
         detect([{"document": "a", "summary": "b"}])
 
 
-def test_preference_pairs_are_named_as_such() -> None:
-    with pytest.raises(UsageError, match="preference pairs"):
-        detect([{"input": "a", "chosen": "b", "rejected": "c"}])
+def test_pairs_beside_whole_conversations_are_read_as_what_the_method_learns() -> None:
+    row = {"messages": [USER, ASSISTANT], "chosen": [USER, ASSISTANT], "rejected": [USER, {"role": "assistant", "content": "No."}]}
+    assert detect([row]).format == "messages"
+    assert detect([row], ["preference"]).format == "preference"

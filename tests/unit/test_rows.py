@@ -166,6 +166,6 @@ def test_a_kind_of_file_we_do_not_read_names_those_we_do(tmp_path: Path, name: s
         list(read_rows(file(tmp_path, name, b"x")))
 
 
-def test_a_directory_is_no_dataset_file(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is a directory"):
+def test_a_directory_without_rows_is_no_dataset(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no dataset files lie in this directory"):
         list(read_rows(tmp_path))
