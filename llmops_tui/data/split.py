@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import Protocol
 
+from llmops_tui.data.folds import fold_rows, joined
 from llmops_tui.data.formats import Conversation
 from llmops_tui.data.judged import AnyRow
 
@@ -26,15 +27,29 @@ class SplitChoice(Protocol):
     def eval_fraction(self) -> float: ...
     @property
     def eval_limit(self) -> int: ...
+    @property
+    def fold(self) -> int | None: ...
+    @property
+    def folds(self) -> int | None: ...
 
 
-def split_rows(n_rows: int, choice: SplitChoice, seed: int, keys: Sequence[bytes] | None = None) -> tuple[list[int], list[int]]:
+def split_rows(
+    n_rows: int, choice: SplitChoice, seed: int, keys: Sequence[bytes] | None = None, groups: Sequence[bytes] | None = None
+) -> tuple[list[int], list[int]]:
     """`(learnt, held out)` as disjoint 0-based indices in shuffled order.
 
     `keys[i]` is `row_key` of row i. With `eval_path` all rows are learnt from and the second list is empty: the held-out rows
     are then `held_out_file_rows` of that file. A positive `eval_fraction` holds out at least one row where there are two.
+    `groups[i]` (data/folds.py) keeps rows together too. With `fold` the held-out rows are that fold's; raises UsageError where there
+    are too few groups for the folds.
     """
     order = _shuffled(n_rows, seed)
+    if groups is not None:
+        keys = joined(keys if keys is not None else [index.to_bytes(8, "little") for index in range(n_rows)], groups)
+    if choice.fold is not None and choice.folds is not None:
+        own = keys if keys is not None else [index.to_bytes(8, "little") for index in range(n_rows)]
+        learnt, held_out = fold_rows(order[: choice.limit], choice.fold, choice.folds, own)
+        return learnt, held_out[: choice.eval_limit]
     if choice.eval_path or choice.eval_fraction == 0:
         return order[: choice.limit], []
     pool = _held_out_pool(order, choice.eval_fraction, keys)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tui.data import datasets, models
+from llmops_tui.data.folds import groups_of
 from llmops_tui.data.model_files import ModelFiles
 from llmops_tui.data.safetensors_header import read_safetensors_header
 from llmops_tui.data.scan import Scan, scan
@@ -130,7 +131,7 @@ def eval_dataset_record(
 
 def split(choice: DatasetChoice, found: Scan, eval_found: Scan | None, seed: int) -> tuple[list[int], list[int]]:
     """Indices `(learnt, held out)`. Raises UsageError where there are too few rows to hold one out."""
-    learnt, held_out = split_rows(found.rows, choice, seed, found.keys)
+    learnt, held_out = split_rows(found.rows, choice, seed, found.keys, groups_of(found.path, choice.group_by))
     if eval_found is not None:
         return learnt, held_out_file_rows(eval_found.rows, choice, seed)
     if choice.eval_fraction and not held_out:

@@ -27,6 +27,20 @@ class DatasetChoice(StrictModel):
     )
     eval_fraction: float = Field(0.1, ge=0, lt=1, description="Held-out share when eval_path is empty")
     eval_limit: int = Field(64, gt=0, le=10**12, description="At most this many held-out rows are scored")
+    group_by: str = Field("", max_length=200, description="A key of the rows: rows that agree in it are all learnt or all held out")
+    folds: int | None = Field(None, ge=2, le=100, description="Divide the rows into so many parts and hold out one; see `crossval`")
+    fold: int | None = Field(None, ge=1, le=100, description="Which of the folds is held out, from 1")
+
+    @model_validator(mode="after")
+    def _one_of_the_folds(self) -> DatasetChoice:
+        if (self.fold is None) is not (self.folds is None):
+            raise ValueError("fold and folds belong together")
+        if self.fold is not None and self.folds is not None:
+            if self.fold > self.folds:
+                raise ValueError(f"fold {self.fold} of {self.folds} there is not")
+            if self.eval_path:
+                raise ValueError("eval_path: a fold takes its held-out rows from the dataset itself")
+        return self
 
 
 class LoraChoice(StrictModel):

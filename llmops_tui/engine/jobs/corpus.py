@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from llmops_tui.data.datasets import unchanged
+from llmops_tui.data.folds import groups_of
 from llmops_tui.data.formats import Conversation, TextRow, detect, to_messages
 from llmops_tui.data.rows import read_rows
 from llmops_tui.data.split import held_out_file_rows, row_key, split_rows
@@ -53,7 +54,8 @@ def read_split(
     if reason := unchanged({"dataset": dataset, "eval_dataset": eval_dataset}):
         raise ConflictError(reason, "submit the run again with the rows as they are now")
     rows = _read(dataset)
-    learnt, held_out = split_rows(len(rows), choice, seed, [row_key(row) for row in rows])
+    groups = groups_of(Path(dataset["path"]), choice.group_by)
+    learnt, held_out = split_rows(len(rows), choice, seed, [row_key(row) for row in rows], groups)
     if eval_dataset is not None:
         scored = _read(eval_dataset)
         eval_rows = [scored[index] for index in held_out_file_rows(len(scored), choice, seed)]
