@@ -231,9 +231,8 @@ def main() -> int:
     alarms, counts = _healthy(runs, rules)
     cost = (time.process_time() - began) / (runs * (4.02 * STEPS + 3 * STEPS)) * 1e6
     holds = True
-    print(
-        f"{runs} healthy simulated runs of {STEPS:,} steps: runs with a false alarm, {counts[False]} with light tails, {counts[True]} with heavy ones"
-    )
+    print(f"{runs} healthy simulated runs of {STEPS:,} steps, {counts[False]} with light tails and {counts[True]} with heavy ones")
+    print("runs with a false alarm, of the two kinds")
     for rule, words in RULES.items():
         if rule == "hang":
             continue
