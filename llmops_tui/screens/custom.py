@@ -8,6 +8,8 @@ import shlex
 import subprocess
 from typing import TYPE_CHECKING
 
+from llmops_tui.screens.given_away import given_away
+
 if TYPE_CHECKING:
     from llmops_tui.app import LlmopsApp
     from llmops_tui.screens.board import Board
@@ -42,14 +44,11 @@ def run_custom(app: LlmopsApp, board: Board, command: CustomCommand) -> None:
 
 
 def _run(app: LlmopsApp, title: str, line: str) -> None:
-    with app.suspend():
+    with given_away(app):
         print(f"$ {line}", flush=True)
-        try:
-            code = subprocess.run(line, shell=True, check=False).returncode
-        except KeyboardInterrupt:
-            code = 130
-        # Nothing may leave this block but by its end: Textual would not take the terminal back.
-        with contextlib.suppress(EOFError, KeyboardInterrupt):
+        code = subprocess.run(line, shell=True, check=False).returncode
+        code = 128 - code if code < 0 else code  # ended by a signal: as a shell says it
+        with contextlib.suppress(EOFError):
             input(f"[{title}: exit code {code}; Enter goes back to the console] ")
     app.refresh()
     app.tell(f"{title}: exit code {code}", "good" if code == 0 else "bad")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from textual.app import SuspendNotSupported
 
 from llmops_tui.errors import LlmopsError, UsageError
+from llmops_tui.screens.given_away import given_away
 
 if TYPE_CHECKING:
     from textual.app import App
@@ -28,8 +29,7 @@ def edit(app: App[object], text: str, file: str = "") -> str:
     try:
         failure: OSError | None = None
         code = 0
-        with app.suspend():
-            # Nothing may leave this block but by its end: Textual would not take the terminal back.
+        with given_away(app):
             try:
                 code = subprocess.run([*command, path], check=False).returncode
             except OSError as error:

@@ -10,6 +10,7 @@ from textual.app import SuspendNotSupported
 
 from llmops_tui.errors import LlmopsError
 from llmops_tui.screens.calls import call
+from llmops_tui.screens.given_away import given_away
 from llmops_tui.screens.view_file import ViewFile
 
 if TYPE_CHECKING:
@@ -69,8 +70,7 @@ class Moves:
         except QuestionError as question:
             refusal: LlmopsError | None = None
             try:
-                # Nothing may leave this block but by its end: Textual would not take the terminal back.
-                with self._app.suspend():
+                with given_away(self._app, interruptible=True):
                     try:
                         box.connect(True)  # in this thread: only the main one can lend the terminal to ssh
                     except LlmopsError as error:

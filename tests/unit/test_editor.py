@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,3 +82,16 @@ def test_without_any_editor_the_way_out_is_named(place: Path, monkeypatch: pytes
     monkeypatch.setenv("EDITOR", "'open quote")
     with pytest.raises(LlmopsError, match="no editor is set; set \\$EDITOR"):
         run("text")
+
+
+def test_an_interrupt_meant_for_the_editor_does_not_end_the_console(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setenv("EDITOR", script(place, 'kill -INT $PPID; echo saved >> "$1"'))
+    assert Path(run("seed: 1\n")).read_text() == "seed: 1\nsaved\n"
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_ends_the_editor_as_ever(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", script(place, "kill -INT $$; sleep 60"))
+    with pytest.raises(LlmopsError, match="ended with code -2: nothing was taken over"):
+        run("seed: 1\n")
