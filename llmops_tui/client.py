@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         LogSearch,
         LogSize,
         ModelInfo,
+        Preview,
         NotifyTest,
         Reservation,
         Reservations,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         Status,
         Submission,
     )
+    from llmops_tui.specs.reproduction import Reproduction
 
 _SLOW_SECONDS = 3600.0  # a data set is read row by row, a model hashed, a database copied
 
@@ -227,6 +229,16 @@ class Client:
         """Ask a running job to save a checkpoint now."""
         return self._run_request(run_id, "checkpoint")
 
+    def control(self, run_id: str, command: str, arguments: Mapping[str, Any] | None = None) -> RunSummary:
+        """Ask of a run what `specs.control` names: pause and resume, save, evaluate or sample now, set."""
+        return self._run_request(run_id, "control", {"command": command, **(arguments or {})})
+
+    def reproduce(self, run_id: str, anyway: bool = False, dry_run: bool = False) -> Reproduction:
+        """Start a run again from what was noted of it, with what differs now; `anyway` although data or model changed."""
+        body = {"anyway": anyway, "dry_run": dry_run}
+        answer: Reproduction = self._json("POST", f"/v1/runs/{_run_segment(run_id)}/reproduce", body=body, timeout=_SLOW_SECONDS)
+        return answer
+
     def set_priority(self, run_id: str, priority: int) -> RunSummary:
         """Change a waiting run's priority; higher starts first."""
         return self._run_request(run_id, "priority", {"priority": priority})
@@ -384,6 +396,12 @@ class Client:
         body = {"path": path, "name": name, "format": format, "copy": copy, "licence": licence, "cwd": where}
         dataset: DatasetInfo = self._json("POST", "/v1/datasets/import", body=body, timeout=_SLOW_SECONDS)
         return dataset
+
+    def preview(self, spec: Mapping[str, Any], cwd: str | None = None, rows: int = 3) -> Preview:
+        """The first rows of a train spec's dataset as its model will meet them."""
+        body = {"spec": dict(spec), "cwd": self.place.directory() if cwd is None else cwd, "rows": rows}
+        preview: Preview = self._json("POST", "/v1/preview", body=body, timeout=_SLOW_SECONDS)
+        return preview
 
     def audit(
         self, after: int = 0, limit: int = 1000, run: str = "", user: str = "", since: float | None = None, newest: bool = False

@@ -9,6 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from llmops_tui import __version__
+from llmops_tui.commands.grammar_control import add_control
 from llmops_tui.commands.moment import EXAMPLES as MOMENTS
 from llmops_tui.commands.moment import moment, span
 from llmops_tui.commands.parser import Parser
@@ -236,7 +237,7 @@ def _add_runs(nouns: Group, common: Parser) -> None:
     stop.add_argument("run", nargs="+", metavar="RUN", help="run ids")
     stop.add_argument("--now", action="store_true", help="no checkpoint: TERM, grace, KILL")
     _with_run(_command(runs, common, "retry", "runs:retry", "run an ended run again, from its newest checkpoint"))
-    _with_run(_command(runs, common, "checkpoint", "runs:checkpoint", "write a checkpoint now"))
+    add_control(runs, common)
     ask = _with_run(
         _command(
             runs, common, "ask", "people:ask", "leave a note in the inbox of a run's owner",

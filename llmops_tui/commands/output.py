@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 _COLOURS = {
-    "running": "32", "starting": "36", "stopping": "33", "queued": "36", "blocked": "33", "succeeded": "32",
+    "running": "32", "starting": "36", "stopping": "33", "queued": "36", "blocked": "33", "paused": "33", "succeeded": "32",
     "failed": "31", "out_of_memory": "31", "hung": "31", "lost": "31", "cancelled": "33", "ok": "32", "warning": "33",
 }  # fmt: skip
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")

@@ -1,4 +1,4 @@
-"""`runs list|show|watch|stop|retry|checkpoint|priority|move|rm`."""
+"""`runs list|show|watch|stop|retry|priority|move|rm`."""
 
 from __future__ import annotations
 
@@ -119,15 +119,11 @@ def stop(args: argparse.Namespace) -> int:
     """Stop each; the others are still stopped when one cannot be."""
     client = connect(args)
     # Only training listens for a wish to stop; the kind is the first word of a run's id.
-    return _each(args, lambda run: client.stop_run(run, "checkpoint" if run.startswith("train-") and not args.now else "now"))
+    return each(args, lambda run: client.stop_run(run, "checkpoint" if run.startswith("train-") and not args.now else "now"))
 
 
 def retry(args: argparse.Namespace) -> int:
     return _answer(args, connect(args).retry(args.run))
-
-
-def checkpoint(args: argparse.Namespace) -> int:
-    return _answer(args, connect(args).checkpoint(args.run))
 
 
 def priority(args: argparse.Namespace) -> int:
@@ -143,7 +139,7 @@ def remove(args: argparse.Namespace) -> int:
     client = connect(args)
     if not args.yes:
         _confirm(client, args.run)
-    return _each(args, client.remove)
+    return each(args, client.remove)
 
 
 def _confirm(client: Client, runs: list[str]) -> None:
@@ -161,7 +157,7 @@ def _currency(client: Client, runs: Sequence[RunSummary]) -> str:
     return str(client.settings()["money"]["currency"]) if any(run["cost"] is not None for run in runs) else ""
 
 
-def _each(args: argparse.Namespace, act: Callable[[str], RunSummary | Done]) -> int:
+def each(args: argparse.Namespace, act: Callable[[str], RunSummary | Done]) -> int:
     """Do it to every run named; report each failure, return the first one's exit code."""
     code, answers = 0, []
     for run in dict.fromkeys(args.run):
@@ -172,7 +168,7 @@ def _each(args: argparse.Namespace, act: Callable[[str], RunSummary | Done]) -> 
             code = code or error.exit_code
             continue
         if not args.json:
-            _print_answer(answers[-1])
+            print_answer(answers[-1])
     if args.json:
         print_json(answers)
     return code
@@ -182,10 +178,11 @@ def _answer(args: argparse.Namespace, summary: RunSummary) -> int:
     if args.json:
         print_json(summary)
     else:
-        _print_answer(summary)
+        print_answer(summary)
     return 0
 
 
-def _print_answer(answer: RunSummary | Done) -> None:
+def print_answer(answer: RunSummary | Done) -> None:
+    """In one line."""
     reason = answer.get("reason")
     print(one_line(str(answer.get("done") or f"{answer.get('id')} {answer.get('state')}" + (f": {reason}" if reason else ""))))

@@ -12,7 +12,17 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import llmops_tui
-from llmops_tui.engine import routes_catalog, routes_engine, routes_log, routes_past, routes_people, routes_runs
+from llmops_tui.engine import (
+    routes_catalog,
+    routes_control,
+    routes_engine,
+    routes_log,
+    routes_past,
+    routes_people,
+    routes_preview,
+    routes_reproduce,
+    routes_runs,
+)
 from llmops_tui.engine.answering import error_answer
 from llmops_tui.engine.door import Door
 from llmops_tui.engine.parts import Parts
@@ -45,7 +55,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(OSError, _on_os_error)
     app.add_exception_handler(Exception, _on_unexpected)
-    for routes in (routes_engine, routes_log, routes_past, routes_people, routes_runs, routes_catalog):
+    for routes in (routes_engine, routes_log, routes_past, routes_people, routes_runs, routes_control, routes_reproduce, routes_catalog, routes_preview):
         app.include_router(routes.router, prefix="/v1")
     return app
 

@@ -13,6 +13,7 @@ from llmops_tui.data.annotation import Annotation
 from llmops_tui.data.masking import without_secrets
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.data.usage import Usage
+from llmops_tui.engine.jobs.adjustments import Adjustment
 from llmops_tui.engine.ledger import Holding
 from llmops_tui.engine.tariff import Tariff
 from llmops_tui.specs.answers import Progress, RunSummary
@@ -21,8 +22,11 @@ from llmops_tui.specs.filter_terms import search_text
 from llmops_tui.specs.run_config import RunConfig
 from llmops_tui.specs.states import ACTIVE
 
-# Why the engine ends a run: the user said so (at once, or by itself after a checkpoint), or it was silent for too long.
-StopMode = Literal["", "checkpoint", "now", "hang"]
+# Why the engine ends an attempt: the user said so (at once, or by itself after a checkpoint), it was silent for too long, or it is
+# to go on later (paused by its user, or preempted by a run of higher priority).
+StopMode = Literal["", "checkpoint", "now", "hang", "pause", "preempt"]
+# The ways in which the job saves and ends by itself.
+SAVING: frozenset[str] = frozenset({"checkpoint", "pause", "preempt"})
 
 
 @dataclass(eq=False)
@@ -45,6 +49,11 @@ class LiveRun:
     memory_bytes: int | None = None
     stop: StopMode = ""
     stop_told: bool = False
+    # It runs, but keeps still with all its memory until it is resumed.
+    held: bool = False
+    # What its spec did not ask for: by attempt since when (after it ran out of memory), and as its user set it while it ran.
+    adjusted: dict[int, Adjustment] = field(default_factory=dict)
+    set_live: Adjustment = field(default_factory=Adjustment)
     retries_used: int = 0
     requeues: int = 0
     # On the monotonic clock: it is not started before, because starting it failed a moment ago.
@@ -126,6 +135,16 @@ class LiveRun:
         return float(self.record.get("submitted_at") or 0.0)
 
     @property
+    def adjustment(self) -> Adjustment:
+        """What the current attempt, or the next one, does otherwise than its spec says."""
+        merged = Adjustment()
+        for attempt in sorted(self.adjusted):
+            if attempt <= self.attempt:
+                merged.update(self.adjusted[attempt])
+        merged.update(self.set_live)
+        return merged
+
+    @property
     def uid(self) -> int:
         """The submitter; the engine's own user where nobody noted it."""
         uid = self.record.get("uid")
@@ -154,7 +173,7 @@ class LiveRun:
             reason=self.reason,
             attempt=self.attempt,
             priority=self.priority,
-            queue_position=queue_position,
+            queue_position=None if self.state == "paused" else queue_position,
             owner=self.owner,
             tags=list(self.tags),
             note=self.note,

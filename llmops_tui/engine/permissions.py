@@ -12,7 +12,7 @@ from llmops_tui.errors import LlmopsError, PermissionDeniedError
 
 _READING_METHODS = {"GET", "HEAD", "OPTIONS"}
 # Reads that need a body.
-_READING_POSTS = {("sql",)}
+_READING_POSTS = {("sql",), ("preview",)}
 _BOX_DEEDS: dict[tuple[str, ...], tuple[str, Role]] = {
     ("engine", "stop"): ("engine stop", "admin"),
     ("engine", "notify-test"): ("notify-test", "admin"),
@@ -76,6 +76,8 @@ def _run_deed(method: str, words: tuple[str, ...], values: dict[str, Any]) -> De
     if method == "DELETE" and len(words) == 2:
         return Deed("remove", "operator", run=run, target=run)
     action = "/".join(words[2:]) or method.lower()
+    if action == "control":  # told by what is asked: pause, resume, set, …
+        action = str(values.pop("command", action))
     return Deed(action[:_LONGEST_VALUE], "operator", run=run, target=run, detail=_shortened(values))
 
 

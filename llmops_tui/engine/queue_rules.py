@@ -20,9 +20,9 @@ class Doomed:
     reason: str
 
 
-def queue_key(run: LiveRun) -> tuple[int, float, int]:
-    """Higher priority first, then the order given by moves, then the order of submission."""
-    return (-run.priority, run.order, number_of(run.id))
+def queue_key(run: LiveRun) -> tuple[bool, int, float, int]:
+    """Higher priority first, then the order given by moves, then the order of submission; what is paused has no place and comes last."""
+    return (run.state == "paused", -run.priority, run.order, number_of(run.id))
 
 
 def dependencies(run: LiveRun) -> list[str]:

@@ -9,13 +9,14 @@ from typing import Any
 
 from llmops_tui.data.annotation import read_annotation
 from llmops_tui.data.rundir import RunDir, list_runs, number_of, read_spec
+from llmops_tui.engine.jobs.adjustments import read_adjustment
 from llmops_tui.engine.live_run import LiveRun, StopMode
 from llmops_tui.errors import UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.parse import parse_spec
-from llmops_tui.specs.states import ACTIVE, ENDED, STATES
+from llmops_tui.specs.states import ACTIVE, ENDED, STATES, WAITING
 
-_STOP_MODES: dict[str, StopMode] = {"checkpoint": "checkpoint", "now": "now", "hang": "hang"}
+_STOP_MODES: dict[str, StopMode] = {"checkpoint": "checkpoint", "now": "now", "hang": "hang", "pause": "pause", "preempt": "preempt"}
 log = logging.getLogger(__name__)
 
 
@@ -76,6 +77,10 @@ def apply_entry(run: LiveRun, entry: Mapping[str, Any]) -> None:
             run.priority = int(values.get("priority", run.priority))
         case "annotate":
             run.written = read_annotation(values).over(run.written)
+        case "adjusted":
+            run.adjusted[int(entry.get("attempt") or run.attempt)] = read_adjustment(values.get("to"))
+        case "control":
+            _apply_control(run, values, str(entry.get("reason") or ""))
         case "state" if entry.get("state") in STATES:
             run.state = str(entry["state"])
             run.reason = str(entry.get("reason") or "")
@@ -83,8 +88,21 @@ def apply_entry(run: LiveRun, entry: Mapping[str, Any]) -> None:
             _apply_state(run, values, t)
 
 
+def _apply_control(run: LiveRun, values: Mapping[str, Any], reason: str) -> None:
+    """What was asked of the job while it ran: that it keeps still, or other settings."""
+    arguments = values.get("arguments")
+    match values.get("command"):
+        case "pause":
+            run.held, run.reason = True, reason
+        case "resume":
+            run.held, run.reason = False, ""
+        case "set":
+            run.set_live.update(read_adjustment(arguments))
+
+
 def _apply_state(run: LiveRun, values: Mapping[str, Any], t: float) -> None:
-    if run.state in ("queued", "blocked"):
+    run.held = False
+    if run.state in WAITING:
         run.stop, run.started_at, run.ended_at, run.exit_code, run.gpu_uuids, run.cpu_slots = "", None, None, None, [], 0
         run.retries_used = int(values.get("retries_used", run.retries_used))
         run.requeues = int(values.get("requeues", run.requeues))

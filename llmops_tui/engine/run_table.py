@@ -29,7 +29,7 @@ from llmops_tui.engine.tariff import Tariff
 from llmops_tui.engine.verdict import Verdict
 from llmops_tui.errors import LlmopsError, NotFoundError
 from llmops_tui.specs.answers import Comparison, Progress, RunDetail, RunSummary
-from llmops_tui.specs.states import ACTIVE, WAITING
+from llmops_tui.specs.states import ACTIVE, QUEUED, WAITING
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class RunTable:
 
     def waiting(self) -> list[LiveRun]:
         """The queue, first who is next."""
-        return sorted((run for run in self.by_id.values() if run.state in WAITING), key=queue_key)
+        return sorted((run for run in self.by_id.values() if run.state in QUEUED), key=queue_key)
 
     def summary(self, run: LiveRun) -> RunSummary:
         """One run as it is told; from memory."""
@@ -160,22 +160,25 @@ class RunTable:
                 raise LlmopsError(f"{run.id} was not cancelled: {error}", "make room in the state directory") from error
             log.warning("%s: its end is not in the journal: %s", run.id, error)
         run.state, run.reason, run.exit_code, run.ended_at = verdict.state, verdict.reason, verdict.exit_code, ended_at
-        run.gpu_uuids, run.cpu_slots, run.not_before = [], 0, 0.0
+        run.gpu_uuids, run.cpu_slots, run.not_before, run.held = [], 0, 0.0, False
         self.tell_state(run)
         self.wake.set()
 
-    async def queue_again(self, run: LiveRun, reason: str, *, retries_used: int, requeues: int, ended_at: float | None = None) -> None:
+    async def queue_again(
+        self, run: LiveRun, reason: str, *, retries_used: int, requeues: int, ended_at: float | None = None, state: str = "queued"
+    ) -> None:
         """The run's lock is held. One entry says both that the attempt is over and that another follows.
 
-        `ended_at` is when the attempt ended, where that is not known already: an engine that was away notes it late.
+        `state` is `paused` where that one waits for somebody to resume it. `ended_at` is when the attempt ended, where that is
+        not known already: an engine that was away notes it late.
         """
         attempt = run.attempt + 1 if await asyncio.to_thread(run.dir.attempt(run.attempt).exists) else run.attempt
         data = {"retries_used": retries_used, "requeues": requeues, "after": run.state, **_used(run)}
         if ended_at is not None:
             data["ended_at"] = ended_at
-        await self.journal_entry(run, "state", "queued", reason, data, attempt=attempt)
-        run.attempt, run.state, run.reason = attempt, "queued", reason
-        run.retries_used, run.requeues, run.stop = retries_used, requeues, ""
+        await self.journal_entry(run, "state", state, reason, data, attempt=attempt)
+        run.attempt, run.state, run.reason = attempt, state, reason
+        run.retries_used, run.requeues, run.stop, run.held = retries_used, requeues, "", False
         run.gpu_uuids, run.cpu_slots, run.ended_at, run.exit_code, run.pid = [], 0, None, None, None
         self.tell_state(run)
         self.wake.set()

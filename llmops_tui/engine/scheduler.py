@@ -13,24 +13,23 @@ import time
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, Protocol
 
-from llmops_tui.data.checkpoints import newest_complete
-from llmops_tui.data.durable import sync_directory, write_json
 from llmops_tui.data.rundir import RunDir, sweep_leftovers
 from llmops_tui.data.store import Store
-from llmops_tui.engine.attempt_files import end_time, model_events
+from llmops_tui.engine.attempt_files import end_time
+from llmops_tui.engine.attempt_start import AttemptStart, DataChangedError
 from llmops_tui.engine.gpu_claims import GpuClaims, GpuTakenError
 from llmops_tui.engine.hub import Hub
-from llmops_tui.engine.jobs.launch import describe_launch
 from llmops_tui.engine.ledger import Placement, Wait, place
 from llmops_tui.engine.live_run import LiveRun
+from llmops_tui.engine.made_models import register_models
 from llmops_tui.engine.metering import Meter
 from llmops_tui.engine.on_behalf import OnBehalf
+from llmops_tui.engine.preemption import victims
 from llmops_tui.engine.progress_events import ProgressEvents
 from llmops_tui.engine.queue_rules import Doomed, another_attempt, obstacle
 from llmops_tui.engine.recovery import load_runs
 from llmops_tui.engine.run_table import RunTable
-from llmops_tui.engine.shared_home import usual_umask
-from llmops_tui.engine.submitter import JOB_UMASK, account_of, give_run
+from llmops_tui.engine.steering import Steering
 from llmops_tui.engine.supervisor import GpuView, Supervisor
 from llmops_tui.engine.tariff import Tariff
 from llmops_tui.engine.verdict import Verdict
@@ -38,9 +37,8 @@ from llmops_tui.engine.wishes import Wishes
 from llmops_tui.errors import LlmopsError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import GpuSample, Progress, RunSummary
-from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.settings import Settings
-from llmops_tui.specs.states import ACTIVE, WAITING
+from llmops_tui.specs.states import ACTIVE, QUEUED, WAITING
 
 _WAITING_TICK_SECONDS = 2.0
 _IDLE_TICK_SECONDS = 30.0
@@ -94,8 +92,9 @@ class Scheduler:
         self._hub = hub
         self._ingest = ingest
         self._gpus = gpus
-        self._cores = len(os.sched_getaffinity(0))
-        self.cpu_slots = settings.engine.cpu_slots or max(1, self._cores // _CORES_PER_SLOT)
+        cores = len(os.sched_getaffinity(0))
+        self.cpu_slots = settings.engine.cpu_slots or max(1, cores // _CORES_PER_SLOT)
+        self._attempts = AttemptStart(home, self.cpu_slots, cores, self._on_behalf.group)
         tariff = Tariff(settings.money.per_kwh, settings.money.per_gpu_hour)
         self._table = table = RunTable(store, hub, tariff)
         self._meter = Meter(gpus)
@@ -109,7 +108,8 @@ class Scheduler:
         self._progress = ProgressEvents(hub)
         wishes = Wishes(home, table, self._supervisor, ingest, gpus, self.cpu_slots)
         self.check, self.submit, self.stop = wishes.check, wishes.submit, wishes.stop
-        self.control, self.retry = wishes.control, wishes.retry
+        self._steering = Steering(home, table, self._supervisor)
+        self.control, self.retry = self._steering.control, wishes.retry
         self.annotate = wishes.annotate
         self.set_priority, self.move, self.remove = wishes.set_priority, wishes.move, wishes.remove
         self.summaries, self.detail, self.compare, self.holdings = table.summaries, table.detail, table.compare, table.holdings
@@ -139,7 +139,7 @@ class Scheduler:
                 self._table.wake.clear()
                 await self._start_what_fits()
                 self._supervisor.reap_all()
-                waiting = any(run.state in WAITING for run in self._table.by_id.values())
+                waiting = any(run.state in QUEUED for run in self._table.by_id.values())
                 woken = asyncio.create_task(self._table.wake.wait())
                 await asyncio.wait(
                     {woken, stopping},
@@ -239,6 +239,8 @@ class Scheduler:
                 continue
             self._wait(run, "queued", answer.reason)
             if isinstance(answer, Wait):
+                for other in victims(run, run.spec, self._table.by_id.values(), gpus, self.cpu_slots, closed):
+                    await self._steering.preempt(other, run)
                 if on_gpu:
                     gpu_queue_closed = gpu_queue_closed or run.id
                 else:
@@ -251,6 +253,12 @@ class Scheduler:
                     await self._table.end(run, Verdict("cancelled", doomed.reason))
                 except LlmopsError as error:  # a full disk: the next pass comes to the same end
                     log.warning("%s", error)
+
+    async def _refuse_other_rows(self, run: LiveRun, problem: str) -> None:
+        """The run's lock is held, and its start is in the journal."""
+        self._meter.forget(run)
+        run.let_go_of_locks()
+        await self._table.end(run, Verdict("failed", f"not started again: {problem}; put the file back and retry, or submit a new run"))
 
     async def _start(self, run: LiveRun, placement: Placement) -> None:
         """Decide, durably; then let the attempt live. On a full disk nothing has happened, and it is tried again."""
@@ -271,7 +279,10 @@ class Scheduler:
             held = {"gpus": run.gpu_uuids, "cpu_slots": run.cpu_slots, "memory_bytes": run.memory_bytes, **self._meter.begin(run)}
             try:
                 await self._table.journal(run, "starting", "", held)
-                await asyncio.to_thread(self._write_launch, run, run.spec)
+                await asyncio.to_thread(self._attempts.write, run, run.spec, self._gpus.snapshot())
+            except DataChangedError as error:
+                await self._refuse_other_rows(run, str(error))
+                return
             except OSError as error:
                 log.warning("%s could not be started: %s", run.id, error)
                 run.state, run.reason = "queued", f"could not be started, tried again soon: {error}"
@@ -282,37 +293,6 @@ class Scheduler:
                 return
             self._begin_life(run)
             self._table.tell_state(run)
-
-    def _write_launch(self, run: LiveRun, spec: RunSpec) -> None:
-        directory = run.dir.attempt(run.attempt)
-        directory.mkdir(exist_ok=True)
-        run.dir.checkpoints.mkdir(exist_ok=True)
-        run.dir.artifacts.mkdir(exist_ok=True)
-        account = account_of(run.uid)
-        if account is not None:
-            give_run(run.dir, run.attempt, account, self._on_behalf.group)
-        share = run.cpu_slots / self.cpu_slots if run.cpu_slots else 1.0
-        launch = describe_launch(
-            spec,
-            run.dir,
-            run.attempt,
-            home=self._home.root,
-            submitted_from=str(run.record.get("cwd") or "/"),
-            gpu_uuids=run.gpu_uuids,
-            gpu_numbers={gpu["uuid"]: gpu["index"] for gpu in self._gpus.snapshot()},
-            threads=max(1, int(self._cores * share)),
-            resume_from=newest_complete(run.dir) if run.attempt > 1 else None,
-            environment=account.environment(os.environ) if account else None,
-        )
-        launch["umask"] = usual_umask()
-        if account is not None:
-            launch["user"] = {"uid": account.uid, "gid": account.gid, "groups": list(account.groups)}
-            launch["umask"] = JOB_UMASK
-            prepared = run.record.get("prepared")
-            if isinstance(prepared, dict) and prepared.get("cwd"):  # a ~ in the spec's is the submitter's, not ours
-                launch["cwd"] = str(prepared["cwd"])
-        sync_directory(run.dir.path)
-        write_json(directory / "launch.json", launch)
 
     def _wait(self, run: LiveRun, state: str, reason: str) -> None:
         """Why a run does not start yet; follows from the others, so it is not journaled."""
@@ -362,13 +342,16 @@ class Scheduler:
         again, why = another_attempt(run, verdict)
         complete = await self._ingest.drain(run.dir, ended=not again)
         if verdict.state == "succeeded":
-            verdict = await self._register_models(run, verdict)
+            verdict = await register_models(self._on_behalf, run, verdict)
         ended_at = await asyncio.to_thread(end_time, run.dir, run.attempt, run.started_at)
         await self._meter.close(run, ended_at)
         async with run.lock:
             self._progress.forget(run.id)
             run.latest, run.progress = self._ingest.latest(run.id), self._ingest.progress(run.id)
-            if again and run.stop not in ("now", "checkpoint"):
+            if verdict.state == "paused":
+                await self._go_on_later(run, ended_at)
+                return
+            if again and run.stop not in ("now", "checkpoint", "pause"):
                 lost = verdict.state == "lost"
                 await self._table.queue_again(
                     run,
@@ -386,16 +369,15 @@ class Scheduler:
         else:
             self._run_later(self._untrack_when_stored(run))
 
-    async def _register_models(self, run: LiveRun, verdict: Verdict) -> Verdict:
-        """The models it says it made get their names before the run counts as succeeded. Repeating this changes nothing."""
-        problems = []
-        for event in await asyncio.to_thread(model_events, run.dir, run.attempt):
-            try:
-                await asyncio.to_thread(self._on_behalf.register_artifact, run.uid, run.dir, event)
-            except Exception as error:  # whatever a job says it made: its run comes to an end
-                log.warning("%s: a model was not registered: %s", run.id, error, exc_info=not isinstance(error, LlmopsError | OSError))
-                problems.append(f"a model was not registered: {error}")
-        return Verdict(verdict.state, "; ".join(problems), verdict.exit_code) if problems else verdict
+    async def _go_on_later(self, run: LiveRun, ended_at: float) -> None:
+        """The run's lock is held. It saved and ended because it was asked to: paused, or queued again by a preemption."""
+        if run.stop == "preempt":
+            state, reason = "queued", f"{run.reason}; goes on from its newest checkpoint when there is room"
+        else:
+            state, reason = "paused", f"{run.reason.partition(':')[0]}: goes on from its newest checkpoint when it is resumed"
+        used = {"retries_used": run.retries_used, "requeues": run.requeues}
+        await self._table.queue_again(run, reason, **used, ended_at=ended_at, state=state)
+        self._lives.pop(run.id, None)
 
     async def _untrack_when_stored(self, run: LiveRun) -> None:
         while not await self._ingest.drain(run.dir, ended=True):  # noqa: ASYNC110 - disk space comes back without an event

@@ -29,6 +29,9 @@ class Silence:
         """Whether the limit of its spec is reached. Ask every `pause_seconds`."""
         if self._limit is None:
             return False
+        if self._run.held:  # it was told to keep still
+            self._quiet, self._looked = 0.0, time.monotonic()
+            return False
         now = time.monotonic()
         sizes = (_size(self._run.dir.events), _size(self._run.dir.log))
         if sizes != self._sizes:

@@ -24,7 +24,7 @@ from llmops_tui.engine.attempt_files import Look, claim_for_engine, end_event, l
 from llmops_tui.engine.backends.local import spawn_shim
 from llmops_tui.engine.capsule import write_capsule
 from llmops_tui.engine.gpu_locks import GpuTakenError
-from llmops_tui.engine.live_run import LiveRun, StopMode
+from llmops_tui.engine.live_run import SAVING, LiveRun, StopMode
 from llmops_tui.engine.log_rotation import rotate
 from llmops_tui.engine.proc_tree import signal_tree
 from llmops_tui.engine.silence import Silence, hang_seconds
@@ -124,8 +124,9 @@ class Supervisor:
 
         Raises OSError where a wish for a checkpoint cannot be written. To end a run needs no room on the disk.
         """
-        if run.stop == "checkpoint":
-            line = {"t": time.time(), "command": "stop", "by": by}
+        if run.stop in SAVING:
+            wish = {"command": "stop"} if run.stop == "checkpoint" else {"command": "pause", "mode": "free"}
+            line = {"t": time.time(), **wish, "by": by}
             await asyncio.to_thread(append_line, run.dir.control, line, durable=True)
         else:
             grace = run.spec.limits.grace_seconds if run.spec else 0.0
@@ -195,7 +196,7 @@ class Supervisor:
                     with contextlib.suppress(ProcessLookupError):
                         signal.pidfd_send_signal(shim, signal.SIGTERM)
                     run.stop_told = True
-                if run.stop in ("", "checkpoint") and quiet.too_long():
+                if run.stop not in ("now", "hang") and quiet.too_long():
                     await self._on_hang(run)
                     continue
                 if time.monotonic() - rotated_at >= _SLOW_TICK_SECONDS:
@@ -262,7 +263,7 @@ class Supervisor:
         started = await asyncio.to_thread(read_record, run.dir.attempt(run.attempt) / "started.json")
         if started is None:
             return
-        if run.stop == "checkpoint":
+        if run.stop in SAVING:
             # A job takes no notice of what was asked before its process was born. Hearing it twice does no harm.
             await self.request_stop(run, os.getuid())
         run.pid = int(started.get("pid") or 0)

@@ -9,12 +9,13 @@ from typing import Any
 
 from llmops_tui.engine.live_run import StopMode
 
+_LATER: frozenset[str] = frozenset({"pause", "preempt"})
 _FROM_END = {"succeeded": "succeeded", "failed": "failed", "stopped": "cancelled", "out_of_memory": "out_of_memory"}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The state an attempt ends in. `again` says whether another attempt could end better."""
+    """The state an attempt ends in; `paused` where it was asked to, and goes on later. `again`: whether another one could end better."""
 
     state: str
     reason: str
@@ -51,12 +52,16 @@ def judge(
     if how == "timeout":
         return Verdict("failed", "ended by its timeout", exit_code)
     if how == "stopped":
+        if stop in _LATER:
+            return Verdict("paused", "", exit_code)
         if stop in ("now", "checkpoint"):
             return Verdict("cancelled", "stopped by the user", exit_code)
         if status == "succeeded" and code == 0:
             return Verdict("succeeded", "", exit_code)
         return Verdict("lost", "ended from outside: its shim was terminated (a shutdown?)", exit_code)
     if code == 0:
+        if status == "stopped" and stop in _LATER:
+            return Verdict("paused", "", exit_code)
         if status == "stopped":
             return Verdict("cancelled", "stopped by the user" if stop else "stopped from outside", exit_code)
         return Verdict("succeeded", "", exit_code)
@@ -64,6 +69,8 @@ def judge(
 
 
 def _without_exit(status: str, error: str, stop: StopMode, rebooted: bool, timed_out: bool, quiet_seconds: float) -> Verdict:
+    if stop in _LATER and status not in ("failed", "succeeded", "out_of_memory"):
+        return Verdict("paused", "")  # a power cut while it was saving: it goes on from its newest whole checkpoint
     if status in _FROM_END:
         return Verdict(_FROM_END[status], error)
     if stop == "hang":

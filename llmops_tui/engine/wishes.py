@@ -1,5 +1,6 @@
-"""What users wish of the queue: submit, stop, retry, priority, move, checkpoint, annotate, remove. Durable when a wish was answered.
+"""What users wish of the queue: submit, stop, retry, priority, move, annotate, remove. Durable when a wish was answered.
 
+What is asked of a run while it goes on is in steering.py.
 Belongs to the event loop's thread. A wish only says what shall be; scheduler.py makes it so.
 """
 
@@ -16,19 +17,21 @@ from typing import Any, Protocol
 
 from llmops_tui.data.annotation import ANNOTATE, Annotation
 from llmops_tui.data.models import list_models
-from llmops_tui.data.rundir import append_line, create_run, number_of, remove_run
+from llmops_tui.data.rundir import create_run, number_of, remove_run
 from llmops_tui.engine.ledger import Never, place
 from llmops_tui.engine.live_run import LiveRun, StopMode
 from llmops_tui.engine.people import who_asks
 from llmops_tui.engine.queue_rules import Doomed, dependents, obstacle, place_between
 from llmops_tui.engine.run_table import RunTable
+from llmops_tui.engine.same_data import changed_data
+from llmops_tui.engine.steering import asker_of
 from llmops_tui.engine.supervisor import Supervisor
 from llmops_tui.engine.verdict import Verdict
 from llmops_tui.errors import ConflictError, InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import GpuSample, RunSummary
 from llmops_tui.specs.common import RunSpec
-from llmops_tui.specs.states import ENDED, WAITING
+from llmops_tui.specs.states import ENDED, QUEUED, WAITING
 
 log = logging.getLogger(__name__)
 
@@ -115,10 +118,11 @@ class Wishes:
                 raise ConflictError(f"{run.id} is over: {run.state}", "see `llmops-tui runs list`")
             if run.state in WAITING:
                 by = "" if who_asks().uid == run.uid else f" by {who_asks().user}"
-                await self._table.end(run, Verdict("cancelled", f"cancelled while it waited{by}"))
+                was = "was paused" if run.state == "paused" else "waited"
+                await self._table.end(run, Verdict("cancelled", f"cancelled while it {was}{by}"))
                 return self._table.summary(run)
-            if run.stop == "" or (run.stop == "checkpoint" and wish == "now"):
-                reason = f"{_asker(run)} asked it to " + ("stop" if wish == "now" else "save a checkpoint and stop")
+            if run.stop not in ("now", "hang") and run.stop != wish:
+                reason = f"{asker_of(run)} asked it to " + ("stop" if wish == "now" else "save a checkpoint and stop")
                 try:
                     await self._table.journal(run, "stopping", reason, {"mode": wish})
                 except OSError as error:
@@ -136,23 +140,12 @@ class Wishes:
             raise LlmopsError(f"{run.id} was not told: {error}", "make room and stop it again") from error
         return self._table.summary(run)
 
-    async def control(self, run_id: str, command: str) -> RunSummary:
-        """Ask the running job for something that does not end it: `checkpoint`. Raises ConflictError unless it runs."""
-        run = self._table.get(run_id)
-        if command != "checkpoint":
-            raise UsageError(f"unknown command {command!r}", "use checkpoint")
-        if run.state != "running":
-            raise ConflictError(f"{run.id} does not run: {run.state}", "only a running job can save a checkpoint")
-        line = {"t": time.time(), "command": command, "by": who_asks().uid}
-        await asyncio.to_thread(append_line, run.dir.control, line, durable=True)
-        return self._table.summary(run)
-
     async def retry(self, run_id: str) -> RunSummary:
         """Queue an ended run again as a further attempt, from its newest whole checkpoint. Raises ConflictError."""
         run = self._table.get(run_id)
         async with run.lock:
             if run.state not in ENDED:
-                raise ConflictError(f"{run.id} is not over: {run.state}", "stop it first")
+                raise ConflictError(f"{run.id} is not over: {run.state}", "resume it" if run.state == "paused" else "stop it first")
             if run.state == "succeeded":
                 raise ConflictError(f"{run.id} has succeeded", "submit it again as a new run")
             if run.spec is None:
@@ -160,7 +153,9 @@ class Wishes:
             blocked = obstacle(run, self._table.by_id)
             if isinstance(blocked, Doomed):
                 raise ConflictError(f"{run.id} cannot start: {blocked.reason}", "retry that run first")
-            await self._table.queue_again(run, f"{_asker(run)} asked for another attempt", retries_used=0, requeues=0)
+            if problem := await asyncio.to_thread(changed_data, run.record, self._home):
+                raise ConflictError(f"{run.id} would go on with other rows: {problem}", "put the file back, or submit it as a new run")
+            await self._table.queue_again(run, f"{asker_of(run)} asked for another attempt", retries_used=0, requeues=0)
         return self._table.summary(run)
 
     async def set_priority(self, run_id: str, priority: int) -> RunSummary:
@@ -238,14 +233,8 @@ class Wishes:
                     raise ConflictError(f"after_ok: {name} ended as {other.state}, so this would never start", "retry that run first")
 
 
-def _asker(run: LiveRun) -> str:
-    """Its user, or the one who may do it to another's run."""
-    person = who_asks()
-    return "the user" if person.uid == run.uid else person.user
-
-
 def _must_wait(run: LiveRun) -> None:
-    if run.state not in WAITING:
+    if run.state not in QUEUED:
         raise ConflictError(f"{run.id} does not wait in the queue: {run.state}", "only waiting runs have a place in it")
 
 

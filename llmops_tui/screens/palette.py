@@ -12,6 +12,7 @@ from llmops_tui.screens.palettes import PALETTES, Palette
 STATE_ROLES: dict[str, str] = {
     "queued": "muted",
     "blocked": "muted",
+    "paused": "warn",
     "starting": "accent",
     "running": "accent",
     "stopping": "warn",
@@ -25,6 +26,7 @@ STATE_ROLES: dict[str, str] = {
 STATE_SIGNS: dict[str, str] = {
     "queued": "◌",
     "blocked": "◌",
+    "paused": "◑",
     "starting": "◔",
     "running": "●",
     "stopping": "◑",

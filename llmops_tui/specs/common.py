@@ -91,6 +91,8 @@ class RunSpec(StrictModel):
     kind: str
     name: str = Field("", description="Short name in the run id; taken from the content if empty", json_schema_extra=BASIC)
     priority: int = Field(0, ge=-100, le=100, description="Higher starts first")
+    preempt: bool = Field(False, description="Runs of lower priority that are preemptible save a checkpoint and make room for this one")
+    preemptible: bool = Field(False, description="A run of higher priority may pause this one; it goes on when there is room again (train)")
     after_ok: list[RunReference] = Field(default_factory=list, description="Runs that must have succeeded before this starts")
     after_any: list[RunReference] = Field(default_factory=list, description="Runs that must have ended, however, before this starts")
     retries: int = Field(0, ge=0, le=100, description="Further attempts after a failure")

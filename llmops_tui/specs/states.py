@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 State = Literal[
-    "queued", "blocked", "starting", "running", "stopping",
+    "queued", "blocked", "paused", "starting", "running", "stopping",
     "succeeded", "failed", "cancelled", "out_of_memory", "hung", "lost",
 ]  # fmt: skip
 
-WAITING: frozenset[str] = frozenset({"queued", "blocked"})
+# In the queue, to be started as soon as it can be; and what is not started before somebody resumes it.
+QUEUED: frozenset[str] = frozenset({"queued", "blocked"})
+WAITING: frozenset[str] = QUEUED | {"paused"}
 ACTIVE: frozenset[str] = frozenset({"starting", "running", "stopping"})
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "out_of_memory", "hung", "lost"})
 STATES: tuple[str, ...] = (*sorted(WAITING), *sorted(ACTIVE), *sorted(ENDED))
 
-JOB_KINDS: tuple[str, ...] = ("train", "evaluate", "command")
+JOB_KINDS: tuple[str, ...] = ("train", "evaluate", "merge", "command")

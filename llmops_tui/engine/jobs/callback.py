@@ -20,10 +20,12 @@ class RunCallback(TrainerCallback):  # type: ignore[misc]  # transformers is unt
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_others: Any) -> TrainerControl:
         """Set should_save, should_evaluate and should_training_stop for the loop to obey, in its order: log, evaluate, save."""
         self._control.poll()
+        self._control.agree()
+        asked = {request.command for request in self._control.take()}
         step, last = state.global_step, state.global_step >= state.max_steps
         if self._control.stop:
             control.should_save = control.should_training_stop = True
-        elif self._control.take_checkpoint() or last or _due(step, self._checkpoint_every):
+        elif "checkpoint" in asked or last or _due(step, self._checkpoint_every):
             control.should_save = True
         if not last and not self._control.stop and any(_due(step, every) for every in self._look_every):
             control.should_evaluate = True

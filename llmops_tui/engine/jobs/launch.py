@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.jobs.adjustments import VARIABLE, Adjustment
 from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
 
@@ -69,10 +71,11 @@ def job_env(
     threads: int,
     resume_from: Path | None,
     environment: Mapping[str, str] | None = None,
+    adjustment: Adjustment | None = None,
 ) -> dict[str, str]:
     """The engine's environment (or the one given), then what is usual, then the user's own, then what supervision needs."""
     env = dict(os.environ if environment is None else environment)
-    for name in ("LLMOPS_RESUME_FROM", "NOTIFY_SOCKET", "INVOCATION_ID", "LISTEN_FDS", "LISTEN_PID"):
+    for name in ("LLMOPS_RESUME_FROM", VARIABLE, "NOTIFY_SOCKET", "INVOCATION_ID", "LISTEN_FDS", "LISTEN_PID"):
         env.pop(name, None)
     env.update(PYTHONUNBUFFERED="1", TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS=str(threads))
     if not isinstance(spec, CommandSpec):
@@ -93,6 +96,8 @@ def job_env(
     env.update(_visible_gpus(gpu_uuids, gpu_numbers))
     if resume_from is not None:
         env["LLMOPS_RESUME_FROM"] = str(resume_from.absolute())
+    if adjustment:
+        env[VARIABLE] = json.dumps(adjustment, separators=(",", ":"))
     return env
 
 
@@ -108,10 +113,11 @@ def describe_launch(
     threads: int,
     resume_from: Path | None,
     environment: Mapping[str, str] | None = None,
+    adjustment: Adjustment | None = None,
 ) -> Launch:
     """Everything the shim needs for one attempt. `gpu_numbers` gives every GPU's place on this box by its UUID.
 
-    `environment` is what the job's begins with, by default the engine's own.
+    `environment` is what the job's begins with, by default the engine's own; `adjustment` what it does otherwise than its spec says.
     """
     return Launch(
         argv=job_argv(spec, run),
@@ -125,6 +131,7 @@ def describe_launch(
             threads=threads,
             resume_from=resume_from,
             environment=environment,
+            adjustment=adjustment,
         ),
         cwd=job_cwd(spec, run, submitted_from),
         timeout_seconds=spec.limits.timeout_seconds,
