@@ -37,7 +37,7 @@ def joined(keys: Sequence[bytes], groups: Sequence[bytes] | None) -> list[bytes]
 
     def leader(name: bytes) -> bytes:
         while (above := leaders.setdefault(name, name)) != name:
-            leaders[name] = leaders[above] if above in leaders else above
+            leaders[name] = leaders.get(above, above)
             name = above
         return name
 

@@ -16,4 +16,7 @@ ACTIVE: frozenset[str] = frozenset({"starting", "running", "stopping"})
 ENDED: frozenset[str] = frozenset({"succeeded", "failed", "cancelled", "out_of_memory", "hung", "lost"})
 STATES: tuple[str, ...] = (*sorted(WAITING), *sorted(ACTIVE), *sorted(ENDED))
 
+# Kinds without a process: the engine conducts their runs, whose trials are runs of their own.
+CONDUCTED: frozenset[str] = frozenset({"sweep", "crossval"})
+
 JOB_KINDS: tuple[str, ...] = ("train", "evaluate", "merge", "command")

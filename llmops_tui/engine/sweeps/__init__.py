@@ -1,0 +1,1 @@
+"""Runs that are made of runs: parameter sweeps and cross-validations, conducted by the engine without a process of their own."""
