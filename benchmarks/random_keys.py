@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,6 +45,7 @@ _BYTES = {
 }  # fmt: skip
 _PAGES = ("1", "2", "3", "4", "5", "enter", "n", "colon", "slash", "t", "question_mark", "p", "o", "escape", "escape", "escape")
 _ENGINE_SECONDS = 60.0
+_FAREWELL = "brings you back"
 
 
 def bytes_of(name: str) -> str:
@@ -123,8 +125,9 @@ class Cat:
         code = self.viewer.exit_code()
         if code is None:
             return ""
-        if code != 0:
-            self.viewer.read(0.5)
+        self.viewer.read(0.5)
+        # A Ctrl+C that comes after it said farewell is the shell's business.
+        if code != 0 and not (code == -signal.SIGINT and _FAREWELL in self.viewer.history()[-600:]):
             return f"the console ended with {code}: {self.viewer.history()[-6000:]}"
         self.done["left by its keys"] += 1
         self.viewer.end()
