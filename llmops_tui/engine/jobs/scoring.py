@@ -39,6 +39,10 @@ class Score:
     def perplexity_interval(self) -> Interval:
         return _exp(self.loss_interval[0]), _exp(self.loss_interval[1])
 
+    def describe(self) -> str:
+        """One line for the log."""
+        return f"held-out loss {self.loss:.4f}, perplexity {self.perplexity:.2f}, token accuracy {self.token_accuracy:.3f}"
+
     def metrics(self) -> dict[str, float]:
         """Named as DESIGN.md section 5."""
         return {"eval/loss": self.loss, "eval/perplexity": self.perplexity, "eval/token_accuracy": self.token_accuracy}

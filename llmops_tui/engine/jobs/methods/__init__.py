@@ -1,0 +1,1 @@
+"""The methods of training, a module each; what they have in common is in method.py."""

@@ -1,0 +1,60 @@
+"""Methods that learn labelled tokens (sft, pretrain, …): how their rows are arranged, and how they are scored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from datasets import Dataset
+
+from llmops_tui.engine.jobs import hardware, scoring
+from llmops_tui.engine.jobs.batching import LengthGroupedOrder, PackingPlan, pack_rows, plan_packing
+from llmops_tui.engine.jobs.labels import EncodedRow
+from llmops_tui.engine.jobs.methods.method import Work
+from llmops_tui.engine.jobs.run_trainer import RunTrainer
+from llmops_tui.engine.jobs.scoring import Score
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Rows as the trainer takes them, and their order. `packing` None: rows are grouped by length instead."""
+
+    dataset: Dataset
+    order: LengthGroupedOrder
+    packing: PackingPlan | None
+
+
+def arrange(work: Work, rows: Sequence[EncodedRow]) -> Arranged:
+    """Packed, or grouped by length, as the plan says."""
+    spec, plan = work.spec, work.plan
+    lengths = [len(row.input_ids) for row in rows]
+    rows_per_update = spec.micro_batch * spec.accumulation
+    if not plan.packing:
+        dataset = Dataset.from_list([{"input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()} for row in rows])
+        return Arranged(dataset, LengthGroupedOrder(lengths, rows_per_update, spec.seed, longest_first=plan.token_budget is None), None)
+    packing = plan_packing(lengths, rows_per_update, spec.max_length)
+    dataset = Dataset.from_list([_packed([rows[row] for row in pack]) for pack in pack_rows(lengths, packing.length)])
+    return Arranged(dataset, LengthGroupedOrder([0] * len(dataset), packing.accumulation, spec.seed, grouped=False), packing)
+
+
+def score_rows(work: Work, trainer: RunTrainer, rows: Sequence[EncodedRow], phase: str) -> Score | None:
+    """Loss of the labelled tokens as the model is now; None without rows."""
+    if not rows:
+        return None
+    work.reporter.phase(phase, total=sum(len(row.input_ids) for row in rows), unit="tokens")
+    return scoring.score_rows(
+        trainer.causal_model,
+        rows,
+        pad_id=work.tokenizer.pad_token_id,
+        rows_a_pass=64,
+        token_budget=hardware.scoring_token_budget(work.plan.device),
+        progress=work.reporter.beat,
+    )
+
+
+def _packed(rows: Sequence[EncodedRow]) -> dict[str, list[int]]:
+    return {
+        "input_ids": [token for row in rows for token in row.input_ids],
+        "labels": [label for row in rows for label in row.labels],
+        "seq_lengths": [len(row.input_ids) for row in rows],
+    }

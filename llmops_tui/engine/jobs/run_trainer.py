@@ -1,0 +1,193 @@
+"""What every trainer of a run shares: a mixin over any trainer of TRL or transformers, whose loop, optimizer and loss stay.
+
+    class DpoRunTrainer(RunTrainer, DPOTrainer):
+        metric_names = {"rewards/margins": "train/reward_margin"}
+
+One record of metrics a step goes to the events, instead of a growing history; a checkpoint counts only once it is marked
+complete, and carries what a resumed run needs beside the trainer's own state; the order of the rows is ours where one is
+given; evaluation is the run's (train.py). What a trainer logs under its own names is passed on where `metric_names` has it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypedDict
+
+import psutil
+import torch
+from torch.utils.data import Sampler
+from transformers import PrinterCallback, Trainer, TrainerState
+
+from llmops_tui.data.checkpoints import mark_complete, prune
+from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.jobs.batching import real_tokens
+from llmops_tui.engine.jobs.reporting import Reporter
+
+PROGRESS = "progress.json"
+_GPU_METRIC = "gpu/0/memory_bytes"
+
+
+class Carried(TypedDict):
+    """What every checkpoint carries besides the trainer's state: real tokens and seconds so far, the scores before.
+
+    `finished` says that no step is left: only the scoring and saving that come after.
+    """
+
+    tokens: int
+    seconds: float
+    before: dict[str, Any] | None
+    finished: bool
+
+
+@dataclass(frozen=True)
+class Books:
+    """Where a trainer keeps its books. `look` is called with the step where the callback asked for a look in between."""
+
+    run: RunDir
+    reporter: Reporter
+    keep_checkpoints: int
+    carried: Carried
+    look: Callable[[int], None]
+
+
+class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to mypy here
+    """One run's trainer; put it before the trainer of the method among the bases."""
+
+    # Keys that the method's own trainer logs, and the metrics they become.
+    metric_names: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, *, books: Books, order: Sampler[int] | None = None, **arguments: Any) -> None:
+        """`order` None leaves the order of rows to the method's trainer; the other arguments are its own."""
+        super().__init__(**arguments)
+        self.remove_callback(PrinterCallback)
+        self.carried = books.carried
+        self.reporter = books.reporter
+        self._run = books.run
+        self._keep_checkpoints = books.keep_checkpoints
+        self._look = books.look
+        self._order = order
+        self._process = psutil.Process()
+        self._update_started = time.monotonic()
+        self._update_waited = 0.0
+        self._update_tokens = self._update_computed = 0
+
+    @property
+    def causal_model(self) -> torch.nn.Module:
+        """The model itself, adapters within."""
+        model: torch.nn.Module = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return model
+
+    def count_tokens(self, batch: Any) -> int:
+        """Real tokens of one batch as its collator made it. For a batch that holds none yet, call `add_tokens` later."""
+        return real_tokens(dict(batch)) if isinstance(batch, Mapping) and "input_ids" in batch else 0
+
+    def add_tokens(self, real: int, computed: int = 0) -> None:
+        """Count tokens that came to be within an update: completions, or the passes a batch is cut into."""
+        self._update_tokens += real
+        self._update_computed += computed
+
+    def held_out_metrics(self, dataset: Any) -> dict[str, float]:
+        """The method's own evaluation on rows as its `evaluate` wants them; its keys begin with `eval_`."""
+        metrics: dict[str, float] = super().evaluate(dataset)
+        return metrics
+
+    def stop_with_checkpoint(self) -> None:
+        """From within a look in between: the loop saves right after it, and ends."""
+        self.control.should_save = self.control.should_training_stop = True
+
+    def take_up_finished(self, checkpoint: Path) -> None:
+        """Load a checkpoint of the last step. `train` would resume it with one step more than the schedule has."""
+        self._load_from_checkpoint(str(checkpoint))
+        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
+
+    # What follows is called by the loop of transformers.
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
+        return self._order if self._order is not None else super()._get_train_sampler(train_dataset)
+
+    def get_batch_samples(self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device) -> tuple[list[Any], Any]:
+        """An update begins with its data: measure the wait, and count what is real."""
+        self._update_started = time.monotonic()
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        self._update_waited = time.monotonic() - self._update_started
+        self._update_tokens, self._update_computed = sum(self.count_tokens(batch) for batch in batches), 0
+        return batches, items
+
+    def training_step(self, model: torch.nn.Module, inputs: Any, num_items_in_batch: torch.Tensor | int | None = None) -> torch.Tensor:
+        """Forward and backward of one batch, or of one of the passes it is cut into."""
+        if isinstance(inputs, Mapping) and "input_ids" in inputs:
+            self._update_computed += inputs["input_ids"].numel()
+        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+        self.reporter.beat(self.state.global_step, self.state.max_steps, may_stop=False)
+        return loss
+
+    def prediction_step(
+        self, model: torch.nn.Module, inputs: Any, prediction_loss_only: bool, ignore_keys: Sequence[str] | None = None
+    ) -> Any:
+        """One batch of the method's own evaluation; asked to stop, it raises StoppedError, as all scoring does."""
+        result = super().prediction_step(model, inputs, prediction_loss_only, ignore_keys)
+        self.reporter.beat(self.state.global_step, self.state.max_steps or None)
+        return result
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Called after each update: one record of metrics, one line of log, a heartbeat."""
+        super().log(logs, start_time)  # the method's trainer adds what it has measured
+        self.state.log_history.clear()  # the events are the history; this one would be written into every checkpoint
+        if "loss" not in logs:
+            return  # an evaluation, or the summary at the end of training, which we make ourselves
+        seconds = time.monotonic() - self._update_started
+        self.carried["tokens"] += self._update_tokens
+        self.carried["seconds"] += seconds
+        step = self.state.global_step
+        values = {
+            "train/loss": logs["loss"],
+            "train/grad_norm": logs["grad_norm"],
+            "train/learning_rate": logs["learning_rate"],
+            "train/epoch": float(self.state.epoch or 0.0),
+            "train/tokens": self.carried["tokens"],
+            "perf/tokens_per_second": self._update_tokens / seconds,
+            "perf/step_seconds": seconds,
+            "perf/data_wait_fraction": self._update_waited / seconds,
+            "host/rss_bytes": self._process.memory_info().rss,
+            **{name: logs[key] for key, name in self.metric_names.items() if logs.get(key) is not None},
+        }
+        if self._update_computed:
+            values["perf/padding_fraction"] = max(0.0, 1.0 - self._update_tokens / self._update_computed)
+        if self.args.device.type == "cuda":
+            values[_GPU_METRIC] = torch.cuda.max_memory_allocated()
+        self.reporter.beat(step, self.state.max_steps, may_stop=False, at_once=True)
+        self.reporter.events.metrics(step, values)
+        print(
+            f"step {step}/{self.state.max_steps}  loss {logs['loss']:.4f}  {values['perf/tokens_per_second']:.0f} tokens/s"
+            f"  learning rate {logs['learning_rate']:.2e}  gradient {logs['grad_norm']:.2f}",
+            flush=True,
+        )
+
+    def evaluate(self, *_arguments: Any, **_options: Any) -> dict[str, float]:
+        """Called where the callback asked for it; the scores go to the events, not back."""
+        self._look(self.state.global_step)
+        return {}
+
+    def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        step = self.state.global_step
+        directory = self._run.checkpoints / f"checkpoint-{step}"
+        self.carried["finished"] = step >= self.state.max_steps
+        (directory / PROGRESS).write_text(json.dumps(self.carried))
+        checkpoint = mark_complete(directory, step)
+        prune(self._run, self._keep_checkpoints)
+        self.reporter.events.write("checkpoint", step=step, path=str(directory.relative_to(self._run.path)), bytes=checkpoint["bytes"])
+        print(f"checkpoint at step {step}: {checkpoint['bytes'] / 1e6:.1f} MB", flush=True)
+
+    def create_model_card(self, *_arguments: Any, **_options: Any) -> None:
+        """No card in a checkpoint: TRL's names hub pages that do not exist."""
+
+
+def read_progress(checkpoint: Path) -> Carried:
+    """What a checkpoint carries. Raises OSError or ValueError where it is none of ours."""
+    progress: Carried = json.loads((checkpoint / PROGRESS).read_bytes())
+    return progress
