@@ -32,10 +32,18 @@ def adapted_matrices(matrices: Mapping[str, tuple[int, int]], lora: LoraChoice) 
 
 
 def train_bytes(spec: TrainSpec, shapes: list[tuple[int, int]]) -> int:
-    """Checkpoints (adapter and Adam's two moments in float32; one more than kept while the newest is written), the adapter, records."""
-    adapter = 4 * spec.lora.r * sum(rows + columns for rows, columns in shapes)
-    checkpoint = 3 * adapter + _CHECKPOINT_EXTRA_BYTES
-    return (spec.keep_checkpoints + 1) * checkpoint + adapter + _CHECKPOINT_EXTRA_BYTES + RECORDS_BYTES
+    """What a run that trains adapters of these matrices writes."""
+    return checkpoint_bytes(spec, spec.lora.r * sum(rows + columns for rows, columns in shapes))
+
+
+def checkpoint_bytes(spec: TrainSpec, trained: int, model_bytes: int = 0) -> int:
+    """Checkpoints (what is trained and Adam's two moments in float32; one more than kept while the newest is written), the result, records.
+
+    `trained` counts the parameters; `model_bytes` is what a whole model saves as, 0 for an adapter.
+    """
+    saved = model_bytes or 4 * trained
+    checkpoint = saved + 8 * trained + _CHECKPOINT_EXTRA_BYTES
+    return (spec.keep_checkpoints + 1) * checkpoint + saved + _CHECKPOINT_EXTRA_BYTES + RECORDS_BYTES
 
 
 def free_bytes(path: Path) -> int:

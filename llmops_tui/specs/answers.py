@@ -340,6 +340,41 @@ class SeriesAnswer(TypedDict):
 class RunEvents(TypedDict):
     """`GET /v1/runs/{id}/events`: what the job told besides metrics, oldest first; `seq` orders and pages them."""
 
+class EstimateAnswer(TypedDict):
+    """`POST /v1/estimate`: what a training run will take here. `low` and `high` hold 95 % of runs like it.
+
+    `memory_bytes` is the peak of one GPU, or of the process on a CPU; `parts` add up to it. `fits` is yes (the upper bound too),
+    maybe, no, or unknown. The largest sizes still fit with their upper bound: 0 where none does. `formula` is what was
+    calculated before this box's history corrected it.
+    """
+
+    parameters: int
+    trainable: int
+    device: str
+    device_name: str
+    adaptation: str
+    checkpointing: bool
+    architecture: str
+    capacity_bytes: int | None
+    memory_bytes: int
+    memory_low: int
+    memory_high: int
+    parts: dict[str, int]
+    seconds: float | None
+    seconds_low: float | None
+    seconds_high: float | None
+    steps: int | None
+    tokens: int | None
+    energy_joules: float | None
+    cost: float | None
+    disk_bytes: int
+    fits: str
+    largest_micro_batch: int | None
+    largest_max_length: int | None
+    basis: str
+    formula: dict[str, Any]
+
+
     events: list[dict[str, Any]]
 
 

@@ -1,0 +1,237 @@
+"""A training run's estimate: what it will take on this box, each figure with its band, and the largest sizes that fit. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llmops_tui.engine.disk_forecast import checkpoint_bytes
+from llmops_tui.engine.estimate import speed
+from llmops_tui.engine.estimate.adapters import Adapted, adapted
+from llmops_tui.engine.estimate.calibration import FORMULA, Calibration, Correction, Likeness
+from llmops_tui.engine.estimate.memory import Parts, Setup, memory_parts, weight_bytes
+from llmops_tui.engine.estimate.shapes import ModelShape
+from llmops_tui.engine.estimate.workload import RowFacts, Workload, workload
+from llmops_tui.engine.tariff import Tariff
+from llmops_tui.specs.answers import EstimateAnswer
+from llmops_tui.specs.train import TrainSpec
+
+# ledger.py: what the driver keeps for itself. Of the host's memory something must stay for the system.
+_USABLE = {"cuda": 0.98, "cpu": 0.95}
+# jobs/hardware.py, "auto": checkpointing where weights and activations (20 H a token and layer) pass 80 % of the free memory.
+_AUTO_ACTIVATIONS_PER_HIDDEN = 20
+_AUTO_SHARE = 0.8
+# A search for the largest size ends here: beyond, memory is not what limits it.
+MOST_MICRO_BATCH = 4096
+MOST_LENGTH = 1 << 20
+_LABELLED_SHARE = 0.5
+_NOT_OURS = "methods other than sft keep whole logits: their estimate is rougher"
+
+
+@dataclass(frozen=True)
+class Box:
+    """The device a run would get. `memory_bytes` of one device (the largest GPU), None where it does not tell; `watts` of one."""
+
+    device: str
+    name: str
+    memory_bytes: int | None
+    threads: int
+    gpus: int = 0
+    watts: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The shape, and what lies on disk: bytes and the element size of its weight files."""
+
+    shape: ModelShape
+    file_bytes: int = 0
+    file_item_bytes: int = 2
+
+
+def estimate(
+    spec: TrainSpec, model: ModelFacts, rows: RowFacts, box: Box, calibration: Calibration | None = None, tariff: Tariff | None = None
+) -> EstimateAnswer:
+    """Everything at once. Raises ValueError where the model's parameters cannot be told from its configuration and headers."""
+    if model.shape.parameters is None:
+        raise ValueError(f"the parameters of a {model.shape.family} model cannot be told without its safetensors files")
+    question = _Question(spec, model, rows, box, adapted(model.shape, spec.lora.target_modules), calibration or Calibration())
+    return question.answer(tariff or Tariff())
+
+
+@dataclass(frozen=True)
+class _Memory:
+    parts: Parts
+    load: Workload
+    setup: Setup
+    correction: Correction
+
+    @property
+    def work_bytes(self) -> int:
+        """The formula's, without what was there before."""
+        return sum(self.parts.values()) - self.parts["framework"]
+
+    def peak(self, factor: float) -> int:
+        return round(self.work_bytes * self.correction.factor * factor) + self.parts["framework"]
+
+
+@dataclass(frozen=True)
+class _Question:
+    spec: TrainSpec
+    model: ModelFacts
+    rows: RowFacts
+    box: Box
+    targets: Adapted
+    calibration: Calibration
+
+    def memory(self, micro_batch: int, max_length: int) -> _Memory:
+        spec = self.spec.model_copy(update={"micro_batch": micro_batch, "max_length": max_length})
+        shape, device = self.model.shape, self.box.device
+        adaptation = adaptation_of(spec)
+        # The chunked loss needs a frozen output layer (jobs/loss.has_plain_head).
+        own_loss = shape.plain_head and adaptation != "full" and spec.method == "sft"
+        packed = device == "cuda" if spec.packing == "auto" else spec.packing
+        load = workload(spec, self.rows, device=device, packed=packed, own_loss=own_loss)
+        item_bytes = _item_bytes(spec, device)
+        checkpointing = self._checkpointing(spec, item_bytes)
+        setup = Setup(
+            device, adaptation, item_bytes, checkpointing, spec.lora.r, self.model.file_bytes, self.model.file_item_bytes
+        )  # fmt: skip
+        parts = memory_parts(shape, self.targets, setup, load, own_loss=own_loss)
+        return _Memory(parts, load, setup, self.calibration.correction("memory", self._likeness(setup)))
+
+    def answer(self, tariff: Tariff) -> EstimateAnswer:
+        spec, shape, box = self.spec, self.model.shape, self.box
+        memory = self.memory(spec.micro_batch, spec.max_length)
+        setup, load = memory.setup, memory.load
+        trained = (shape.parameters or 0) if setup.full else self.targets.parameters(spec.lora.r, dora=setup.adaptation == "dora")
+        pace = self.calibration.correction("seconds", self._likeness(setup))
+        formula_seconds = self._training_seconds(setup, load)
+        around = speed.around_seconds(box.device) + self._scoring_seconds(setup, load) * pace.factor
+        seconds = [
+            None if formula_seconds is None else round(formula_seconds * pace.factor * by + around, 1) for by in (1, pace.low, pace.high)
+        ]
+        gpu_seconds = None if seconds[0] is None else seconds[0] * box.gpus
+        energy = None if gpu_seconds is None or box.watts is None or not box.gpus else round(gpu_seconds * box.watts, 1)
+        capacity = None if box.memory_bytes is None else round(box.memory_bytes * _USABLE[box.device])
+        return EstimateAnswer(
+            parameters=shape.parameters or 0,
+            trainable=trained,
+            device=box.device,
+            device_name=box.name,
+            adaptation=setup.adaptation,
+            checkpointing=setup.checkpointing,
+            architecture=shape.architecture,
+            capacity_bytes=capacity,
+            memory_bytes=memory.peak(1.0),
+            memory_low=memory.peak(memory.correction.low),
+            memory_high=memory.peak(memory.correction.high),
+            parts={name: size for name, size in _corrected(memory).items() if size},
+            seconds=seconds[0],
+            seconds_low=seconds[1],
+            seconds_high=seconds[2],
+            steps=load.steps,
+            tokens=load.tokens,
+            energy_joules=energy,
+            cost=None if gpu_seconds is None else tariff.cost(gpu_seconds, energy),
+            disk_bytes=checkpoint_bytes(spec, trained, weight_bytes(shape, setup) if setup.full else 0),
+            fits=_fits(memory, capacity),
+            largest_micro_batch=self._largest(capacity, MOST_MICRO_BATCH, lambda size: self.memory(size, spec.max_length)),
+            largest_max_length=self._largest(
+                capacity, min(shape.context or MOST_LENGTH, MOST_LENGTH), lambda size: self.memory(spec.micro_batch, size)
+            ),
+            basis=self._basis(memory.correction, pace),
+            formula={"version": FORMULA, "work_bytes": memory.work_bytes, "training_seconds": formula_seconds},
+        )
+
+    def _likeness(self, setup: Setup) -> Likeness:
+        return Likeness(setup.device, setup.adaptation, setup.checkpointing, self.model.shape.family)
+
+    def _checkpointing(self, spec: TrainSpec, item_bytes: int) -> bool:
+        if spec.gradient_checkpointing != "auto":
+            return spec.gradient_checkpointing
+        if self.box.device == "cpu" or self.box.memory_bytes is None:
+            return False
+        tokens = spec.micro_batch * spec.max_length
+        activations = tokens * self.model.shape.layers * _AUTO_ACTIVATIONS_PER_HIDDEN * self.model.shape.hidden * item_bytes
+        return self.model.file_bytes + activations >= _AUTO_SHARE * self.box.memory_bytes
+
+    def _training_seconds(self, setup: Setup, load: Workload) -> float | None:
+        if load.tokens is None:
+            return None
+        training, _ = speed.flops_a_token(self.model.shape, self.targets, setup, load, _LABELLED_SHARE if self.spec.assistant_only else 1.0)
+        return round(load.tokens * training / self._flops(setup), 3)
+
+    def _scoring_seconds(self, setup: Setup, load: Workload) -> float:
+        """Held-out rows before and after, and in between where asked for."""
+        _, forward = speed.flops_a_token(self.model.shape, self.targets, setup, load, 1.0)
+        times = 2 + ((load.steps or 0) // self.spec.evaluate_every if self.spec.evaluate_every else 0)
+        return times * load.held_out_tokens * forward / self._flops(setup)
+
+    def _flops(self, setup: Setup) -> float:
+        return speed.device_flops(self.box.device, self.box.name, self.box.threads, setup.item_bytes) * max(1, self.box.gpus)
+
+    def _largest(self, capacity: int | None, most: int, at: Callable[[int], _Memory]) -> int | None:
+        """The largest size whose upper bound fits; 0 where none does, None where the capacity is not known."""
+        if capacity is None:
+            return None
+
+        def fits(size: int) -> bool:
+            memory = at(size)
+            return memory.peak(memory.correction.high) <= capacity
+
+        if fits(most):
+            return most
+        low, high = 0, most  # low fits (or is none), high does not
+        while high - low > max(1, low // 64):
+            middle = (low + high) // 2 if low else max(1, high // 4)
+            if middle in (low, high):
+                break
+            low, high = (middle, high) if fits(middle) else (low, middle)
+        return low
+
+    def _basis(self, memory: Correction, pace: Correction) -> str:
+        words = [_history(memory)]
+        if self.rows.learnt is None and self.spec.max_steps is None:
+            words.append("time is not known: the rows were not counted")
+        else:
+            words.append(f"tokens: {self.rows.source}")
+        words += self.model.shape.guessed
+        if self.spec.method != "sft":
+            words.append(_NOT_OURS)
+        if pace.alike == 0 and memory.alike:
+            words.append("no run like it was timed here yet")
+        return "; ".join(words)
+
+
+def adaptation_of(spec: TrainSpec) -> str:
+    """How the weights are trained."""
+    return str(getattr(spec, "adaptation", "lora"))
+
+
+def _item_bytes(spec: TrainSpec, device: str) -> int:
+    if spec.dtype == "auto":
+        return 2 if device == "cuda" else 4
+    return 2 if spec.dtype == "bfloat16" else 4
+
+
+def _corrected(memory: _Memory) -> Parts:
+    """The parts as they add up to the corrected peak."""
+    factor = memory.correction.factor
+    return {name: size if name == "framework" else round(size * factor) for name, size in memory.parts.items()}
+
+
+def _fits(memory: _Memory, capacity: int | None) -> str:
+    if capacity is None:
+        return "unknown"
+    if memory.peak(memory.correction.high) <= capacity:
+        return "yes"
+    return "maybe" if memory.peak(1.0) <= capacity else "no"
+
+
+def _history(correction: Correction) -> str:
+    if correction.alike:
+        return f"corrected by {correction.alike} run{'s' if correction.alike > 1 else ''} like it on this box"
+    if correction.runs:
+        return f"no run like it was measured here yet; corrected a little by {correction.runs} others"
+    return "no run like it was measured here yet: the formula alone"

@@ -1,0 +1,230 @@
+"""What a run will take is told from the model's configuration and the spec alone, and corrected by what was measured."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from llmops_tui.engine.estimate.adapters import adapted
+from llmops_tui.engine.estimate.calibration import Calibration, Likeness, Outcome
+from llmops_tui.engine.estimate.estimate import Box, ModelFacts, estimate
+from llmops_tui.engine.estimate.shapes import shape_of
+from llmops_tui.engine.estimate.workload import RowFacts, workload
+from llmops_tui.engine.tariff import Tariff
+from llmops_tui.specs.answers import EstimateAnswer
+from llmops_tui.specs.train import TrainSpec
+
+LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
+SMOLLM2 = {
+    **LLAMA, "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3,
+    "vocab_size": 49152, "tie_word_embeddings": True, "max_position_embeddings": 8192,
+}  # fmt: skip
+LLAMA_8B = {
+    **LLAMA, "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+    "vocab_size": 128256, "max_position_embeddings": 8192,
+}  # fmt: skip
+LLAMA_70B = {
+    **LLAMA_8B, "hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64,
+}  # fmt: skip
+MISTRAL_7B = {
+    "model_type": "mistral", "hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "vocab_size": 32000, "tie_word_embeddings": False,
+}  # fmt: skip
+QWEN2_HALF_B = {
+    "model_type": "qwen2", "hidden_size": 896, "intermediate_size": 4864, "num_hidden_layers": 24, "num_attention_heads": 14,
+    "num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True,
+}  # fmt: skip
+QWEN3_06B = {
+    "model_type": "qwen3", "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+    "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "tie_word_embeddings": True,
+}  # fmt: skip
+GEMMA_2B = {
+    "model_type": "gemma", "hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18, "num_attention_heads": 8,
+    "num_key_value_heads": 1, "head_dim": 256, "vocab_size": 256000,
+}  # fmt: skip
+GEMMA2_2B = {
+    "model_type": "gemma2", "hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 26, "num_attention_heads": 8,
+    "num_key_value_heads": 4, "head_dim": 256, "vocab_size": 256000, "final_logit_softcapping": 30.0,
+}  # fmt: skip
+PHI3_MINI = {
+    "model_type": "phi3", "hidden_size": 3072, "intermediate_size": 8192, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 32, "vocab_size": 32064,
+}  # fmt: skip
+PYTHIA_70M = {
+    "model_type": "gpt_neox", "hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 6, "num_attention_heads": 8,
+    "vocab_size": 50304,
+}  # fmt: skip
+GIB = 1 << 30
+CPU = Box("cpu", "16 cores", 24 * GIB, threads=1)
+GPU = Box("cuda", "NVIDIA H100 80GB", 80 * GIB, threads=1, gpus=1, watts=500.0)
+
+
+def wish(**fields: Any) -> TrainSpec:
+    return TrainSpec.model_validate({"model": "m", "dataset": {"path": "rows.jsonl"}, **fields})
+
+
+def told(config: dict[str, Any] = SMOLLM2, box: Box = CPU, history: Calibration | None = None, **fields: Any) -> EstimateAnswer:
+    rows = RowFacts(learnt=600, held_out=48, mean_tokens=200.0, longest_tokens=4000, source="600 rows read")
+    return estimate(wish(**fields), ModelFacts(shape_of(config), 270_000_000), rows, box, history)
+
+
+@pytest.mark.parametrize(
+    ("config", "parameters"),
+    [
+        (SMOLLM2, 134_515_008),
+        (LLAMA_8B, 8_030_261_248),
+        (LLAMA_70B, 70_553_706_496),
+        (MISTRAL_7B, 7_241_732_096),
+        (QWEN2_HALF_B, 494_032_768),
+        (QWEN3_06B, 596_049_920),
+        (GEMMA_2B, 2_506_172_416),
+        (GEMMA2_2B, 2_614_341_888),
+        (PHI3_MINI, 3_821_079_552),
+        ({"model_type": "gpt2"}, 124_439_808),
+        (PYTHIA_70M, 70_426_624),
+    ],
+)
+def test_parameters_are_exact_from_the_configuration_alone(config: dict[str, Any], parameters: int) -> None:
+    assert shape_of(config).parameters == parameters
+
+
+def test_the_text_model_of_a_larger_one_is_counted_by_its_weight_files() -> None:
+    shape = shape_of({"model_type": "llava", "text_config": SMOLLM2}, {}, 150_000_000)
+    assert (shape.hidden, shape.parameters) == (576, 150_000_000)
+
+
+def test_a_family_that_is_not_known_is_told_from_its_weight_files_and_says_so() -> None:
+    config = {"model_type": "new", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 500}
+    matrices = {"blocks.0.wide.weight": (128, 64), "blocks.0.back.weight": (64, 128), "tokens.weight": (500, 64)}
+    shape = shape_of(config, matrices, 48_384)
+    assert shape.parameters == 48_384
+    assert adapted(shape, "all-linear").parameters(8, dora=False) == 2 * 8 * (128 + 64)
+    found = estimate(wish(), ModelFacts(shape), RowFacts(), CPU)
+    assert "not known" in found["basis"]
+    with pytest.raises(ValueError, match="safetensors"):
+        estimate(wish(), ModelFacts(shape_of(config)), RowFacts(), CPU)
+
+
+@pytest.mark.parametrize(
+    "config", [{}, {**SMOLLM2, "hidden_size": "wide"}, {**SMOLLM2, "num_hidden_layers": 0}, {**SMOLLM2, "vocab_size": True}]
+)
+def test_a_configuration_without_sizes_names_the_key(config: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"config.json: \w+ is"):
+        shape_of(config)
+
+
+def test_what_lora_and_dora_train_is_exact() -> None:
+    shape = shape_of(SMOLLM2)
+    assert adapted(shape, "all-linear").parameters(16, dora=False) == 4_884_480  # as PEFT says of SmolLM2 at rank 16
+    outputs = 30 * (576 + 2 * 192 + 576 + 2 * 1536 + 576)
+    assert adapted(shape, "all-linear").parameters(16, dora=True) == 4_884_480 + outputs
+    assert adapted(shape, ["q_proj", "v_proj"]).parameters(8, dora=False) == 30 * 8 * (576 + 576 + 576 + 192)
+    assert adapted(shape, r".*layers\.0\..*q_proj").parameters(8, dora=False) == 8 * (576 + 576)
+    assert not adapted(shape, "(").matrices
+
+
+def test_the_parts_add_up_and_the_band_lies_around_the_peak() -> None:
+    found = told()
+    assert sum(found["parts"].values()) == pytest.approx(found["memory_bytes"], abs=16)
+    assert found["memory_low"] < found["memory_bytes"] < found["memory_high"]
+    assert found["parts"]["weights"] == 134_515_008 * 4
+    assert found["parts"]["optimizer"] == 2 * 4 * found["trainable"]
+    assert "no run like it was measured here yet" in found["basis"]
+
+
+def test_checkpointing_and_shorter_rows_need_less_memory_and_a_larger_model_more() -> None:
+    plain = told(gradient_checkpointing=False)["memory_bytes"]
+    assert told(gradient_checkpointing=True)["memory_bytes"] < plain
+    assert told(gradient_checkpointing=False, max_length=128)["memory_bytes"] < plain
+    assert told(MISTRAL_7B, GPU)["memory_bytes"] > 14 * 10**9
+
+
+def test_on_a_cpu_the_batch_costs_no_memory_beyond_a_pass_of_512_tokens() -> None:
+    small, large = told(micro_batch=4, max_length=256), told(micro_batch=64, max_length=256)
+    assert small["memory_bytes"] == large["memory_bytes"]
+    assert told(GEMMA2_2B, max_length=256, micro_batch=8)["parts"]["loss"] > told(GEMMA_2B, max_length=256, micro_batch=8)["parts"]["loss"]
+
+
+def test_a_pass_is_as_large_as_the_job_makes_it() -> None:
+    rows = RowFacts(longest_tokens=300, mean_tokens=100.0)
+    spec = wish(micro_batch=8, max_length=1024, accumulation=2)
+    assert workload(spec, rows, device="cpu", packed=False, own_loss=True).pass_tokens == 500  # five rows of 100; one of 300
+    assert workload(spec, rows, device="cpu", packed=False, own_loss=False).pass_tokens == 2400
+    assert workload(spec, rows, device="cuda", packed=True, own_loss=True).pass_tokens == 1024
+    assert workload(spec, RowFacts(), device="cpu", packed=False, own_loss=True).pass_tokens == 1024
+
+
+def test_the_largest_sizes_fit_and_the_next_ones_do_not() -> None:
+    small = Box("cuda", "a card", 24 * GIB, threads=1, gpus=1)
+    found = told(LLAMA_8B, small, packing=False, gradient_checkpointing=True)
+    largest = found["largest_micro_batch"]
+    assert largest
+    assert told(LLAMA_8B, small, packing=False, gradient_checkpointing=True, micro_batch=largest)["fits"] == "yes"
+    assert told(LLAMA_8B, small, packing=False, gradient_checkpointing=True, micro_batch=largest * 2)["fits"] != "yes"
+    assert told(LLAMA_8B, Box("cuda", "a card", 12 * GIB, 1, 1))["fits"] == "no"
+    assert told(LLAMA_8B, Box("cuda", "a card", 12 * GIB, 1, 1))["largest_micro_batch"] == 0
+    assert told(LLAMA_8B, Box("cuda", "a card", None, 1, 1))["fits"] == "unknown"
+
+
+def test_time_tokens_energy_and_cost_follow_the_rows() -> None:
+    spec = wish(epochs=2, micro_batch=4, accumulation=2)
+    rows = RowFacts(learnt=600, held_out=48, mean_tokens=200.0, source="600 rows read")
+    found = estimate(spec, ModelFacts(shape_of(SMOLLM2)), rows, GPU, tariff=Tariff(per_kwh=0.3, per_gpu_hour=2.0))
+    assert (found["steps"], found["tokens"]) == (150, 150 * 8 * 200)
+    assert found["seconds"]
+    assert found["energy_joules"]
+    assert found["energy_joules"] == pytest.approx(found["seconds"] * 500.0)
+    assert found["cost"] == pytest.approx(found["energy_joules"] / 3.6e6 * 0.3 + found["seconds"] / 3600 * 2.0)
+    unknown = estimate(spec, ModelFacts(shape_of(SMOLLM2)), RowFacts(), CPU)
+    assert (unknown["seconds"], unknown["tokens"]) == (None, None)
+    assert "the rows were not counted" in unknown["basis"]
+
+
+def test_a_frozen_models_token_costs_two_thirds_of_a_trained_ones() -> None:
+    from llmops_tui.engine.estimate.memory import Setup
+    from llmops_tui.engine.estimate.speed import flops_a_token
+
+    shape, load = shape_of(LLAMA_8B), workload(wish(), RowFacts(learnt=8), device="cuda", packed=False, own_loss=True)
+    targets = adapted(shape, ["q_proj"])
+    full, _ = flops_a_token(shape, targets, Setup("cuda", "full", 2, False, 1, 0, 2), load, 1.0)
+    lora, forward = flops_a_token(shape, targets, Setup("cuda", "lora", 2, False, 1, 0, 2), load, 1.0)
+    assert lora / full == pytest.approx(2 / 3, rel=0.01)
+    assert full == pytest.approx(3 * forward)
+
+
+ALIKE = Likeness("cpu", "lora", False, "llama")
+
+
+def test_finished_runs_draw_the_prediction_to_what_was_measured_the_more_the_more_there_are() -> None:
+    raw = told()
+    once = told(history=Calibration([Outcome(ALIKE, 1.3, None)]))
+    often = told(history=Calibration([Outcome(ALIKE, 1.3, None)] * 10))
+    work = raw["formula"]["work_bytes"]
+    growths = [found["memory_bytes"] - found["parts"]["framework"] for found in (raw, once, often)]
+    assert growths[0] == work < growths[1] < growths[2]
+    assert growths[2] == pytest.approx(1.3 * work, rel=0.03)
+    assert "corrected by 10 runs like it" in often["basis"]
+    assert often["formula"] == raw["formula"]  # what is stored beside the measured stays the formula's
+
+
+def test_a_band_narrows_with_runs_that_agree_and_widens_with_ones_that_do_not() -> None:
+    def width(ratios: list[float]) -> float:
+        found = Calibration([Outcome(ALIKE, ratio, None) for ratio in ratios]).correction("memory", ALIKE)
+        return math.log(found.high / found.low)
+
+    assert width([1.1] * 12) < width([]) < width([0.7, 1.5] * 6)
+
+
+def test_runs_of_another_architecture_help_a_little_and_those_of_another_device_not_at_all() -> None:
+    history = Calibration([Outcome(Likeness("cpu", "lora", False, "gemma"), 1.4, 2.0)] * 8)
+    near, far = history.correction("memory", ALIKE), history.correction("memory", ALIKE._replace(device="cuda"))
+    assert near.factor > 1.2
+    assert (near.alike, near.runs) == (0, 8)
+    assert (far.factor, far.runs) == (1.0, 0)
+
+
+@pytest.mark.parametrize("ratio", [0.0, -1.0, math.nan, math.inf])
+def test_a_measurement_that_cannot_be_true_corrects_nothing(ratio: float) -> None:
+    assert Calibration([Outcome(ALIKE, ratio, ratio)]).correction("memory", ALIKE).factor == 1.0
