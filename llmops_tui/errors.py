@@ -61,6 +61,14 @@ class ConflictError(LlmopsError):
     http_status = 409
 
 
+class GateFailedError(LlmopsError):
+    """Something was made and did not pass the check that stands before its use: nothing of it is registered."""
+
+    kind = "gate_failed"
+    exit_code = 3
+    http_status = 409
+
+
 class InsufficientResourcesError(LlmopsError):
     """Not enough GPU memory, disk or CPU slots, now or ever on this box."""
 
@@ -92,6 +100,7 @@ _BY_KIND: dict[str, type[LlmopsError]] = {
         UsageError,
         NotFoundError,
         ConflictError,
+        GateFailedError,
         InsufficientResourcesError,
         EngineUnavailableError,
         PermissionDeniedError,

@@ -119,7 +119,7 @@ def _follow(client: Client, run_id: str, as_json: bool) -> int:
         print_json({"run": run_id, "state": detail["state"], "summary": end_summary(client, run_id)})
     else:
         _print_result(client, detail)
-    return exit_code_of(detail["state"])
+    return exit_code_of(detail)
 
 
 def _print_result(client: Client, detail: RunDetail) -> None:

@@ -9,27 +9,29 @@ from typing import TYPE_CHECKING, Any
 from llmops_tui.client import Client
 from llmops_tui.commands.output import coloured, duration, number, one_line, print_json_line, say
 from llmops_tui.commands.status import progress_text
-from llmops_tui.errors import EngineUnavailableError
+from llmops_tui.errors import EngineUnavailableError, GateFailedError
 from llmops_tui.specs.states import ENDED
 
 if TYPE_CHECKING:
-    from llmops_tui.specs.answers import RunDetail
+    from llmops_tui.specs.answers import RunDetail, RunSummary
 
 _POLL_SECONDS = 1.0
 _NOTES = ("checkpoint", "sample", "artifact", "log")
 _EXIT_CODES = {"succeeded": 0, "cancelled": 130, "out_of_memory": 5}
 
 
-def exit_code_of(state: str) -> int:
-    """The command line's exit code for how a run ended: 0 succeeded, 130 cancelled, 5 out of memory, 1 all else."""
-    return _EXIT_CODES.get(state, 1)
+def exit_code_of(run: RunSummary) -> int:
+    """The command line's exit code for how a run ended: 0 succeeded, 130 cancelled, 5 out of memory, 3 its gate failed, 1 all else."""
+    if run["state"] == "failed" and run["kind"] != "command" and run["exit_code"] == GateFailedError.exit_code:
+        return GateFailedError.exit_code
+    return _EXIT_CODES.get(run["state"], 1)
 
 
 def follow(client: Client, run_id: str) -> int:
     """Print progress on stderr until the run ends, then a summary on stdout; the exit code of its end."""
     detail = follow_to_end(client, run_id)
     print_summary(client, detail)
-    return exit_code_of(detail["state"])
+    return exit_code_of(detail)
 
 
 def follow_to_end(client: Client, run_id: str) -> RunDetail:
@@ -57,7 +59,7 @@ def follow_json(client: Client, run_id: str) -> int:
     print_json_line(
         {"type": "state", "run": run_id, "state": detail["state"], "reason": detail["reason"], "exit_code": detail["exit_code"]}
     )
-    return exit_code_of(detail["state"])
+    return exit_code_of(detail)
 
 
 def print_summary(client: Client, detail: RunDetail) -> None:

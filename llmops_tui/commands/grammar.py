@@ -162,6 +162,7 @@ def _add_run(nouns: Group, common: Parser) -> None:
         ("llmops-tui run train -f sft.yaml --set optim.learning_rate=1e-4 --follow", ""),
         ("llmops-tui run train --set model=./smollm2 --set dataset.path=rows.jsonl", ""),
         ("llmops-tui run evaluate --set model=fiqa@v1 --set dataset.path=fiqa", ""),
+        ("llmops-tui run merge --set adapter=fiqa@v1 --follow", "one model out of adapter and base, verified"),
         ("llmops-tui run command --name sweep -- python sweep.py --lr 3e-4", "any program, supervised alike"),
         ("cat spec.json | llmops-tui run train -f - --dry-run", "check everything, start nothing"),
         ("llmops-tui run train --fields", "what can be set, with types, bounds and defaults"),
@@ -319,11 +320,23 @@ def _add_catalog(nouns: Group, common: Parser) -> None:
         datasets, common, "import", "datasets:import_dataset", "check every row of a file and register it",
         ("llmops-tui datasets import rows.jsonl --name support", ""),
     )  # fmt: skip
-    dataset.add_argument("path", metavar="PATH", help="JSONL, JSON, CSV or Parquet")
+    dataset.add_argument("path", metavar="PATH", help="JSONL, JSON, CSV, Parquet or Arrow, or a directory of such files")
     dataset.add_argument("--name", metavar="NAME", help="registered name (default: the file's)")
     dataset.add_argument("--format", default="auto", metavar="FORMAT", help="how a row is read (default: auto)")
     dataset.add_argument("--copy", action="store_true", help="keep a copy in the state directory")
     dataset.add_argument("--licence", default="", metavar="TEXT", help="licence of the data")
+    shown = _with_reference(
+        _command(
+            datasets, common, "preview", "datasets:preview", "show rows as a model meets them, with what it learns marked",
+            ("llmops-tui datasets preview rows.jsonl --model ./SmolLM2-135M-Instruct", ""),
+            ("llmops-tui datasets preview pairs.jsonl --model ./SmolLM2-135M-Instruct --rows 1", "both sides of a pair"),
+        )
+    )  # fmt: skip
+    shown.add_argument("--model", required=True, metavar="MODEL", help="whose template and tokenizer: a directory or a registered name")
+    shown.add_argument("--rows", type=positive, default=3, metavar="N", help="the first N rows, at most 50 (default: 3)")
+    shown.add_argument("--format", default="auto", metavar="FORMAT", help="how a row is read (default: auto)")
+    shown.add_argument("--method", default="sft", metavar="METHOD", help="what it would be trained with (default: sft)")
+    shown.add_argument("--max-length", type=positive, default=1024, metavar="N", help="tokens kept of a row (default: 1024)")
 
     sql = _command(
         nouns, common, "sql", "sql:sql", "ask the database; read only",

@@ -66,6 +66,7 @@ def _print_model(model: ModelInfo, as_json: bool) -> None:
             ("licence", model["licence"] or "not stated"),
             ("sha256", model["sha256"]),
             ("created", ago(model["created_at"]) if model["created_at"] is not None else ""),
+            *((check["name"], f"{check['verdict']}: {check['words']}") for check in model["checks"]),
             *(("problem", problem) for problem in model["problems"]),
         ]
     )

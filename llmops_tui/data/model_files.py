@@ -24,7 +24,7 @@ _IDENTITY = (
 )  # fmt: skip
 _INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"(.*)-(\d{5})-of-(\d{5})\.gguf")
-_LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
+LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 _LICENCES = (("Apache License", "apache-2.0"), ("MIT License", "mit"), ("LLAMA", "llama"), ("Gemma Terms", "gemma"))
 
 
@@ -216,7 +216,7 @@ def licence_of(directory: Path) -> str:
         head = card.read_bytes()[:4096].decode(errors="replace")
         if head.startswith("---") and (match := re.search(r"^licen[sc]e:\s*[\"']?([\w.+-]+)", head, re.MULTILINE)):
             return match[1].lower()
-    for name in _LICENCE_FILES:
+    for name in LICENCE_FILES:
         path = directory / name
         if path.is_file():
             with open(path, "rb") as file:

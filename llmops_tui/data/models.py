@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from llmops_tui.data.recognition import Recogniser, describe
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.errors import NotFoundError, UsageError
 from llmops_tui.paths import Home
-from llmops_tui.specs.answers import ModelInfo
+from llmops_tui.specs.answers import ModelCheck, ModelInfo
 
 
 def list_models(home: Home) -> list[ModelInfo]:
@@ -77,6 +77,7 @@ def register_model(
     base: str = "",
     run: str = "",
     lineage: Mapping[str, Any] | None = None,
+    checks: Sequence[ModelCheck] = (),
     progress: Progress | None = None,
 ) -> ModelInfo:
     """Give the model at `path` a name and a version; the files stay where they are.
@@ -97,6 +98,7 @@ def register_model(
         return {
             **info, "name": name, "version": number, "source": source, "licence": licence or info["licence"], "sha256": sha256,
             "base": base or info["base"], "run": run, "created_at": time.time(), "lineage": dict(lineage or {}),
+            "checks": list(checks),
         }  # fmt: skip
 
     record = registry.add(home.models, name, sha256, make)
@@ -115,7 +117,10 @@ def register_artifact(home: Home, run: RunDir, event: Mapping[str, Any]) -> Mode
         raise UsageError(f"run {run.id}: its model lies outside the run directory: {path}", "write models below `artifacts/`")
     lineage = {"run": run.id, "base": event.get("base", ""), **dict(event.get("lineage") or {})}
     name = registry.name_from(str(event.get("name") or run.id), "model")
-    return register_model(home, name, path, source="run", base=str(event.get("base") or ""), run=run.id, lineage=lineage)
+    return register_model(
+        home, name, path, source="run", licence=str(event.get("licence") or ""), base=str(event.get("base") or ""), run=run.id,
+        lineage=lineage, checks=event.get("checks") or (),
+    )  # fmt: skip
 
 
 def model_digest(home: Home, path: Path, progress: Progress | None = None) -> str:
@@ -131,6 +136,7 @@ def _present(record: registry.Record, aliases: Mapping[str, int], recogniser: Re
     fields = {key: record.get(key) for key in ModelInfo.__annotations__}
     fields["aliases"] = sorted(alias for alias, number in aliases.items() if number == record["version"])
     fields["complete"], fields["problems"] = today["complete"], today["problems"]
+    fields["checks"] = record.get("checks") or []  # versions registered before there were checks have none
     return cast(ModelInfo, fields)
 
 

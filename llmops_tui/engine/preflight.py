@@ -33,13 +33,16 @@ from llmops_tui.engine.preflight_checks import (
     split,
     train_from,
 )
+from llmops_tui.engine.preflight_merge import prepare_merge
 from llmops_tui.errors import UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.evaluate import EvaluateSpec
+from llmops_tui.specs.merge import MergeSpec
 from llmops_tui.specs.row_formats import learnable_by
 from llmops_tui.specs.settings import Settings
+from llmops_tui.specs.states import JOB_KINDS
 from llmops_tui.specs.train import TrainSpec
 
 _TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "datasets")
@@ -62,11 +65,14 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
     elif isinstance(spec, EvaluateSpec):
         prepared, forecast = _prepare_evaluate(spec, home, cwd), disk_forecast.RECORDS_BYTES
         advice = "or set engine.refuse_start_free_bytes"
+    elif isinstance(spec, MergeSpec):
+        prepared, forecast = prepare_merge(spec, home, cwd)
+        advice = "or set engine.refuse_start_free_bytes"
     elif isinstance(spec, CommandSpec):
         prepared, forecast = _prepare_command(spec, cwd), 0
         advice = "lower resources.disk_bytes, or set engine.refuse_start_free_bytes"
     else:
-        raise UsageError(f"job kind {spec.kind!r} has no checks", "use one of: train, evaluate, command")
+        raise UsageError(f"job kind {spec.kind!r} has no checks", f"use one of: {', '.join(JOB_KINDS)}")
     needed = spec.resources.disk_bytes if spec.resources.disk_bytes is not None else forecast
     free = disk_forecast.require_disk(home.root, needed, settings.engine.refuse_start_free_bytes, advice)
     return {**prepared, "disk_bytes": needed, "disk_free_bytes": free}

@@ -49,7 +49,8 @@ def model_record(home: Home, ref: str, info: ModelInfo, files: ModelFiles, field
         raise field_error(field, f"{info['path']} changed since {ref!r} was registered", "import it again for a new version")
     kept = ("name", "version", "path", "format", "architecture", "parameters", "dtype", "bytes", "licence", "base")
     described = {key: value for key, value in info.items() if key in kept}
-    return {"ref": ref, **described, "sha256": sha256, "chat_template": files.chat_template}
+    vocabulary = files.config.get("vocab_size")  # a loss is judged by it
+    return {"ref": ref, **described, "sha256": sha256, "chat_template": files.chat_template, "vocabulary": vocabulary}
 
 
 def matrices(files: ModelFiles) -> dict[str, tuple[int, int]]:
@@ -174,7 +175,7 @@ def licence_warnings(info: ModelInfo, dataset: Mapping[str, Any]) -> list[str]:
 
 def described(info: ModelInfo) -> str:
     """A format as a person says it."""
-    return {"gguf": "a GGUF file", "adapter": "an adapter"}.get(info["format"], info["format"])
+    return {"gguf": "a GGUF file", "adapter": "an adapter", "full": "a full model"}.get(info["format"], info["format"])
 
 
 def train_from(info: ModelInfo) -> str:

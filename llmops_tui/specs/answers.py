@@ -6,7 +6,7 @@ Times are Unix seconds, sizes bytes, powers watts, temperatures degrees Celsius,
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 # pydantic, which describes these in the API, refuses typing.TypedDict before Python 3.12.
 from typing_extensions import TypedDict
@@ -239,6 +239,14 @@ class SqlAnswer(TypedDict):
     truncated: bool
 
 
+class ModelCheck(TypedDict):
+    """One check of a model that a run made: its template, its stop tokens, whether an answer ends, what it was compared with."""
+
+    name: str
+    verdict: Literal["passed", "warning", "failed"]
+    words: str
+
+
 class ModelInfo(TypedDict):
     """One model version, or a directory found on disk (`version` None)."""
 
@@ -260,6 +268,7 @@ class ModelInfo(TypedDict):
     run: str
     created_at: float | None
     problems: list[str]
+    checks: list[ModelCheck]
 
 
 class DatasetInfo(TypedDict):
@@ -331,15 +340,6 @@ class Submission(TypedDict):
     warnings: list[str]
 
 
-class SeriesAnswer(TypedDict):
-    """`GET /v1/runs/{id}/series`."""
-
-    series: list[Series]
-
-
-class RunEvents(TypedDict):
-    """`GET /v1/runs/{id}/events`: what the job told besides metrics, oldest first; `seq` orders and pages them."""
-
 class EstimateAnswer(TypedDict):
     """`POST /v1/estimate`: what a training run will take here. `low` and `high` hold 95 % of runs like it.
 
@@ -374,6 +374,15 @@ class EstimateAnswer(TypedDict):
     basis: str
     formula: dict[str, Any]
 
+
+class SeriesAnswer(TypedDict):
+    """`GET /v1/runs/{id}/series`."""
+
+    series: list[Series]
+
+
+class RunEvents(TypedDict):
+    """`GET /v1/runs/{id}/events`: what the job told besides metrics, oldest first; `seq` orders and pages them."""
 
     events: list[dict[str, Any]]
 
@@ -545,3 +554,40 @@ class NotifyTest(TypedDict):
     """`POST /v1/engine/notify-test`."""
 
     results: list[NotifyResult]
+
+
+class PreviewPiece(TypedDict):
+    """A stretch of a rendered row: text the model learns to say, or only reads."""
+
+    text: str
+    learnt: bool
+
+
+class PreviewText(TypedDict):
+    """One rendered text. `title`: conversation, text, prompt, chosen, rejected, good or bad; `cut_tokens` of its end are left out."""
+
+    title: str
+    pieces: list[PreviewPiece]
+    tokens: int
+    learnt_tokens: int
+    cut_tokens: int
+
+
+class PreviewRow(TypedDict):
+    """A row by its number in the file; `problem` says why it cannot be used, and then it has no texts."""
+
+    row: str
+    problem: str
+    texts: list[PreviewText]
+
+
+class Preview(TypedDict):
+    """`POST /v1/preview`: the first rows as the model will meet them, how they were read, and why so."""
+
+    dataset: str
+    format: str
+    why: str
+    model: str
+    max_length: int
+    method: str
+    rows: list[PreviewRow]

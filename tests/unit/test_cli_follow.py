@@ -17,14 +17,15 @@ class PlayedEngine:
         self._script = list(script)
         self._events = events or []
         self.starts = 0
+        self.kind, self.exit_code = "train", 0
 
     def run(self, run_id: str) -> dict[str, Any]:
         step = self._script.pop(0)
         if isinstance(step, BaseException):
             raise step
         return {
-            "id": run_id, "state": step, "reason": "because", "started_at": 1.0, "ended_at": 62.0, "exit_code": 0,
-            "progress": {"phase": "training", "done": 3, "total": 24, "unit": "steps", "eta_seconds": 90.0},
+            "id": run_id, "state": step, "reason": "because", "started_at": 1.0, "ended_at": 62.0, "exit_code": self.exit_code,
+            "kind": self.kind, "progress": {"phase": "training", "done": 3, "total": 24, "unit": "steps", "eta_seconds": 90.0},
             "latest": {"train/loss": 2.5, "perf/tokens_per_second": 81.0},
         }  # fmt: skip
 
@@ -46,6 +47,13 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_exit_code_is_how_the_run_ended(state: str, code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert follow.follow(PlayedEngine("running", state), "train-a-0001") == code  # type: ignore[arg-type]
     assert capsys.readouterr().out.startswith(f"train-a-0001 {state} after 1m01s")
+
+
+@pytest.mark.parametrize(("kind", "code"), [("merge", 3), ("command", 1)])
+def test_a_gate_that_failed_has_its_own_exit_code_and_a_program_of_the_users_has_not(kind: str, code: int) -> None:
+    engine = PlayedEngine("failed")
+    engine.kind, engine.exit_code = kind, 3
+    assert follow.follow(engine, "merge-a-0001") == code  # type: ignore[arg-type]
 
 
 def test_progress_is_told_on_stderr_and_no_line_twice(capsys: pytest.CaptureFixture[str]) -> None:

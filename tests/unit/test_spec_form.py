@@ -54,5 +54,5 @@ def test_the_default_is_what_the_whole_spec_means_not_what_the_section_alone_wou
 
 
 def test_an_unknown_kind_names_those_there_are() -> None:
-    with pytest.raises(NotFoundError, match="train, evaluate, command"):
+    with pytest.raises(NotFoundError, match="train, evaluate, merge"):
         spec_form("serve-nothing")

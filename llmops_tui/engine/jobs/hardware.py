@@ -6,13 +6,14 @@ TRL's defaults (bf16 and gradient checkpointing on) make a CPU 40 times slower t
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import torch
 
 from llmops_tui.errors import InsufficientResourcesError
-from llmops_tui.specs.evaluate import EvaluateSpec
+from llmops_tui.specs.common import Resources
 from llmops_tui.specs.train import TrainSpec
 
 # Activations kept for the backward pass, per token and layer, of a Llama under LoRA in units of the hidden size H, with
@@ -56,7 +57,18 @@ def plan_training(spec: TrainSpec, model: Path) -> Plan:
     return Plan(device, dtype, _threads(spec.threads), packing, checkpointing, None if device == "cuda" else _CPU_TOKENS_A_PASS)
 
 
-def plan_evaluation(spec: EvaluateSpec) -> Plan:
+class ScoringWish(Protocol):
+    """What the plan of a job that only scores depends on: EvaluateSpec and its like."""
+
+    @property
+    def resources(self) -> Resources: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def threads(self) -> int | None: ...
+
+
+def plan_evaluation(spec: ScoringWish) -> Plan:
     """Decide for scoring: as for training, without what only a backward pass needs."""
     device = _device(spec.resources.gpus)
     return Plan(device, _dtype(spec.dtype, device), _threads(spec.threads), False, False, scoring_token_budget(device))
@@ -77,6 +89,16 @@ def apply(plan: Plan) -> None:
     torch.set_num_threads(plan.threads)
     if plan.device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = True
+
+
+def plan_exact(spec: ScoringWish, parameters: int | None) -> Plan:
+    """As `plan_evaluation`, with float32 where the model fits so: for work on weights, whose rounding would stay in them."""
+    plan = plan_evaluation(spec)
+    if spec.dtype != "auto" or plan.device == "cpu":
+        return plan
+    free, _ = torch.cuda.mem_get_info()
+    fits = parameters is not None and 4 * parameters < 0.7 * free
+    return replace(plan, dtype=torch.float32 if fits else plan.dtype)
 
 
 def _device(gpus: int | str) -> str:
