@@ -21,7 +21,7 @@ _CHUNK_CPU = 1 << 23
 _CHUNK_GPU = 1 << 26
 
 # Settings by which some architectures scale or squash their logits after the output matrix.
-_LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
+LOGIT_SETTINGS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def has_plain_head(model: torch.nn.Module) -> bool:
     """Whether logits are just `hidden @ weight.T + bias` with a frozen weight, so that this module's loss is the model's own."""
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
-    scaled = any(getattr(config, name, None) not in (None, 1.0) for name in _LOGIT_SETTINGS)
+    scaled = any(getattr(config, name, None) not in (None, 1.0) for name in LOGIT_SETTINGS)
     return isinstance(head, torch.nn.Linear) and not head.weight.requires_grad and not scaled
 
 
