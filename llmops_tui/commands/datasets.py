@@ -1,4 +1,4 @@
-"""`datasets list|show|import`."""
+"""`datasets list|show|import|preview`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.names import name_from_path, reference_from
-from llmops_tui.commands.output import ago, number, print_fields, print_json, print_table, say, size
+from llmops_tui.commands.output import ago, coloured, number, print_fields, print_json, print_table, say, size
+from llmops_tui.specs.preview_text import cut_words, head_line, marked, text_line
 
 if TYPE_CHECKING:
-    from llmops_tui.specs.answers import DatasetInfo
+    from llmops_tui.specs.answers import DatasetInfo, PreviewText
 
 
 def list_datasets(args: argparse.Namespace) -> int:
@@ -50,6 +51,31 @@ def import_dataset(args: argparse.Namespace) -> int:
     name = args.name or name_from_path(path)
     _print_dataset(connect(args).import_dataset(path, name, args.format, args.copy, args.licence), args.json)
     return 0
+
+
+def preview(args: argparse.Namespace) -> int:
+    """Rows as a model will meet them. What it learns is green on a terminal, and stands in brackets everywhere."""
+    dataset = {"path": reference_from(args.reference), "format": args.format}
+    spec = {"kind": "train", "method": args.method, "model": reference_from(args.model), "dataset": dataset, "max_length": args.max_length}
+    found = connect(args).preview(spec, rows=args.rows)
+    if args.json:
+        print_json(found)
+        return 0
+    say(head_line(found))
+    for row in found["rows"]:
+        if row["problem"]:
+            print(f"row {row['row']}: {coloured(row['problem'], '31')}")
+        for text in row["texts"]:
+            print(coloured(text_line(row, text), "1"))
+            _print_text(text)
+        print()
+    return 0
+
+
+def _print_text(text: PreviewText) -> None:
+    for words, learnt in marked(text):
+        print(coloured(words, "32" if learnt else ""), end="")
+    print(coloured(cut_words(text), "33"))
 
 
 def _print_dataset(dataset: DatasetInfo, as_json: bool) -> None:

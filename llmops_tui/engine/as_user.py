@@ -24,13 +24,16 @@ from typing import Any
 from llmops_tui.data import datasets, models, registry
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.data.shards import file_kind
+from llmops_tui.engine.alarm_rows import read_texts
 from llmops_tui.engine.preflight import prepare
+from llmops_tui.engine.previewing import preview
 from llmops_tui.engine.shim import become_user
 from llmops_tui.engine.working_tree import describe_tree
 from llmops_tui.errors import ConflictError, LlmopsError, PermissionDeniedError, UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.parse import parse_spec
 from llmops_tui.specs.settings import Settings
+from llmops_tui.specs.train import TrainSpec
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -90,6 +93,12 @@ def _get_model(home: Home, values: dict[str, Any]) -> Any:
 
 def _get_dataset(home: Home, values: dict[str, Any]) -> Any:
     return datasets.get_dataset(home, values["reference"], Path(values["cwd"]))
+
+
+def _preview(home: Home, values: dict[str, Any]) -> Any:
+    spec = parse_spec(values["spec"])
+    assert isinstance(spec, TrainSpec)  # the route looked
+    return preview(home, spec, Path(values["cwd"]), values["rows"])
 
 
 def _import_model(home: Home, values: dict[str, Any]) -> Any:
@@ -156,6 +165,10 @@ def _describe_tree(home: Home, values: dict[str, Any]) -> Any:
     return None if found is None else {**dataclasses.asdict(found), "diff": base64.b64encode(found.diff).decode()}
 
 
+def _row_texts(home: Home, values: dict[str, Any]) -> Any:
+    return read_texts(Path(values["path"]), values["numbers"])
+
+
 def _staged(home: Home, register: Callable[[Home], Any]) -> Any:
     """What registering would write, without writing it where it counts: that is the engine's."""
     staging = Path(tempfile.mkdtemp(prefix="register-", dir=home.cache))
@@ -174,10 +187,12 @@ _TASKS: dict[str, Callable[[Home, dict[str, Any]], Any]] = {
     "list_models": _list_models,
     "get_model": _get_model,
     "get_dataset": _get_dataset,
+    "preview": _preview,
     "import_model": _import_model,
     "register_artifact": _register_artifact,
     "import_dataset": _import_dataset,
     "put_file": _put_file,
+    "row_texts": _row_texts,
     "describe_tree": _describe_tree,
 }
 

@@ -22,16 +22,22 @@ from llmops_tui.data import datasets, models, registry
 from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.hashing import sha256_file
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.alarm_rows import read_texts
 from llmops_tui.engine.preflight import prepare
+from llmops_tui.engine.previewing import preview
 from llmops_tui.engine.submitter import Account, account_of
 from llmops_tui.engine.working_tree import WorkingTree, describe_tree
 from llmops_tui.errors import LlmopsError, UsageError, from_json
 from llmops_tui.paths import Home
-from llmops_tui.specs.answers import DatasetInfo, ModelInfo
+from llmops_tui.specs.answers import DatasetInfo, ModelInfo, Preview
+from llmops_tui.specs.answers_watch import AlarmRow
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.settings import Settings
+from llmops_tui.specs.train import TrainSpec
 
 _LONGEST_SECONDS = 3600.0
+_PREVIEW_SECONDS = 120.0
+_ROWS_SECONDS = 60.0
 _TREE_SECONDS = 60.0  # git is given five; a file in .git may be one that never ends
 log = logging.getLogger(__name__)
 
@@ -72,6 +78,14 @@ class OnBehalf:
             return datasets.get_dataset(self._home, reference, cwd)
         return cast(DatasetInfo, self._ask(account, "get_dataset", {"reference": reference, "cwd": str(cwd)}))
 
+    def preview(self, uid: int, spec: TrainSpec, cwd: Path, rows: int) -> Preview:
+        """`previewing.preview` with the asker's eyes. Raises what it raises."""
+        account = _account(uid)
+        if account is None:
+            return preview(self._home, spec, cwd, rows)
+        values = {"spec": spec.model_dump(mode="json"), "cwd": str(cwd), "rows": rows}
+        return cast(Preview, self._ask(account, "preview", values, seconds=_PREVIEW_SECONDS))
+
     def import_model(self, uid: int, name: str, path: Path, licence: str) -> ModelInfo:
         """Register what the user can read. Raises what `models.register_model` raises."""
         account = _account(uid)
@@ -111,6 +125,14 @@ class OnBehalf:
             os.close(target)
             staged.unlink(missing_ok=True)
         return self._add_dataset({**record, "path": str(lies_at)}, follow=True)
+
+    def row_texts(self, uid: int, path: Path, numbers: list[int]) -> tuple[list[AlarmRow], str]:
+        """`alarm_rows.read_texts` with the asker's eyes."""
+        account = _account(uid)
+        if account is None:
+            return read_texts(path, numbers)
+        rows, problem = self._ask(account, "row_texts", {"path": str(path), "numbers": numbers}, seconds=_ROWS_SECONDS)
+        return cast(list[AlarmRow], rows), str(problem)
 
     def put_file(self, uid: int, ours: Path, target: Path) -> int:
         """Copy a file of ours to where the user may write, as the user's; its size. Raises LlmopsError, also where the target exists."""

@@ -53,6 +53,18 @@ class RowEncoder:
         text, spans = conversation_spans(self._tokenizer, row)
         return self._tokenise(text, spans if self._assistant_only else [(0, len(text))])
 
+    def encode_answer(self, prompt: Conversation, answer: Conversation) -> EncodedRow:
+        """Tokens of prompt and answer as one conversation, labelled in the answer's assistant turns alone."""
+        text, spans = conversation_spans(self._tokenizer, [*prompt, *answer])
+        begin = _common_prefix(_render(self._tokenizer, prompt, generation_prompt=True), text)
+        return self._tokenise(text, [span for span in spans if span[1] > begin])
+
+    def encode_prompt(self, prompt: Conversation) -> EncodedRow:
+        """Tokens of a conversation up to where the assistant speaks next; nothing is labelled."""
+        if not self._tokenizer.chat_template:
+            raise _no_template()
+        return self._tokenise(_render(self._tokenizer, prompt, generation_prompt=True), [])
+
     def _tokenise(self, text: str, spans: list[tuple[int, int]]) -> EncodedRow:
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         ids: list[int] = encoded["input_ids"]
@@ -67,7 +79,7 @@ def conversation_spans(tokenizer: PreTrainedTokenizerBase, messages: Conversatio
     A turn that the template renders otherwise once more turns follow (templates that drop old reasoning) has no span.
     """
     if not tokenizer.chat_template:
-        raise UsageError("the model has no chat template", "use an instruction-tuned model, or rows with a `text` field")
+        raise _no_template()
     whole = _render(tokenizer, messages)
     spans = []
     for index, message in enumerate(messages):
@@ -85,6 +97,10 @@ def conversation_spans(tokenizer: PreTrainedTokenizerBase, messages: Conversatio
             end = at + len(eos)
         spans.append((start, end))
     return whole, spans
+
+
+def _no_template() -> UsageError:
+    return UsageError("the model has no chat template", "use an instruction-tuned model, or rows with a `text` field")
 
 
 def _render(tokenizer: PreTrainedTokenizerBase, messages: Conversation, *, generation_prompt: bool = False) -> str:
