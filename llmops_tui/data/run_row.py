@@ -46,6 +46,7 @@ def summary_of(run: RunDir, record: dict[str, Any]) -> RunSummary:
         gpu_seconds=used.gpu_seconds,
         energy_joules=used.joules,
         cost=None,
+        parent=str(record.get("parent") or ""),
     )
 
 

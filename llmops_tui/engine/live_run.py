@@ -49,6 +49,8 @@ class LiveRun:
     memory_bytes: int | None = None
     stop: StopMode = ""
     stop_told: bool = False
+    # Why the engine itself stopped it: a trial that is not worth going on with.
+    stop_why: str = ""
     # It runs, but keeps still with all its memory until it is resumed.
     held: bool = False
     # What its spec did not ask for: by attempt since when (after it ran out of memory), and as its user set it while it ran.
@@ -100,6 +102,11 @@ class LiveRun:
     @cached_property
     def owner(self) -> str:
         return str(self.record.get("owner") or "")
+
+    @cached_property
+    def parent(self) -> str:
+        """The run this one is a trial or a fold of; empty for one on its own."""
+        return str(self.record.get("parent") or "")
 
     @cached_property
     def _spec_tags(self) -> list[str]:
@@ -188,4 +195,5 @@ class LiveRun:
             gpu_seconds=gpu_seconds,
             energy_joules=joules,
             cost=self.tariff.cost(gpu_seconds, joules),
+            parent=self.parent,
         )

@@ -27,6 +27,7 @@ class RunSummary(TypedDict):
 
     `gpu_seconds` is wall time multiplied by the GPUs held, over all attempts and up to now; `energy_joules` what those GPUs
     drew meanwhile; `cost` both at the tariff of the settings, in `Status.currency`: None without a tariff or without a GPU.
+    `parent` is the sweep or cross-validation it is a part of; empty for a run on its own.
     """
 
     id: str
@@ -51,6 +52,7 @@ class RunSummary(TypedDict):
     gpu_seconds: float
     energy_joules: float | None
     cost: float | None
+    parent: str
 
 
 class GpuProcess(TypedDict):

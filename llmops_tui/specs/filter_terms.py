@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # The longer first: "<=" must not be read as "<".
 OPERATORS = ("!=", "<=", ">=", ":", "=", "<", ">")
 STATE_GROUPS: dict[str, frozenset[str]] = {"waiting": WAITING, "active": ACTIVE, "ended": ENDED}
-HAS = ("note", "tag", "gpu", "reason", "metric")
+HAS = ("note", "tag", "gpu", "reason", "metric", "parent")
 
 _ORDER: dict[str, Callable[[float, float], bool]] = {"<": compare.lt, "<=": compare.le, ">": compare.gt, ">=": compare.ge}
 _YES, _NO = ("yes", "true", "on", "1"), ("no", "false", "off", "0")
@@ -50,6 +50,8 @@ class FilterRow(Protocol):
     def note(self) -> str: ...
     @property
     def baseline(self) -> bool: ...
+    @property
+    def parent(self) -> str: ...
     @property
     def gpus(self) -> Sequence[str]: ...
     @property
@@ -107,6 +109,7 @@ KEYS: dict[str, Key] = {
     "id": Key("text", lambda row, now: row.id, "a part of its id"),
     "note": Key("text", lambda row, now: row.note, "a part of its note"),
     "reason": Key("text", lambda row, now: row.reason, "a part of why it is in its state"),
+    "parent": Key("exact", lambda row, now: row.parent, "the sweep or cross-validation it is a trial of"),
     "gpu": Key("text", lambda row, now: row.gpus, "a part of the UUID of a GPU it holds"),
     "age": Key("duration", lambda row, now: now - row.submitted_at, "since it was submitted: 30m, 2d, 1h30m"),
     "duration": Key("duration", lambda row, now: _duration(row, now), "how long it ran, or has run so far"),
@@ -265,6 +268,7 @@ def _has(value: str, place: int) -> Test:
         "gpu": lambda row, now: bool(row.gpus),
         "reason": lambda row, now: bool(row.reason),
         "metric": lambda row, now: bool(row.latest),
+        "parent": lambda row, now: bool(row.parent),
     }
     if name not in tests:
         raise BadTermError(f"{value!r} is nothing a run has", nearest(value, (*HAS, *FAMILIES)), "value", place)

@@ -66,7 +66,7 @@ def summary(run_id: str, state: str, **changes: Any) -> RunSummary:
         "priority": 0, "queue_position": None, "owner": "ada", "tags": [], "note": "", "baseline": False, "submitted_at": NOW - 900,
         "started_at": None if state in ("queued", "blocked") else NOW - 880, "ended_at": NOW - 100 if ended else None,
         "exit_code": 0 if state == "succeeded" else 1 if state == "failed" else None, "gpus": [], "progress": None, "latest": {},
-        "gpu_seconds": 0.0, "energy_joules": None, "cost": None,
+        "gpu_seconds": 0.0, "energy_joules": None, "cost": None, "parent": "",
     }  # fmt: skip
     row.update(changes)
     return row  # type: ignore[return-value]

@@ -27,7 +27,7 @@ def old_run(number: int, now: float) -> RunSummary:
         "owner": ("ada", "grace")[number % 2], "tags": [["sweep", "nightly"][number % 2]] if number % 5 == 0 else [],
         "note": "", "baseline": False, "submitted_at": begin, "started_at": begin + 5, "ended_at": begin + 65 + number % 600,
         "exit_code": 0, "gpus": [], "progress": None, "latest": loss,
-        "gpu_seconds": 0.0, "energy_joules": None, "cost": None,
+        "gpu_seconds": 0.0, "energy_joules": None, "cost": None, "parent": "",
     }  # fmt: skip
 
 

@@ -161,7 +161,7 @@ def test_a_runs_row_is_made_once_and_then_changed(store: Store) -> None:
     summary = RunSummary(
         id=RUN, kind="train", name="a", state="queued", reason="", attempt=0, priority=0, queue_position=1, owner="me", tags=["x"],
         note="", baseline=False, submitted_at=1.0, started_at=None, ended_at=None, exit_code=None, gpus=[], progress=None, latest={},
-        gpu_seconds=0.0, energy_joules=None, cost=None,
+        gpu_seconds=0.0, energy_joules=None, cost=None, parent="",
     )  # fmt: skip
     put(store, [(1, 1.0)])
     store.write(lambda con: queries.upsert_run(con, summary, {"model": "m"})).result()

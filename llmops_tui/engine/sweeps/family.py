@@ -12,12 +12,15 @@ from llmops_tui.engine.sweeps.trials import PRUNED, Trial, TrialState
 from llmops_tui.specs.states import ENDED, QUEUED
 
 REFUSED = "trial"  # the entry of the parent's journal about a trial that could not be queued
-_JOULES = "energy_joules"
 
 
-def parent_of(record: Mapping[str, Any]) -> str:
-    """The run this one is a trial or a fold of; empty for one on its own."""
-    return str(record.get("parent") or "")
+def ties(run: LiveRun, runs: Iterable[LiveRun]) -> str:
+    """Why a run cannot be deleted because of its family; empty when it can."""
+    if run.parent:
+        parent = next((other for other in runs if other.id == run.parent), None)
+        return f"{run.id} is a part of {run.parent}, which goes on and learns from it" if parent and parent.state not in ENDED else ""
+    living = [other.id for other in runs if other.parent == run.id and other.state not in ENDED]
+    return f"{', '.join(living[:3])}{' and more' if len(living) > 3 else ''} of {run.id} still goes on" if living else ""
 
 
 class Mark(NamedTuple):
@@ -47,7 +50,7 @@ class Family:
 
     async def trials(self, runs: Iterable[LiveRun]) -> list[Trial]:
         """All of them by number, with what they have told until now. Raises OSError."""
-        own = [run for run in runs if parent_of(run.record) == self.parent.id]
+        own = [run for run in runs if run.parent == self.parent.id]
         shown = [(run, run.state, run.reason) for run in own]
         await asyncio.to_thread(self._read, [(run, state in ENDED) for run, state, _ in shown])
         found = {trial.number: trial for trial in (self._trial(run, state, reason) for run, state, reason in shown)}
