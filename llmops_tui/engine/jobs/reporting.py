@@ -21,6 +21,7 @@ class Reporter:
         self._began = 0.0
         self._began_at = 0.0
         self._beaten = 0.0
+        self._held_seconds = 0.0
 
     def phase(self, name: str, *, done: float = 0, total: float | None = None, unit: str = "steps") -> None:
         """Begin a part of the work."""
@@ -41,6 +42,17 @@ class Reporter:
             self.events.heartbeat(self._phase, done, total, self._unit, self._eta(done, total, now))
         if may_stop:
             self.control.raise_if_stopped()
+
+    def hold(self, step: int, total: float | None) -> None:
+        """Keep still until the run is resumed or stopped, with a sign of life a second; then it trains on."""
+        self.phase("paused", done=step, total=total)
+        self._held_seconds += self.control.wait_while_held(lambda: self.beat(step, total, may_stop=False))
+        self.phase("training", done=step, total=total)
+
+    def take_held_seconds(self) -> float:
+        """How long it was held since the last call: time that is no work."""
+        seconds, self._held_seconds = self._held_seconds, 0.0
+        return seconds
 
     def log(self, message: str, level: str = "info") -> None:
         """A line for a person, in the events and in the log."""

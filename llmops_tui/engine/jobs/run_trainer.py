@@ -139,7 +139,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         self.state.log_history.clear()  # the events are the history; this one would be written into every checkpoint
         if "loss" not in logs:
             return  # an evaluation, or the summary at the end of training, which we make ourselves
-        seconds = time.monotonic() - self._update_started
+        seconds = time.monotonic() - self._update_started - self.reporter.take_held_seconds()
         self.carried["tokens"] += self._update_tokens
         self.carried["seconds"] += seconds
         step = self.state.global_step

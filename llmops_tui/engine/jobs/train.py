@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.jobs.adjustments import adjusted, of_this_attempt
 from llmops_tui.engine.jobs.control import StoppedError
 from llmops_tui.engine.jobs.memory_use import MemoryUse
 from llmops_tui.engine.jobs.outcome import Summary, run_job
@@ -29,7 +30,8 @@ OUT_OF_MEMORY_ADVICE = "lower micro_batch or max_length (raise accumulation to k
 
 def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summary, bool]:
     """Run the whole training; returns the summary and whether it was stopped on request."""
-    spec = TrainSpec.model_validate(record["spec"])
+    adjustment = of_this_attempt()
+    spec = adjusted(TrainSpec.model_validate(record["spec"]), adjustment)
     prepared = record["prepared"]
     model_path = Path(prepared["model"]["path"])
     if (model_path / "adapter_config.json").is_file():
@@ -80,10 +82,11 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     def look_in_between(step: int) -> None:
         """Evaluation and samples in the middle of training, then back to training."""
+        looks = callback.looks()
         try:
-            if spec.evaluate_every and step % spec.evaluate_every == 0:
+            if looks.evaluate:
                 score(step, "evaluating")
-            if spec.sample_every and step % spec.sample_every == 0:
+            if looks.sample:
                 sample(step)
         except StoppedError:
             trainer.stop_with_checkpoint()  # there is something to save now
@@ -91,11 +94,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     # Wrap.
     carried = read_progress(resume_from) if resume_from else Carried(tokens=0, seconds=0.0, before=None, finished=False)
-    callback = RunCallback(
-        reporter.control,
-        look_every=[every for every in (spec.evaluate_every, spec.sample_every) if every],
-        checkpoint_every=spec.checkpoint_every,
-    )
+    callback = RunCallback(reporter, spec, adjustment)
     trainer = method.build(
         Books(run=run, reporter=reporter, keep_checkpoints=spec.keep_checkpoints, carried=carried, look=look_in_between),
         {
@@ -129,8 +128,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     # Save.
     reporter.phase("saving")
-    adapter = run.artifacts / "adapter"
-    adaptation.save_adapter(trainer.model, tokenizer, adapter)
+    saved = adaptation.save(trainer.model, tokenizer, run.artifacts, spec, prepared["model"].get("dtype", ""), model_path)
+    path = str(saved.directory.relative_to(run.path))
     before_json = carried["before"] or {}
     after_json = after.to_json() if after else {}
     summary: Summary = {
@@ -148,7 +147,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         "tokens_per_second": round(carried["tokens"] / max(carried["seconds"], 1e-9), 2),
         "training_cpu_seconds": round(cpu_seconds, 3),
         **memory.facts(),
-        "adapter": str(adapter.relative_to(run.path)),
+        "model" if saved.format == "full" else "adapter": path,
         **rows.facts,
         "plan": plan.describe(),
     }
@@ -156,8 +155,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         "artifact",
         artifact="model",
         name=spec.output or spec.name or record["id"],
-        path=str(adapter.relative_to(run.path)),
-        format="adapter",
+        path=path,
+        format=saved.format,
         base=str(model_path),
         eval=after_json,
     )
