@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Status,
         Submission,
     )
+    from llmops_tui.specs.answers_watch import Alarm, AlarmRows, WatchState
     from llmops_tui.specs.reproduction import Reproduction
 
 _SLOW_SECONDS = 3600.0  # a data set is read row by row, a model hashed, a database copied
@@ -412,6 +413,29 @@ class Client:
         query += [("since", repr(float(since)))] if since is not None else []
         page: AuditPage = self._json("GET", "/v1/audit", query)
         return page["entries"]
+
+    def alarms(self, run: str = "", since: float | None = None, acked: bool | None = None, limit: int = 1000) -> list[Alarm]:
+        """What the watchers raised, the oldest first: the newest `limit` of one run or of all, seen or not yet seen."""
+        query = [("limit", str(limit)), *([("run", run)] if run else [])]
+        query += [("since", repr(float(since)))] if since is not None else []
+        query += [("acked", str(acked).lower())] if acked is not None else []
+        found: list[Alarm] = self._json("GET", "/v1/alarms", query)
+        return found
+
+    def ack_alarm(self, identity: str) -> Alarm:
+        """Say that an alarm was seen; the first to say so stays."""
+        alarm: Alarm = self._json("POST", f"/v1/alarms/{segment(identity)}/ack", body={})
+        return alarm
+
+    def alarm_rows(self, identity: str) -> AlarmRows:
+        """The rows of the data file behind an alarm, with the beginning of their text."""
+        rows: AlarmRows = self._json("GET", f"/v1/alarms/{segment(identity)}/rows", timeout=_SLOW_SECONDS)
+        return rows
+
+    def watchers(self, run_id: str) -> WatchState:
+        """Every rule that watches a run as it stands, and the run's alarms."""
+        state: WatchState = self._json("GET", f"/v1/runs/{_run_segment(run_id)}/watchers")
+        return state
 
     def verify_audit(self) -> AuditVerdict:
         """Whether a line of the audit log was changed, removed or moved."""

@@ -9,6 +9,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from llmops_tui import __version__
+from llmops_tui.commands.grammar_alarms import add_alarms
 from llmops_tui.commands.grammar_control import add_control
 from llmops_tui.commands.moment import EXAMPLES as MOMENTS
 from llmops_tui.commands.moment import moment, span
@@ -89,6 +90,7 @@ def _add_box_commands(nouns: Group, common: Parser) -> None:
     entries.add_argument("--limit", type=positive, default=50, metavar="N", help="the newest so many (default: 50)")
     _command(audit, common, "verify", "people:verify_audit", "check that no line of the audit log was changed, removed or moved")
 
+    add_alarms(nouns, common)
     events = _noun(nouns, common, "events", "what happened to runs, GPUs and the engine")
     listing = _command(
         events, common, "list", "events:list_events", "list events, oldest first: the newest ones of those asked for",

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import llmops_tui
 from llmops_tui.engine import (
+    routes_alarms,
     routes_catalog,
     routes_control,
     routes_engine,
@@ -30,7 +31,7 @@ from llmops_tui.engine.peers import LONGEST_BODY_BYTES, too_large
 from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.specs.wording import plain
 
-_NOUNS = ("runs", "models", "datasets", "sql", "gpus", "engine", "status")
+_NOUNS = ("runs", "models", "datasets", "sql", "gpus", "engine", "status", "alarms")
 # A verb of the API and the command that says it.
 _RUN_VERBS = {name: name for name in ("stop", "retry", "checkpoint", "priority", "move")} | {"annotate": "note"}
 log = logging.getLogger(__name__)
@@ -55,7 +56,18 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(OSError, _on_os_error)
     app.add_exception_handler(Exception, _on_unexpected)
-    for routes in (routes_engine, routes_log, routes_past, routes_people, routes_runs, routes_control, routes_reproduce, routes_catalog, routes_preview):
+    for routes in (
+        routes_engine,
+        routes_log,
+        routes_past,
+        routes_people,
+        routes_runs,
+        routes_control,
+        routes_reproduce,
+        routes_catalog,
+        routes_preview,
+        routes_alarms,
+    ):
         app.include_router(routes.router, prefix="/v1")
     return app
 

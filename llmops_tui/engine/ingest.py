@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import duckdb
 
@@ -38,9 +38,18 @@ _REMEMBERED_RUNS = 512
 _log = logging.getLogger(__name__)
 
 
+class PointWatcher(Protocol):
+    """Who looks at every committed stretch of a run's events, in order, before anybody hears of it or of the run's end."""
+
+    async def take(self, run: RunDir, batch: Batch) -> None: ...
+
+    async def settle(self, run: RunDir, offset: int) -> None: ...
+
+
 @dataclass
 class _News:
-    run_id: str
+    run: RunDir
+    batch: Batch
     events: list[dict[str, Any]]
     latest: dict[str, float]
 
@@ -62,6 +71,7 @@ class Ingest:
         on_state: Callable[[str], None] | None = None,
     ) -> None:
         self.state = "ok"
+        self.watcher: PointWatcher | None = None
         self._store = store
         self._settings = settings
         self._on_events = on_events
@@ -135,6 +145,8 @@ class Ingest:
             pass
         if tail.position and run.id not in self._tails:
             self._remember(run.id, tail.position)
+        if tail.position and self.watcher is not None:
+            await self._let_watch(run, self.watcher.settle(run, tail.position.offset))
         return self.state == "ok"
 
     async def _pass(self, tails: Sequence[Tail], *, ignore_back_off: bool = False, ended: bool = False) -> bool:
@@ -151,11 +163,19 @@ class Ingest:
                 if self._on_state:
                     self._on_state(self.state)
             for item in news:
+                if self.watcher is not None:
+                    await self._let_watch(item.run, self.watcher.take(item.run, item.batch))
                 try:
-                    self._on_events(item.run_id, item.events, item.latest)
+                    self._on_events(item.run.id, item.events, item.latest)
                 except Exception:  # noqa: BLE001 - a receiver's fault must not stop the others' events
-                    _log.exception("the receiver of %s's events failed", item.run_id)
+                    _log.exception("the receiver of %s's events failed", item.run.id)
             return more
+
+    async def _let_watch(self, run: RunDir, look: Awaitable[None]) -> None:
+        try:
+            await look
+        except Exception:  # noqa: BLE001 - a rule's fault must not stop anybody's events
+            _log.exception("the watchers of %s failed", run.id)
 
     def _read_and_commit(self, tails: Sequence[Tail], ended: bool) -> tuple[list[_News], bool]:
         now = time.monotonic()
@@ -177,7 +197,7 @@ class Ingest:
             return [], False
         self.state = "ok"
         return [
-            _News(tail.run.id, [event.record for event in batch.events], dict(tail.position.latest))
+            _News(tail.run, batch, [event.record for event in batch.events], dict(tail.position.latest))
             for tail, batch in stretches
             if tail.position
         ], more

@@ -14,6 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 import llmops_tui
 from llmops_tui.data.idle_history import idle_since
 from llmops_tui.data.store import Store
+from llmops_tui.engine.alarms import AlarmBook
 from llmops_tui.engine.audit import AuditLog
 from llmops_tui.engine.gpu_claims import GpuClaims
 from llmops_tui.engine.gpu_locks import GpuLocks, lock_directory
@@ -32,6 +33,7 @@ from llmops_tui.engine.run_views import overview
 from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
 from llmops_tui.engine.slow_work import SlowWork
+from llmops_tui.engine.watch import Watch
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import EngineInfo, GpuSample, HostSample, Status
 from llmops_tui.specs.settings import Settings
@@ -66,6 +68,7 @@ class Parts:
     reservations: ReservationBook
     gpu_locks: GpuLocks
     on_behalf: OnBehalf
+    watch: Watch
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     hanging_up: asyncio.Event = field(default_factory=asyncio.Event)
     started_at: float = field(default_factory=time.time)
@@ -109,6 +112,8 @@ class Parts:
         locks = GpuLocks(lock_directory(settings.gpus.lock_directory), home.root, people.group)
         on_behalf = OnBehalf(home, settings, people.gid)
         scheduler = Scheduler(home, settings, store, hub, ingest, gpus, GpuClaims(reservations, locks), on_behalf)
+        audit = AuditLog(home.root / "audit.jsonl")
+        ingest.watcher = watch = Watch(store, hub, AlarmBook(home.runs), audit, scheduler.one, scheduler.living, scheduler)
         return cls(
             home=home,
             settings=settings,
@@ -121,22 +126,25 @@ class Parts:
             scheduler=scheduler,
             notifier=Notifier(settings.notify, hub, home, channels),
             people=people,
-            audit=AuditLog(home.root / "audit.jsonl"),
+            audit=audit,
             reservations=reservations,
             gpu_locks=locks,
             on_behalf=on_behalf,
+            watch=watch,
         )
 
     async def start(self) -> None:
         """Adopt what lives, then let everything run."""
         self.gpus.start()
         await asyncio.to_thread(self.gpus.wait_ready, _GPU_READY_SECONDS)
+        await self.watch.book.load()
         await self.scheduler.recover()
         self.gpu_use.remember(await asyncio.to_thread(self._idle_gpus))
         await self._sample()
         await self.hub.publish("engine.started", None, {"pid": os.getpid(), "version": llmops_tui.__version__})
         parts = {
             "ingest": self.ingest.run, "scheduler": self.scheduler.run, "sampling": self._keep_sampling, "notifications": self.notifier.run,
+            "watchers": self.watch.run,
         }  # fmt: skip
         for name, part in parts.items():
             self._tasks.append(asyncio.create_task(self._keep_running(name, part), name=name))

@@ -56,6 +56,9 @@ def deed_of(method: str, path: str, body: bytes) -> Deed | None:
     values = _values(body)
     if words[0] == "runs":
         return _run_deed(method, words, values)
+    if words[0] == "alarms" and len(words) == 3:  # an alarm's id begins with its run's
+        run = words[1].rsplit(".", 3)[0]
+        return Deed(f"{words[2]} alarm"[:_LONGEST_VALUE], "operator", run=run, target=words[1][:_LONGEST_VALUE])
     if words[0] == "reservations" and len(words) == 2 and method == "DELETE":
         return Deed("release", "operator", reservation=words[1], target=words[1])
     if method == "POST" and words in _BOX_DEEDS:

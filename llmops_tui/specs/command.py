@@ -9,6 +9,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from llmops_tui.specs.common import BASIC, PATH, RunSpec
+from llmops_tui.specs.train_watch import WatchChoice
 
 
 class CommandSpec(RunSpec):
@@ -17,6 +18,7 @@ class CommandSpec(RunSpec):
     kind: Literal["command"] = "command"
     argv: list[str] = Field(min_length=1, description="The program and its arguments, without a shell")
     cwd: str = Field("", description="Working directory; empty means the submitter's", json_schema_extra={**PATH, **BASIC})
+    watch: WatchChoice = Field(default_factory=WatchChoice, description="What is watched in the metrics it reports, and what is done then")
 
     @field_validator("argv")
     @classmethod

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from llmops_tui.specs.common import BASIC, DATASET, MODEL, MOST_STEPS, MOST_TOKENS, Limits, RunSpec, StrictModel, name_or_nothing
 from llmops_tui.specs.row_formats import RowFormat
+from llmops_tui.specs.train_watch import WatchChoice
 
 
 class DatasetChoice(StrictModel):
@@ -101,6 +102,7 @@ class TrainSpec(RunSpec):
         "requeue", description="After a reboot or a lost process: stay `lost`, or requeue from the last complete checkpoint"
     )
     limits: Limits = Field(default_factory=lambda: Limits(hang_seconds=1800.0))
+    watch: WatchChoice = Field(default_factory=WatchChoice, description="What is watched in its metrics, and what is done then")
 
     @field_validator("output")
     @classmethod

@@ -41,7 +41,7 @@ class DivergenceRule(StrictModel):
     """A loss that rises and stays up."""
 
     action: Action = Field("alarm", description=_what("divergence"))
-    limit: float = Field(30.0, ge=3, le=10_000, description="Sum of spreads above the median, less one a step, that fires; lower is sooner")
+    limit: float = Field(40.0, ge=3, le=10_000, description="Sum of spreads above the median, less one a step, that fires; lower is sooner")
 
 
 class GradientRule(StrictModel):
@@ -64,7 +64,7 @@ class OverfitRule(StrictModel):
 
     action: Action = Field("alarm", description=_what("overfit"))
     patience: int = Field(3, ge=1, le=10_000, description="Evaluations in a row that must be worse than the best one")
-    rise: float = Field(0.01, ge=0, le=100, description="Share above the best held-out loss that counts as worse")
+    rise: float = Field(0.02, ge=0, le=100, description="Share above the best held-out loss that counts as worse")
 
 
 class DataStallRule(StrictModel):
@@ -90,7 +90,7 @@ class FrozenRule(StrictModel):
 
 
 class WatchChoice(StrictModel):
-    """Every rule: off, note (kept and marked on the chart), alarm (told to people too), stop (with a checkpoint)."""
+    """Every rule: off, note (kept and marked on the chart), alarm (told to people), pause, stop (with a checkpoint)."""
 
     not_finite: NotFiniteRule = Field(default_factory=NotFiniteRule)
     first_loss: FirstLossRule = Field(default_factory=FirstLossRule)
