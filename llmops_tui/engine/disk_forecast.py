@@ -31,9 +31,12 @@ def adapted_matrices(matrices: Mapping[str, tuple[int, int]], lora: LoraChoice) 
     return found
 
 
-def train_bytes(spec: TrainSpec, shapes: list[tuple[int, int]]) -> int:
-    """What a run that trains adapters of these matrices writes."""
-    return checkpoint_bytes(spec, spec.lora.r * sum(rows + columns for rows, columns in shapes))
+def train_bytes(spec: TrainSpec, shapes: list[tuple[int, int]], parameters: int = 0) -> int:
+    """What a run writes that trains adapters of these matrices; where it trains the whole model, all its `parameters`."""
+    if spec.adaptation == "full":
+        return checkpoint_bytes(spec, parameters, 4 * parameters)
+    magnitudes = sum(rows for rows, _ in shapes) if spec.adaptation == "dora" else 0
+    return checkpoint_bytes(spec, spec.lora.r * sum(rows + columns for rows, columns in shapes) + magnitudes)
 
 
 def checkpoint_bytes(spec: TrainSpec, trained: int, model_bytes: int = 0) -> int:

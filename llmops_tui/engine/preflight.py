@@ -16,6 +16,7 @@ from typing import Any
 
 from llmops_tui.data.model_files import recognise
 from llmops_tui.engine import disk_forecast
+from llmops_tui.engine.preflight_adaptation import adaptation_warnings, check_adaptation
 from llmops_tui.engine.preflight_checks import (
     base_of,
     check_model_for_rows,
@@ -61,7 +62,7 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
     prepared: dict[str, Any]
     if isinstance(spec, TrainSpec):
         prepared, forecast = _prepare_train(spec, home, cwd)
-        advice = "lower keep_checkpoints or lora.r, or set engine.refuse_start_free_bytes"
+        advice = "lower keep_checkpoints, train an adapter or lower lora.r, or set engine.refuse_start_free_bytes"
     elif isinstance(spec, EvaluateSpec):
         prepared, forecast = _prepare_evaluate(spec, home, cwd), disk_forecast.RECORDS_BYTES
         advice = "or set engine.refuse_start_free_bytes"
@@ -85,7 +86,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
         raise field_error("model", f"{spec.model!r} is {described(info)}, and training starts from a full model", train_from(info))
     files = recognise(Path(info["path"]))
     shapes = disk_forecast.adapted_matrices(matrices(files), spec.lora)
-    if not shapes:
+    if not shapes and spec.adaptation != "full":
         raise field_error("lora.target_modules", f"{spec.lora.target_modules!r} names no weight of {spec.model!r}", "try all-linear")
     for number, prompt in enumerate(spec.sample_prompts):
         if not prompt.strip():
@@ -99,6 +100,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
     check_model_for_rows(spec.model, files, found.format)
     warnings = [
         *row_warnings(spec.max_length, files, found, eval_found, learnt, held_out),
+    check_adaptation(spec, files)
         *([f"only {len(learnt)} rows to learn from: the model will repeat them"] if len(learnt) < _FEW_LEARNT_ROWS else []),
         *licence_warnings(info, dataset),
     ]
@@ -108,10 +110,11 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
         "eval_dataset": eval_dataset,
         "rows": {"learnt": len(learnt), "held_out": len(held_out)},
         "warnings": warnings,
-    }, disk_forecast.train_bytes(spec, shapes)
+    }, disk_forecast.train_bytes(spec, shapes, info["parameters"] or 0)
 
 
 def _prepare_evaluate(spec: EvaluateSpec, home: Home, cwd: Path) -> dict[str, Any]:
+        *adaptation_warnings(spec),
     require_packages(_SCORING_PACKAGES)
     info = model_info(home, spec.model, cwd)
     if info["format"] == "gguf":

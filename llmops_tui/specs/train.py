@@ -46,6 +46,9 @@ class DatasetChoice(StrictModel):
 
 class LoraChoice(StrictModel):
     """The adapter (Hu et al. 2021, arXiv:2106.09685)."""
+Adaptation = Literal["lora", "qlora", "dora", "rslora", "full"]
+
+
 
     r: int = Field(16, ge=1, le=1024, description="Rank", json_schema_extra=BASIC)
     alpha: int = Field(32, ge=1, le=65536, description="Scale; the update is multiplied by alpha / r")
@@ -72,7 +75,14 @@ class TrainSpec(RunSpec):
         min_length=1, description="A model directory, or a registered model: name, name@v1, name@champion", json_schema_extra=MODEL
     )
     dataset: DatasetChoice
-    lora: LoraChoice = Field(default_factory=LoraChoice, description="The adapter")
+    adaptation: Adaptation = Field(
+        "lora",
+        description="What is trained: an adapter (qlora: on a 4-bit base, needs an NVIDIA GPU and bitsandbytes), or every weight (full)",
+        json_schema_extra=BASIC,
+    )
+    lora: LoraChoice = Field(default_factory=LoraChoice, description="The adapter; unused where adaptation is full")
+    preference: PreferenceChoice = Field(default_factory=PreferenceChoice)
+    reward: RewardChoice = Field(default_factory=RewardChoice)
     optim: OptimizerChoice = Field(default_factory=OptimizerChoice)
     epochs: float = Field(1.0, gt=0, le=10_000, description="Passes over the rows; ignored when max_steps is set", json_schema_extra=BASIC)
     max_steps: int | None = Field(None, gt=0, le=MOST_STEPS, description="Optimizer steps; unset follows epochs", json_schema_extra=BASIC)

@@ -16,11 +16,15 @@ from tests.engine.tiny_model import make_model
 ROWS = [(30, 5), (17, 9), (23, 22), (8, 3)]  # tokens of a row, the last so many labelled
 
 
-@pytest.fixture
-def model() -> Any:
+@pytest.fixture(params=["head frozen, as under LoRA", "head trained", "head of its own, with a bias, trained"])
+def model(request: pytest.FixtureRequest) -> Any:
+    """The head is the embeddings' own matrix, but in the last case."""
     model = make_model()
+    if "own" in request.param:
+        torch.manual_seed(3)
+        model.set_output_embeddings(torch.nn.Linear(32, 259))
     model.requires_grad_(True)
-    model.get_output_embeddings().weight.requires_grad_(False)  # as under LoRA
+    model.get_output_embeddings().weight.requires_grad_("frozen" not in request.param)
     return model
 
 

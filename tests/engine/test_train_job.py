@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -84,6 +85,17 @@ def end_of(run: Path) -> dict[str, Any]:
     return last
 
 
+def score_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: Path) -> dict[str, Any]:
+    """What the other job says of a result, loaded anew."""
+    dataset = {"path": str(tmp_path / "rows.jsonl"), "eval_fraction": 0.25}
+    spec = EvaluateSpec(model=str(model), dataset=dataset, max_length=120, threads=1)
+    scored = write_run(tmp_path / "evaluate-rows-0002", spec.model_dump(), model, tmp_path / "rows.jsonl")
+    monkeypatch.setenv("LLMOPS_RUN_DIR", str(scored))
+    assert run_job(evaluate, EVALUATE_ADVICE) == 0
+    report: dict[str, Any] = json.loads((scored / "artifacts" / "report.json").read_text())
+    return report
+
+
 def on_step(monkeypatch: pytest.MonkeyPatch, step: int, act: Callable[[], object]) -> None:
     """Do something right after update `step`, as a user would at that moment."""
     from llmops_tui.engine.jobs.callback import RunCallback
@@ -150,12 +162,7 @@ def test_a_run_tells_every_step_and_leaves_an_adapter_that_scores_as_it_said(
     adapter = run / artifact["path"]
     assert json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] == str(model)
     assert (adapter / "chat_template.jinja").is_file()
-    dataset = {"path": str(tmp_path / "rows.jsonl"), "eval_fraction": 0.25}
-    spec = EvaluateSpec(model=str(adapter), dataset=dataset, max_length=120, threads=1)
-    scored = write_run(tmp_path / "evaluate-rows-0002", spec.model_dump(), adapter, tmp_path / "rows.jsonl")
-    monkeypatch.setenv("LLMOPS_RUN_DIR", str(scored))
-    assert run_job(evaluate, EVALUATE_ADVICE) == 0
-    report = json.loads((scored / "artifacts" / "report.json").read_text())
+    report = score_again(monkeypatch, tmp_path, adapter)
     assert report["loss"] == pytest.approx(summary["eval_loss_after"], abs=1e-5)
     assert report["perplexity_interval"][0] < report["perplexity"] < report["perplexity_interval"][1]
     assert report["rows"] == 6
@@ -187,6 +194,34 @@ def test_an_interrupted_and_resumed_run_has_the_losses_of_one_never_interrupted(
         assert series(parted, name) == pytest.approx(series(whole, name), rel=1e-6), name
     assert end_of(parted)["summary"]["eval_loss_after"] == pytest.approx(end_of(whole)["summary"]["eval_loss_after"], rel=1e-6)
     assert end_of(parted)["summary"]["eval_loss_before"] == end_of(whole)["summary"]["eval_loss_before"]
+
+
+@pytest.mark.parametrize("adaptation", ["full", "dora", "rslora"])
+def test_each_way_to_adapt_learns_resumes_exactly_and_leaves_what_it_said(
+    monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, tmp_path: Path, adaptation: str
+) -> None:
+    changes = {"adaptation": adaptation, "max_steps": 5, "checkpoint_every": 3}
+    whole = make_run("whole", **changes)
+    assert run_train(monkeypatch, whole) == 0
+    summary = end_of(whole)["summary"]
+    assert summary["eval_loss_after"] < summary["eval_loss_before"]
+    artifact = next(event for event in read_events(whole) if event["type"] == "artifact")
+    result = whole / artifact["path"]
+    assert (result / "chat_template.jinja").is_file()
+    if adaptation == "full":
+        assert (artifact["format"], summary["model"]) == ("full", "artifacts/model")
+        assert json.loads((result / "generation_config.json").read_text())["eos_token_id"] == 258
+        assert not (result / "adapter_config.json").exists()
+    else:
+        config = json.loads((result / "adapter_config.json").read_text())
+        assert (artifact["format"], config["use_dora"], config["use_rslora"]) == ("adapter", adaptation == "dora", adaptation == "rslora")
+    score = score_again(monkeypatch, tmp_path, result)
+    assert score["loss"] == pytest.approx(summary["eval_loss_after"], abs=1e-5)
+
+    again = make_run("again", **changes)
+    shutil.copytree(whole / "checkpoints" / "checkpoint-3", again / "checkpoints" / "checkpoint-3")
+    assert run_train(monkeypatch, again, attempt=2, resume=again / "checkpoints" / "checkpoint-3") == 0
+    assert series(again, "train/loss") == {step: loss for step, loss in series(whole, "train/loss").items() if step > 3}
 
 
 @pytest.mark.parametrize("steps", [10, 7])

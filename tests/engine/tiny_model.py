@@ -75,7 +75,10 @@ def write_run(directory: Path, spec: dict[str, Any], model: Path, rows: Path) ->
         "id": directory.name,
         "schema": 1,
         "spec": spec,
-        "prepared": {"model": {"path": str(model), "format": "full"}, "dataset": {"path": str(rows), "format": "question_answer"}},
+        "prepared": {
+            "model": {"path": str(model), "format": "full", "dtype": "float32"},
+            "dataset": {"path": str(rows), "format": "question_answer"},
+        },
     }
     (directory / "spec.json").write_text(json.dumps(record))
     return directory

@@ -1,16 +1,25 @@
-"""What of a model is trained, and what is saved of it."""
+"""What of a model is trained: all of it, or an adapter in one of four kinds; how its base is loaded and the result saved.
+
+lora     two thin matrices beside each weight (Hu et al. 2021, arXiv:2106.09685)
+rslora   the same, scaled by alpha / sqrt(r), so that a high rank learns as fast (Kalajdzievski 2023, arXiv:2312.03732)
+dora     the weight's direction by two thin matrices, its magnitude by a vector (Liu et al. 2024, arXiv:2402.09353)
+qlora    lora on a base of 4-bit NF4 weights (Dettmers et al. 2023, arXiv:2305.14314)
+full     every weight, in the plan's precision, Adam's moments too
+"""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peft import LoraConfig
+from transformers import BitsAndBytesConfig
 
 from llmops_tui.data.durable import sync_directory
 from llmops_tui.engine.jobs.hardware import Plan
-from llmops_tui.engine.jobs.loading import load_causal_model
+from llmops_tui.engine.jobs.model_writing import stored_dtype, write_full_model
 from llmops_tui.specs.train import TrainSpec
 
 if TYPE_CHECKING:
@@ -18,27 +27,53 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def load_base(_spec: TrainSpec, plan: Plan, directory: Path) -> Any:
-    """The causal LM that is adapted."""
-    return load_causal_model(directory, plan)
+@dataclass(frozen=True)
+class Saved:
+    """A result on disk: its directory and its format as the registry calls it."""
+
+    directory: Path
+    format: str
+
+
+def load(model_class: Any, spec: TrainSpec, plan: Plan, directory: Path, **options: Any) -> Any:
+    """The model to be trained, on its device, in 4 bits for qlora. `model_class` is one of transformers' Auto classes."""
+    options = {"dtype": plan.dtype, "attn_implementation": "sdpa", **options}
+    if spec.adaptation != "qlora":
+        return model_class.from_pretrained(directory, **options).to(plan.device)
+    four_bits = BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=plan.dtype
+    )
+    return model_class.from_pretrained(directory, quantization_config=four_bits, device_map={"": plan.device}, **options)
 
 
 def adapter_config(spec: TrainSpec, task_type: str) -> PeftConfig | None:
     """The adapter that is trained in the model's place; None where the model itself is. `task_type` as PEFT names it."""
+    if spec.adaptation == "full":
+        return None
     return LoraConfig(
         r=spec.lora.r,
         lora_alpha=spec.lora.alpha,
         lora_dropout=spec.lora.dropout,
         target_modules=spec.lora.target_modules,
+        use_dora=spec.adaptation == "dora",
+        use_rslora=spec.adaptation == "rslora",
         task_type=task_type,
     )
 
 
-def save_adapter(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path) -> None:
-    """Adapter, base path, tokenizer and chat template, durable before anybody is told."""
+def save(model: Any, tokenizer: PreTrainedTokenizerBase, artifacts: Path, spec: TrainSpec, stored: str, source: Path) -> Saved:
+    """Write what was trained, durable before anybody is told; a whole model with all a server needs.
+
+    `stored`: the type the weights of `source`, the model it came from, are written in; the result's are too.
+    """
+    if spec.adaptation == "full":
+        write_full_model(model, tokenizer, artifacts / "model", stored_dtype(stored), source)
+        return Saved(artifacts / "model", "full")
+    directory = artifacts / "adapter"
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     for path in directory.iterdir():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     sync_directory(directory)
+    return Saved(directory, "adapter")

@@ -2,8 +2,8 @@
 
 The plain loss projects every position, prompts and padding included, onto the whole vocabulary and keeps several float32
 copies of that. Here only the last hidden states that have a label meet the output matrix, chunk by chunk, and the gradient
-is formed in the same pass, as in Liger Kernel's fused linear cross-entropy (arXiv:2410.10989, section 3.2): the matrix is
-frozen under LoRA, so the gradient of the hidden states is all there is.
+is formed in the same pass, as in Liger Kernel's fused linear cross-entropy (arXiv:2410.10989, section 3.2): that of the hidden
+states, and that of the matrix and its bias where they are trained too (under LoRA they are frozen).
 """
 
 from __future__ import annotations
@@ -38,28 +38,35 @@ class _ChunkedCrossEntropy(torch.autograd.Function):  # type: ignore[misc]  # to
     def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, targets: torch.Tensor) -> torch.Tensor:
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         gradient = torch.empty_like(hidden)
+        of_weight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        of_bias = torch.zeros_like(bias) if bias is not None and ctx.needs_input_grad[2] else None
         for part in vocabulary_chunks(hidden, weight):
             log_probabilities = functional.log_softmax(functional.linear(hidden[part], weight, bias).float(), dim=-1)
             index = targets[part].unsqueeze(1)
             total -= log_probabilities.gather(1, index).sum()
             slope = log_probabilities.exp_()
             slope.scatter_add_(1, index, torch.full_like(index, -1, dtype=slope.dtype))
-            gradient[part] = slope.to(weight.dtype) @ weight
-        ctx.save_for_backward(gradient)
+            if of_bias is not None:
+                of_bias += slope.sum(dim=0)
+            slope = slope.to(weight.dtype)
+            gradient[part] = slope @ weight
+            if of_weight is not None:
+                of_weight += slope.T @ hidden[part].to(weight.dtype)
+        ctx.save_for_backward(gradient, of_weight, of_bias)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor, None, None, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * outer[0].to(gradient.dtype), None, None, None
+    def backward(ctx: Any, *outer: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        scaled = [None if gradient is None else gradient * outer[0].to(gradient.dtype) for gradient in ctx.saved_tensors]
+        return (*scaled, None)
 
 
 def has_plain_head(model: torch.nn.Module) -> bool:
-    """Whether logits are just `hidden @ weight.T + bias` with a frozen weight, so that this module's loss is the model's own."""
+    """Whether logits are just `hidden @ weight.T + bias`, so that this module's loss is the model's own."""
     config = model.config.get_text_config()
     head = model.get_output_embeddings()
     scaled = any(getattr(config, name, None) not in (None, 1.0) for name in LOGIT_SETTINGS)
-    return isinstance(head, torch.nn.Linear) and not head.weight.requires_grad and not scaled
+    return isinstance(head, torch.nn.Linear) and not scaled
 
 
 def labelled_loss_sum(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:

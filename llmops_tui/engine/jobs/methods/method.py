@@ -13,8 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypedDict
 
+from transformers import AutoModelForCausalLM
+
 from llmops_tui.data.rundir import RunDir
-from llmops_tui.engine.jobs.adaptation import load_base
+from llmops_tui.engine.jobs.adaptation import load
 from llmops_tui.engine.jobs.hardware import Plan
 from llmops_tui.engine.jobs.reporting import Reporter
 from llmops_tui.engine.jobs.run_trainer import Books, RunTrainer
@@ -84,7 +86,7 @@ class Method(ABC):
 
     def load(self) -> Any:
         """The model to be trained, on its device, without the adapter it may get."""
-        return load_base(self.work.spec, self.work.plan, self.work.model_path)
+        return load(AutoModelForCausalLM, self.work.spec, self.work.plan, self.work.model_path)
 
     @abstractmethod
     def encode(self) -> Rows:
