@@ -10,7 +10,8 @@ from typing import TypedDict
 
 from llmops_tui.data.datasets import unchanged
 from llmops_tui.data.folds import groups_of
-from llmops_tui.data.formats import Conversation, TextRow, detect, to_messages
+from llmops_tui.data.formats import Conversation, TextRow, detect
+from llmops_tui.data.judged import AnyRow, parse_row
 from llmops_tui.data.rows import read_rows
 from llmops_tui.data.split import held_out_file_rows, row_key, split_rows
 from llmops_tui.engine.jobs.labels import EncodedRow, RowEncoder
@@ -32,9 +33,10 @@ class PreparedFile(TypedDict):
 
 @dataclass
 class Tokens:
-    """Encoded rows, and what happened to the others."""
+    """Encoded rows, and what happened to the others. `kept` are the places of `rows` among the rows that were given."""
 
     rows: list[EncodedRow] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
     rows_cut: int = 0
     rows_without_labels: int = 0
 
@@ -47,6 +49,14 @@ class Tokens:
 def read_split(
     choice: DatasetChoice, dataset: PreparedFile, eval_dataset: PreparedFile | None, seed: int
 ) -> tuple[list[Row], list[Row], list[Row]]:
+    """`read_any_split` for rows of which every token can be learnt. Raises what it raises, and UsageError for judged rows."""
+    learnt, held_out, rows = read_any_split(choice, dataset, eval_dataset, seed)
+    return _learnable(learnt), _learnable(held_out), _learnable(rows)
+
+
+def read_any_split(
+    choice: DatasetChoice, dataset: PreparedFile, eval_dataset: PreparedFile | None, seed: int
+) -> tuple[list[AnyRow], list[AnyRow], list[AnyRow]]:
     """Rows `(learnt, held out, all)`; the same split for the same seed in every job.
 
     Raises RowError for a bad row, ConflictError where a file is not what was submitted: a run may wait for days.
@@ -72,6 +82,7 @@ def encode_rows(encoder: RowEncoder, rows: list[Row], progress: Progress) -> Tok
         tokens.rows_cut += encoded.cut
         if encoded.labelled:
             tokens.rows.append(encoded)
+            tokens.kept.append(number - 1)
         else:
             tokens.rows_without_labels += 1
         if number % 64 == 0 or number == len(rows):
@@ -88,8 +99,17 @@ def require_rows(tokens: Tokens, purpose: str, max_length: int) -> None:
         )
 
 
-def _read(dataset: PreparedFile) -> list[Row]:
+def _learnable(rows: list[AnyRow]) -> list[Row]:
+    found: list[Row] = []
+    for row in rows:
+        if isinstance(row, dict) and "text" not in row:
+            raise UsageError("the rows are judged answers, of which this job cannot learn", "see docs/methods.md for the methods that do")
+        found.append(row)
+    return found
+
+
+def _read(dataset: PreparedFile) -> list[AnyRow]:
     path, row_format = Path(dataset["path"]), dataset["format"]
     if row_format == "auto":
         row_format = detect(row for _, row in islice(read_rows(path), _DETECT_ROWS)).format
-    return [to_messages(row, row_format, number) for number, row in read_rows(path)]
+    return [parse_row(row, row_format, number) for number, row in read_rows(path)]
