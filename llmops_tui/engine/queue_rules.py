@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llmops_tui.data.rundir import number_of
+from llmops_tui.engine.jobs.adjustments import Adjustment, adjusted
 from llmops_tui.engine.live_run import LiveRun
+from llmops_tui.engine.memory_retry import Advice, advice, next_adjustment, words
 from llmops_tui.engine.verdict import Verdict
 from llmops_tui.specs.states import ENDED
+from llmops_tui.specs.train import TrainSpec
 
 _MOST_REQUEUES = 5
 
@@ -81,6 +84,30 @@ def another_attempt(run: LiveRun, verdict: Verdict) -> tuple[bool, str]:
         return False, ""
     if verdict.state == "lost" and spec.on_lost == "requeue" and run.requeues < _MOST_REQUEUES:
         return True, f"queued again after it was lost: {verdict.reason}"
+    if verdict.state == "out_of_memory" and (to := adjustment_after(run)):
+        return True, f"another attempt with {words(to)} after: {verdict.reason}"
     if verdict.state in ("failed", "hung") and run.retries_used < spec.retries:
         return True, f"retry {run.retries_used + 1} of {spec.retries} after: {verdict.reason}"
     return False, ""
+
+
+def adjustment_after(run: LiveRun) -> Adjustment | None:
+    """What the attempt after one that ran out of memory does otherwise; None where none follows."""
+    spec = run.spec
+    made = [to for attempt, to in run.adjusted.items() if attempt <= run.attempt]
+    if not isinstance(spec, TrainSpec) or len(made) >= spec.out_of_memory.retries:
+        return None
+    return next_adjustment(adjusted(spec, run.adjustment), halved=any("micro_batch" in to for to in made))
+
+
+def memory_advice(run: LiveRun) -> Advice | None:
+    """What a new run could do where the attempts of this one are used up."""
+    prepared = run.record.get("prepared")
+    estimate = prepared.get("estimate") if isinstance(prepared, dict) else None
+    if not isinstance(run.spec, TrainSpec):
+        return None
+    found = advice(adjusted(run.spec, run.adjustment), estimate if isinstance(estimate, dict) else None)
+    if found is None:
+        return None
+    kept = {name: value for name, value in run.adjustment.items() if name in ("micro_batch", "accumulation", "gradient_checkpointing")}
+    return replace(found, settings={**kept, **found.settings})

@@ -35,12 +35,13 @@ log = logging.getLogger(__name__)
 
 
 class RunTable:
-    """The runs by id, oldest first. `wake` is set whenever the queue should be looked through again."""
+    """The runs by id, oldest first. `wake` is set whenever the queue should be looked through again, `changed` at every change of a run."""
 
     def __init__(self, store: Store, hub: Hub, tariff: Tariff) -> None:
         self.by_id: dict[str, LiveRun] = {}
         self.tariff = tariff
         self.wake = asyncio.Event()
+        self.changed = asyncio.Event()
         self._store = store
         self._hub = hub
 
@@ -111,6 +112,7 @@ class RunTable:
         self._hub.publish_soon("run.submitted", run.id, {"state": run.state, "kind": spec.get("kind"), "name": spec.get("name")})
         self.store_soon(run)
         self.wake.set()
+        self.changed.set()
 
     async def forget(self, run: LiveRun) -> None:
         """Its directory is gone: nobody hears of it again."""
@@ -139,6 +141,7 @@ class RunTable:
         self._hub.publish_soon("run.state", run.id, data)
         self.store_soon(run)
         self.wake.set()
+        self.changed.set()
 
     def tell_annotated(self, run: LiveRun) -> None:
         """The user wrote something to it: events and database."""
@@ -152,8 +155,11 @@ class RunTable:
         """
         was_active = run.state in ACTIVE
         ended_at = time.time() if ended_at is None else ended_at
+        data: dict[str, Any] = {"exit": verdict.exit_code, "ended_at": ended_at, **_used(run)}
+        if verdict.advice:
+            data["advice"] = dict(verdict.advice)
         try:
-            await self.journal(run, verdict.state, verdict.reason, {"exit": verdict.exit_code, "ended_at": ended_at, **_used(run)})
+            await self.journal(run, verdict.state, verdict.reason, data)
         except OSError as error:
             # Where its directory was deleted from outside there is no journal to keep, and nothing that could start again.
             if not was_active and not isinstance(error, FileNotFoundError):

@@ -11,12 +11,15 @@ import logging
 import os
 import time
 from collections.abc import Collection, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from llmops_tui.data.rundir import RunDir, sweep_leftovers
 from llmops_tui.data.store import Store
+from llmops_tui.engine.attempt_end import settle
 from llmops_tui.engine.attempt_files import end_time
 from llmops_tui.engine.attempt_start import AttemptStart, DataChangedError
+from llmops_tui.engine.foreign.follower import ForeignLogs
 from llmops_tui.engine.gpu_claims import GpuClaims, GpuTakenError
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ledger import Placement, Wait, place
@@ -37,8 +40,9 @@ from llmops_tui.engine.wishes import Wishes
 from llmops_tui.errors import LlmopsError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import GpuSample, Progress, RunSummary
+from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.settings import Settings
-from llmops_tui.specs.states import ACTIVE, QUEUED, WAITING
+from llmops_tui.specs.states import ACTIVE, CONDUCTED, QUEUED, WAITING
 
 _WAITING_TICK_SECONDS = 2.0
 _IDLE_TICK_SECONDS = 30.0
@@ -106,12 +110,14 @@ class Scheduler:
             gpus, settings.engine.log_keep_bytes, self._on_running, claims.hold if claims else None, self._on_behalf.describe_tree
         )
         self._progress = ProgressEvents(hub)
+        self._foreign = ForeignLogs(self._on_behalf)
         wishes = Wishes(home, table, self._supervisor, ingest, gpus, self.cpu_slots)
         self.check, self.submit, self.stop = wishes.check, wishes.submit, wishes.stop
         self._steering = Steering(home, table, self._supervisor)
         self.control, self.retry = self._steering.control, wishes.retry
         self.annotate = wishes.annotate
         self.set_priority, self.move, self.remove = wishes.set_priority, wishes.move, wishes.remove
+        self.table = table
         self.summaries, self.detail, self.compare, self.holdings = table.summaries, table.detail, table.compare, table.holdings
 
     async def recover(self) -> None:
@@ -123,7 +129,7 @@ class Scheduler:
         for run in runs:
             run.latest, run.progress = known.get(run.id, ({}, None))
             run.tariff = self._table.tariff
-        active = [run for run in runs if run.state in ACTIVE]
+        active = [run for run in runs if run.state in ACTIVE and run.kind not in CONDUCTED]
         for run in active:  # all of them first: those who shared a GPU share what it drew while no engine looked
             await self._meter.adopt(run)
         for run in active:
@@ -173,6 +179,12 @@ class Scheduler:
         run = self._table.by_id.get(run_id)
         return None if run is None else (run.owner, run.uid)
 
+    def has_room(self, spec: RunSpec) -> bool:
+        """Whether a run like this would start at once: nobody waits, and the box has what it needs."""
+        if any(run.kind not in CONDUCTED for run in self._table.waiting()):
+            return False
+        return isinstance(place(spec.resources, list(self._gpus.snapshot()), self._table.holdings(), self.cpu_slots), Placement)
+
     def look_again(self) -> None:
         """Something outside changed what may start: a reservation came or went."""
         self._table.wake.set()
@@ -193,6 +205,8 @@ class Scheduler:
                 self._hub.publish_soon(kind, run_id, {key: value for key, value in event.items() if key not in ("type", "seq")})
         if run.state in ACTIVE:
             self._progress.changed(run)
+        if run.parent:
+            self._table.changed.set()
 
     async def meter(self, gpus: Sequence[GpuSample], t: float) -> None:
         """The GPUs as sampled at `t`: charge those who hold them, and note it from time to time."""
@@ -218,7 +232,7 @@ class Scheduler:
             if blocked:
                 self._wait(run, "blocked", blocked)
                 continue
-            if run.not_before > time.monotonic() or run.spec is None:
+            if run.not_before > time.monotonic() or run.spec is None or run.kind in CONDUCTED:  # these begin in sweeps/conductor.py
                 continue
             wanted = run.spec.resources.gpus
             on_gpu = wanted != 0 and (wanted != "auto" or any(gpu["health"] != "lost" for gpu in gpus))
@@ -306,6 +320,7 @@ class Scheduler:
 
     def _begin_life(self, run: LiveRun) -> None:
         self._ingest.track(run.dir)
+        self._foreign.begin(run)
         self._lives[run.id] = asyncio.create_task(self._live(run), name=run.id)
 
     async def _live(self, run: LiveRun) -> None:
@@ -339,7 +354,10 @@ class Scheduler:
         """The tree is gone. Everything it told is stored before anybody hears that it is over."""
         if run.pid:
             self._pids.pop(run.pid, None)
-        again, why = another_attempt(run, verdict)
+        if verdict.state == "cancelled" and run.stop and run.stop_why:
+            verdict = replace(verdict, reason=run.stop_why)
+        again = verdict.state == "paused" or another_attempt(run, verdict)[0]
+        await self._foreign.finish(run)
         complete = await self._ingest.drain(run.dir, ended=not again)
         if verdict.state == "succeeded":
             verdict = await register_models(self._on_behalf, run, verdict)
@@ -348,36 +366,14 @@ class Scheduler:
         async with run.lock:
             self._progress.forget(run.id)
             run.latest, run.progress = self._ingest.latest(run.id), self._ingest.progress(run.id)
-            if verdict.state == "paused":
-                await self._go_on_later(run, ended_at)
-                return
-            if again and run.stop not in ("now", "checkpoint", "pause"):
-                lost = verdict.state == "lost"
-                await self._table.queue_again(
-                    run,
-                    why,
-                    retries_used=run.retries_used + (0 if lost else 1),
-                    requeues=run.requeues + (1 if lost else 0),
-                    ended_at=ended_at,
-                )
-                self._lives.pop(run.id, None)
-                return
-            await self._table.end(run, verdict, ended_at)
+            comes_again = await settle(self._table, run, verdict, ended_at)
             self._lives.pop(run.id, None)
+        if comes_again:
+            return
         if complete:
             self._ingest.untrack(run.id)
         else:
             self._run_later(self._untrack_when_stored(run))
-
-    async def _go_on_later(self, run: LiveRun, ended_at: float) -> None:
-        """The run's lock is held. It saved and ended because it was asked to: paused, or queued again by a preemption."""
-        if run.stop == "preempt":
-            state, reason = "queued", f"{run.reason}; goes on from its newest checkpoint when there is room"
-        else:
-            state, reason = "paused", f"{run.reason.partition(':')[0]}: goes on from its newest checkpoint when it is resumed"
-        used = {"retries_used": run.retries_used, "requeues": run.requeues}
-        await self._table.queue_again(run, reason, **used, ended_at=ended_at, state=state)
-        self._lives.pop(run.id, None)
 
     async def _untrack_when_stored(self, run: LiveRun) -> None:
         while not await self._ingest.drain(run.dir, ended=True):  # noqa: ASYNC110 - disk space comes back without an event
@@ -392,6 +388,7 @@ class Scheduler:
 
     async def _let_go(self) -> None:
         """Stop watching; every job goes on under its shim."""
+        self._foreign.close()
         tasks = [*self._lives.values(), *self._later]
         self._lives.clear()
         for task in tasks:

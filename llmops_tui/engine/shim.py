@@ -124,6 +124,7 @@ class Keeper:
         self._cpu_seconds = 0.0
         self._max_rss_bytes = 0
         self._untold_start: dict[str, object] | None = None
+        self._oom_kills = oom_kills()
 
     def run(self) -> dict[str, object]:
         with open(os.path.join(self._attempt_dir, "launch.json"), "rb") as file:
@@ -161,6 +162,7 @@ class Keeper:
             "swept": self._swept[:100],
             "cpu_seconds": round(self._cpu_seconds, 3),
             "max_rss_bytes": self._max_rss_bytes,
+            "oom_kills": {name: count - self._oom_kills.get(name, count) for name, count in oom_kills().items()},
         }
 
     def sweep(self) -> None:
@@ -327,6 +329,23 @@ def descendants() -> list[int]:
     for pid in found:  # grows while it is walked
         found.extend(children.get(pid, []))
     return found
+
+
+def oom_kills() -> dict[str, int]:
+    """How many processes the kernel has killed so far because memory ran out: in the job's control group, and on the whole box.
+
+    `memory.events` of the group (cgroup v2) and /proc/vmstat; what cannot be read is left out.
+    """
+    places = {"box": "/proc/vmstat"}
+    with contextlib.suppress(OSError, StopIteration):
+        with open("/proc/self/cgroup") as file:
+            group = next(line.rstrip("\n")[3:] for line in file if line.startswith("0::"))
+        places["group"] = f"/sys/fs/cgroup{group.rstrip('/')}/memory.events"
+    counts = {}
+    for name, path in places.items():
+        with contextlib.suppress(OSError, ValueError, StopIteration), open(path) as file:
+            counts[name] = next(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+    return counts
 
 
 def tell(attempt_dir: str, descriptor: int | None, outcome: dict[str, object]) -> int:

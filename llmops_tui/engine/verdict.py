@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from llmops_tui.engine.live_run import StopMode
@@ -15,12 +15,14 @@ _FROM_END = {"succeeded": "succeeded", "failed": "failed", "stopped": "cancelled
 
 @dataclass(frozen=True)
 class Verdict:
-    """The state an attempt ends in; `paused` where it was asked to, and goes on later. `again`: whether another one could end better."""
+    """The state an attempt ends in; `paused` where it was asked to, and goes on later. `again`: whether another one could
+    end better. `advice`: settings that a new run could try."""
 
     state: str
     reason: str
     exit_code: int | None = None
     again: bool = True
+    advice: Mapping[str, Any] = field(default_factory=dict)
 
 
 def judge(
@@ -39,7 +41,7 @@ def judge(
     status = str(end.get("status")) if end else ""
     error = str(end.get("error") or "") if end else ""
     if exit_record is None:
-        return _without_exit(status, error, stop, rebooted, timed_out, quiet_seconds)
+        return _without_exit(end, status, error, stop, rebooted, timed_out, quiet_seconds)
     code, number, how = exit_record.get("code"), exit_record.get("signal"), exit_record.get("reason")
     detail = str(exit_record.get("detail") or "")
     exit_code = code if isinstance(code, int) else (128 + number if isinstance(number, int) else None)
@@ -48,7 +50,9 @@ def judge(
     if stop == "hang" and how == "stopped":
         return Verdict("hung", _quiet(quiet_seconds), exit_code)
     if status == "out_of_memory":
-        return Verdict("out_of_memory", error or "out of memory", exit_code)
+        return Verdict("out_of_memory", _memory_words(end, error), exit_code)
+    if _killed_for_memory(exit_record):
+        return Verdict("out_of_memory", "the memory of the host ran out: the kernel killed it", exit_code)
     if how == "timeout":
         return Verdict("failed", "ended by its timeout", exit_code)
     if how == "stopped":
@@ -68,11 +72,13 @@ def judge(
     return Verdict("failed", error or _how_it_died(code, number), exit_code)
 
 
-def _without_exit(status: str, error: str, stop: StopMode, rebooted: bool, timed_out: bool, quiet_seconds: float) -> Verdict:
+def _without_exit(
+    end: Mapping[str, Any] | None, status: str, error: str, stop: StopMode, rebooted: bool, timed_out: bool, quiet_seconds: float
+) -> Verdict:
     if stop in _LATER and status not in ("failed", "succeeded", "out_of_memory"):
         return Verdict("paused", "")  # a power cut while it was saving: it goes on from its newest whole checkpoint
     if status in _FROM_END:
-        return Verdict(_FROM_END[status], error)
+        return Verdict(_FROM_END[status], _memory_words(end, error) if status == "out_of_memory" else error)
     if stop == "hang":
         return Verdict("hung", _quiet(quiet_seconds))
     if stop:
@@ -82,6 +88,25 @@ def _without_exit(status: str, error: str, stop: StopMode, rebooted: bool, timed
     if rebooted:
         return Verdict("lost", "the machine was restarted")
     return Verdict("lost", "its shim was killed, so nobody saw how it ended")
+
+
+def _memory_words(end: Mapping[str, Any] | None, error: str) -> str:
+    """Whose memory it was, as the job told it."""
+    whose = {"gpu": "the memory of the GPU ran out", "host": "the memory of the host ran out"}.get(str((end or {}).get("memory")))
+    return ": ".join(part for part in (whose, error) if part) or "out of memory"
+
+
+def _killed_for_memory(exit_record: Mapping[str, Any]) -> bool:
+    """Killed by SIGKILL (137: told on by a shell) while the kernel's count of such kills rose (the shim looked before and after).
+
+    The control group's own count has the last word; the whole box's may be of somebody else's process, and counts where there is no other.
+    """
+    kills = exit_record.get("oom_kills")
+    killed = exit_record.get("signal") == signal.SIGKILL or exit_record.get("code") == 128 + signal.SIGKILL
+    if not killed or not isinstance(kills, dict):
+        return False
+    count = kills.get("group", kills.get("box"))
+    return isinstance(count, int) and count > 0
 
 
 def _quiet(seconds: float) -> str:

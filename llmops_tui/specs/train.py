@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from llmops_tui.specs.common import BASIC, DATASET, MODEL, MOST_STEPS, MOST_TOKENS, Limits, RunSpec, StrictModel, name_or_nothing
 from llmops_tui.specs.row_formats import RowFormat
+from llmops_tui.specs.train_memory import OutOfMemoryChoice
+from llmops_tui.specs.train_preference import PreferenceChoice, RewardChoice, objection_to
 from llmops_tui.specs.train_watch import WatchChoice
 
 
@@ -44,11 +46,11 @@ class DatasetChoice(StrictModel):
         return self
 
 
-class LoraChoice(StrictModel):
-    """The adapter (Hu et al. 2021, arXiv:2106.09685)."""
 Adaptation = Literal["lora", "qlora", "dora", "rslora", "full"]
 
 
+class LoraChoice(StrictModel):
+    """The adapter (Hu et al. 2021, arXiv:2106.09685)."""
 
     r: int = Field(16, ge=1, le=1024, description="Rank", json_schema_extra=BASIC)
     alpha: int = Field(32, ge=1, le=65536, description="Scale; the update is multiplied by alpha / r")
@@ -70,7 +72,7 @@ class TrainSpec(RunSpec):
     """`train`: SFT with LoRA on one GPU or the CPU; precision, checkpointing and packing follow the hardware."""
 
     kind: Literal["train"] = "train"
-    method: Literal["sft"] = Field("sft", description="Supervised fine-tuning")
+    method: Literal["sft", "dpo", "kto", "reward"] = Field("sft", description="How it learns: from answers (sft), or from judged ones; see docs/methods.md")
     model: str = Field(
         min_length=1, description="A model directory, or a registered model: name, name@v1, name@champion", json_schema_extra=MODEL
     )
@@ -108,6 +110,7 @@ class TrainSpec(RunSpec):
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads of torch; unset uses the cores this run holds")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split, the order, the adapter and dropout")
     output: str = Field("", description="Registered name of the resulting model; empty takes the run's name")
+    out_of_memory: OutOfMemoryChoice = Field(default_factory=OutOfMemoryChoice)
     on_lost: Literal["stay", "requeue"] = Field(
         "requeue", description="After a reboot or a lost process: stay `lost`, or requeue from the last complete checkpoint"
     )
@@ -123,6 +126,12 @@ class TrainSpec(RunSpec):
     def _held_out_rows_exist_when_asked_for(self) -> TrainSpec:
         if self.evaluate_every and not self.dataset.eval_path and self.dataset.eval_fraction == 0:
             raise ValueError("evaluate_every needs held-out rows: set dataset.eval_path or dataset.eval_fraction")
+        return self
+
+    @model_validator(mode="after")
+    def _method_can_do_what_is_asked(self) -> TrainSpec:
+        if objection := objection_to(self.method, self.preference, self.micro_batch):
+            raise ValueError(objection)
         return self
 
     def default_name(self) -> str:

@@ -169,3 +169,25 @@ async def test_a_higher_priority_takes_the_slot_of_a_preemptible_run_which_comes
         await scheduler.stop(equal, "now")
         await scheduler.stop(low, "now")
         await reaches(scheduler, low, "cancelled")
+
+
+async def test_a_run_out_of_memory_is_tried_with_smaller_passes_then_with_checkpointing_and_each_is_recorded(home: Home) -> None:
+    async with engine(home) as scheduler:
+        run = await count_to(scheduler, 2, "memory", micro_batch=4, retries=0)
+        done = await reaches(scheduler, run, "succeeded", "out_of_memory")
+        assert (done["state"], done["attempt"]) == ("succeeded", 3)
+        assert [line.partition("with ")[2] for line in begins(home, run)] == [
+            "{}",
+            '{"accumulation": 2, "micro_batch": 2}',
+            '{"accumulation": 2, "gradient_checkpointing": true, "micro_batch": 2}',
+        ]
+        journal = RunDir(home.runs / run).read_journal()
+        adjusted = [entry["data"] for entry in journal if entry["entry"] == "adjusted"]
+        assert adjusted[0] == {"from": {"micro_batch": 4, "accumulation": 1}, "to": {"micro_batch": 2, "accumulation": 2}}
+        assert "the memory of the GPU ran out" in next(entry["reason"] for entry in journal if entry["state"] == "queued")
+
+        refused = await count_to(scheduler, 2, "memory", out_of_memory={"retries": 1})
+        ended = await reaches(scheduler, refused, "out_of_memory")
+        assert ended["attempt"] == 2
+        assert ended["reason"].endswith("try micro_batch=1 accumulation=4 (the same batch)")
+        assert RunDir(home.runs / refused).read_journal()[-1]["data"]["advice"] == {"micro_batch": 1, "accumulation": 4}

@@ -27,6 +27,7 @@ def run_job(job: Job, out_of_memory_advice: str) -> int:
     events = EventWriter(run.path)
     reporter = Reporter(events, ControlChannel(run.path))
     status, error, code = "failed", "", 1
+    more: dict[str, str] = {}
     summary: Summary = {}
     try:
         summary, stopped = job(run, json.loads(run.spec.read_bytes()), reporter)
@@ -40,10 +41,11 @@ def run_job(job: Job, out_of_memory_advice: str) -> int:
         traceback.print_exc()
         if is_out_of_memory(problem):
             status, error = "out_of_memory", f"{_first_line(problem)}; {out_of_memory_advice}"
+            more["memory"] = memory_of(problem)
         else:
             error = _first_line(problem)
         print(f"error: {error}", flush=True)
-    events.write("end", status=status, summary=summary, error=error)
+    events.write("end", status=status, summary=summary, error=error, **more)
     events.close()
     return code
 
@@ -58,6 +60,11 @@ def is_out_of_memory(problem: BaseException) -> bool:
     if isinstance(problem, MemoryError) or type(problem).__name__ == "OutOfMemoryError":
         return True
     return isinstance(problem, RuntimeError) and ("can't allocate memory" in str(problem) or "out of memory" in str(problem).lower())
+
+
+def memory_of(problem: BaseException) -> str:
+    """Whose memory ran out: "gpu" or "host"."""
+    return "gpu" if type(problem).__name__ == "OutOfMemoryError" or "CUDA" in str(problem) or "HIP" in str(problem) else "host"
 
 
 def _first_line(problem: BaseException) -> str:

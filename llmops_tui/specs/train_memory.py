@@ -1,0 +1,15 @@
+"""What becomes of a training that runs out of memory."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from llmops_tui.specs.common import StrictModel
+
+
+class OutOfMemoryChoice(StrictModel):
+    """Further attempts with the same batch in smaller pieces."""
+
+    retries: int = Field(
+        2, ge=0, le=8, description="Further attempts after it ran out of memory: half the micro_batch, then gradient_checkpointing"
+    )
