@@ -10,10 +10,10 @@ from typing import Any
 
 from llmops_tui.data.rows import read_rows
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.jobs.batch_ring import RING
 from llmops_tui.errors import LlmopsError
 from llmops_tui.specs.answers_watch import AlarmRow
 
-RING = Path("artifacts") / "batches.jsonl"
 _MOST_RING_BYTES = 16 << 20
 _MOST_ROWS = 256
 _LONGEST_TEXT = 200

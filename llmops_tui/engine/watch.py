@@ -43,6 +43,8 @@ _CHUNK_BYTES = 4 << 20
 _MOST_TOLD = 10_000
 # Methods whose training loss is the cross-entropy of a token.
 _TOKEN_LOSS = ("sft", "pretrain")
+# Rules after which a run is seldom worth its time.
+_GRAVE = ("not_finite", "divergence", "hang")
 # Nobody's: what a watcher asks for is told apart from what its run's user does.
 _NOBODY = -1
 log = logging.getLogger(__name__)
@@ -293,6 +295,7 @@ def event_data(alarm: Alarm) -> dict[str, Any]:
         "action": alarm["action"],
         "wrong": alarm["wrong"],
         "moment": alarm["t"],
+        "level": "bad" if alarm["rule"] in _GRAVE else "warn",
         "title": f"{alarm['run']}: {_title(alarm['rule'])}",
         "text": alarm["words"],
     }

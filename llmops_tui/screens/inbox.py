@@ -96,7 +96,7 @@ class InboxScreen(Board):
         """Show every panel as it was then."""
         event = self._selected()
         if event is not None:
-            self.llmops.enter_past(event["t"], event["run"])
+            self.llmops.enter_past(event["data"].get("moment") or event["t"], event["run"])
 
     def action_read_all(self) -> None:
         """Nothing is unread any more."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from llmops_tui.specs.watch_rules import EVENT_TYPES
+
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import EngineEvent
 
@@ -17,7 +19,9 @@ Level = Literal["good", "warn", "bad", "note"]
 Topic = Literal["failed", "finished", "alarm", "asked"]
 TOPICS: tuple[Topic, ...] = ("failed", "finished", "alarm", "asked")
 # The types of event that `notable` can say something of, to ask an engine for them.
-TYPES = ("run.state", "gpu.xid", "gpu.lost", "gpu.stalled", "gpu.hidden_memory", "ingest.paused", "note.asked", "notify.failed")
+TYPES: tuple[str, ...] = (
+    "run.state", "gpu.xid", "gpu.lost", "gpu.stalled", "gpu.hidden_memory", "ingest.paused", "note.asked", "notify.failed", *EVENT_TYPES,
+)  # fmt: skip
 
 _LONGEST_TEXT = 2000
 _ENDS: dict[str, tuple[Topic, Level, str]] = {
@@ -54,7 +58,7 @@ def notable(event: EngineEvent) -> Notable | None:
         return Notable("alarm", "warn", f"the {_word(data, 'channel', 'notification')} does not work", _word(data, "reason"))
     if kind.startswith("gpu."):
         return _gpu(kind, data)
-    if kind.startswith("alarm."):
+    if kind.startswith("alarm.") and data.get("action") != "note":  # a note stands on the chart and in the list alone
         title = _word(data, "title") or _word(data, "name") or kind.removeprefix("alarm.").replace("_", " ")
         return Notable("alarm", _level(data), title, _word(data, "text") or _word(data, "reason"))
     return None

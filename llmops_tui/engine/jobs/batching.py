@@ -35,6 +35,7 @@ class LengthGroupedOrder(Sampler[int]):  # type: ignore[misc]  # torch is untype
         self._grouped = grouped
         self._longest_first = longest_first
         self._epoch = 0
+        self._passed: tuple[int, list[int]] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each pass."""
@@ -45,6 +46,15 @@ class LengthGroupedOrder(Sampler[int]):  # type: ignore[misc]  # torch is untype
 
     def __iter__(self) -> Iterator[int]:
         return iter(self.order(self._epoch))
+
+    def rows_of_step(self, step: int) -> list[int]:
+        """Row indices that optimizer step `step`, from 1, learns from; the last update of a pass may be short."""
+        size = self._rows_per_update
+        updates = -(-len(self._lengths) // size)
+        epoch, update = divmod(step - 1, updates)
+        if self._passed is None or self._passed[0] != epoch:
+            self._passed = epoch, self.order(epoch)
+        return self._passed[1][update * size : (update + 1) * size]
 
     def order(self, epoch: int) -> list[int]:
         """Row indices of one pass."""

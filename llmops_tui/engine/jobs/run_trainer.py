@@ -24,6 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerState
 
 from llmops_tui.data.checkpoints import mark_complete, prune
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.jobs.batch_ring import BatchRing
 from llmops_tui.engine.jobs.batching import real_tokens
 from llmops_tui.engine.jobs.reporting import Reporter
 
@@ -60,8 +61,8 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
     # Keys that the method's own trainer logs, and the metrics they become.
     metric_names: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, *, books: Books, order: Sampler[int] | None = None, **arguments: Any) -> None:
-        """`order` None leaves the order of rows to the method's trainer; the other arguments are its own."""
+    def __init__(self, *, books: Books, order: Sampler[int] | None = None, ring: BatchRing | None = None, **arguments: Any) -> None:
+        """`order` None leaves the order of rows to the method's trainer; into `ring` goes which rows were whose. The others are its own."""
         super().__init__(**arguments)
         self.remove_callback(PrinterCallback)
         self.carried = books.carried
@@ -70,6 +71,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         self._keep_checkpoints = books.keep_checkpoints
         self._look = books.look
         self._order = order
+        self._ring = ring
         self._process = psutil.Process()
         self._update_started = time.monotonic()
         self._update_waited = 0.0
@@ -160,6 +162,8 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         if self.args.device.type == "cuda":
             values[_GPU_METRIC] = torch.cuda.max_memory_allocated()
         self.reporter.beat(step, self.state.max_steps, may_stop=False, at_once=True)
+        if self._ring is not None:
+            self._ring.note(step)  # before the record that may make somebody ask for them
         self.reporter.events.metrics(step, values)
         print(
             f"step {step}/{self.state.max_steps}  loss {logs['loss']:.4f}  {values['perf/tokens_per_second']:.0f} tokens/s"

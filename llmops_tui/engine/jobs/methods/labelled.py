@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from datasets import Dataset
 
+from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs import hardware, scoring
+from llmops_tui.engine.jobs.batch_ring import RING, BatchRing
 from llmops_tui.engine.jobs.batching import LengthGroupedOrder, PackingPlan, pack_rows, plan_packing
 from llmops_tui.engine.jobs.labels import EncodedRow
 from llmops_tui.engine.jobs.methods.method import Work
@@ -17,11 +20,15 @@ from llmops_tui.engine.jobs.scoring import Score
 
 @dataclass(frozen=True)
 class Arranged:
-    """Rows as the trainer takes them, and their order. `packing` None: rows are grouped by length instead."""
+    """Rows as the trainer takes them, and their order. `packing` None: rows are grouped by length instead.
+
+    `items[n]` are the places, among the rows given, of what item n of the dataset is made of.
+    """
 
     dataset: Dataset
     order: LengthGroupedOrder
     packing: PackingPlan | None
+    items: list[list[int]]
 
 
 def arrange(work: Work, rows: Sequence[EncodedRow]) -> Arranged:
@@ -31,10 +38,19 @@ def arrange(work: Work, rows: Sequence[EncodedRow]) -> Arranged:
     rows_per_update = spec.micro_batch * spec.accumulation
     if not plan.packing:
         dataset = Dataset.from_list([{"input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()} for row in rows])
-        return Arranged(dataset, LengthGroupedOrder(lengths, rows_per_update, spec.seed, longest_first=plan.token_budget is None), None)
+        order = LengthGroupedOrder(lengths, rows_per_update, spec.seed, longest_first=plan.token_budget is None)
+        return Arranged(dataset, order, None, [[place] for place in range(len(rows))])
     packing = plan_packing(lengths, rows_per_update, spec.max_length)
-    dataset = Dataset.from_list([_packed([rows[row] for row in pack]) for pack in pack_rows(lengths, packing.length)])
-    return Arranged(dataset, LengthGroupedOrder([0] * len(dataset), packing.accumulation, spec.seed, grouped=False), packing)
+    packs = pack_rows(lengths, packing.length)
+    dataset = Dataset.from_list([_packed([rows[row] for row in pack]) for pack in packs])
+    return Arranged(dataset, LengthGroupedOrder([0] * len(dataset), packing.accumulation, spec.seed, grouped=False), packing, packs)
+
+
+def ring_of(run: RunDir, arranged: Arranged, numbers: Sequence[int]) -> BatchRing:
+    """Where the rows behind each step are noted; `numbers` are those of the data file, one for each row that was arranged."""
+    attempt = int(os.environ.get("LLMOPS_ATTEMPT", "1"))
+    items = [[numbers[place] for place in item] for item in arranged.items]
+    return BatchRing(run.path / RING, attempt, arranged.order, items)
 
 
 def score_rows(work: Work, trainer: RunTrainer, rows: Sequence[EncodedRow], phase: str) -> Score | None:

@@ -11,7 +11,7 @@ from llmops_tui.engine.jobs.batching import PaddingCollator
 from llmops_tui.engine.jobs.corpus import encode_rows, read_split, require_rows
 from llmops_tui.engine.jobs.labels import RowEncoder
 from llmops_tui.engine.jobs.methods.arguments import common_arguments
-from llmops_tui.engine.jobs.methods.labelled import arrange, score_rows
+from llmops_tui.engine.jobs.methods.labelled import arrange, ring_of, score_rows
 from llmops_tui.engine.jobs.methods.method import CommonArguments, Method, Rows
 from llmops_tui.engine.jobs.run_trainer import Books, RunTrainer
 from llmops_tui.engine.jobs.scoring import Score
@@ -23,10 +23,12 @@ class Sft(Method):
 
     def encode(self) -> Rows:
         spec, prepared, reporter = self.work.spec, self.work.prepared, self.work.reporter
-        train_rows, held_out_rows, _ = read_split(spec.dataset, prepared["dataset"], prepared.get("eval_dataset"), spec.seed)
+        train_rows, held_out_rows, all_rows = read_split(spec.dataset, prepared["dataset"], prepared.get("eval_dataset"), spec.seed)
         encoder = RowEncoder(self.work.tokenizer, spec.max_length, assistant_only=spec.assistant_only)
         self._learnt = encode_rows(encoder, train_rows, reporter.beat)
         self._held_out = encode_rows(encoder, held_out_rows, reporter.beat)
+        places = {id(row): number for number, row in enumerate(all_rows, 1)}  # in the file
+        self._numbers = [places[id(train_rows[place])] for place in self._learnt.kept]
         require_rows(self._learnt, "to learn from", spec.max_length)
         reporter.log(
             f"{len(self._learnt.rows)} rows to learn from ({self._learnt.count} tokens), {len(self._held_out.rows)} held out; "
@@ -51,6 +53,7 @@ class Sft(Method):
         return SftTrainer(
             books=books,
             order=arranged.order,
+            ring=ring_of(books.run, arranged, self._numbers),
             token_budget=self.work.plan.token_budget,
             args=SFTConfig(
                 **settings,
