@@ -39,7 +39,9 @@ class TravelBar(LineWidget, can_focus=True):
     def toggle(board: Board, moment: float | None = None) -> None:
         """Into the past (a step back, or to `moment`), and back to now where a bar stands already."""
         standing = next(iter(board.query(TravelBar)), None)
-        if standing is None:
+        if not board.is_mounted:  # a page that was just opened
+            board.call_later(TravelBar.toggle, board, moment)
+        elif standing is None:
             bar = TravelBar(board)
             board.mount(bar, before="#foot")
             bar.call_after_refresh(take_keys, bar)

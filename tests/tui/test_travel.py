@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmops_tui.app import LlmopsApp
+from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.travel_bar import TravelBar
 from llmops_tui.screens.widgets.table import RowTable
@@ -39,3 +40,15 @@ async def test_a_bar_without_the_keys_names_only_the_one_that_brings_back(engine
         await until(pilot, lambda: "event before" in words(pilot, "#travel"))
         await pilot.press("tab")
         await until(pilot, lambda: "event before" not in words(pilot, "#travel") and " t now" in words(pilot, "#travel"))
+
+
+async def test_a_page_that_was_just_opened_takes_the_bar_once_it_has_its_parts(engine: FakeEngine) -> None:
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state.selected)
+        board = RunScreen("train-fiqa-0003")
+        app.push_screen(board)
+        assert not board.is_mounted
+        TravelBar.toggle(board)
+        await until(pilot, lambda: app.state.connection == "PAST" and board.query(TravelBar))
+        assert app._exception is None
