@@ -1,0 +1,108 @@
+"""Each method for judged answers on a tiny model: it learns what it is meant to, says so under the agreed names, and can be resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from llmops_tui.engine.jobs.outcome import run_job
+from llmops_tui.engine.jobs.train import OUT_OF_MEMORY_ADVICE, train
+from llmops_tui.specs.train import TrainSpec
+from tests.engine.tiny_model import read_events, save_model, write_run
+
+MakeRun = Callable[..., Path]
+
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "preference": [{"prompt": f"{n}?", "chosen": "Yes, indeed.", "rejected": "No, no."} for n in range(16)],
+    "kto": [{"prompt": f"{n}?", "completion": "Yes, indeed." if n % 2 else "No, no.", "label": bool(n % 2)} for n in range(16)],
+    "question_answer": [{"question": f"{n}?", "answer": "e"} for n in range(8)],
+}
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(autouse=True)
+def _process_as_before() -> Iterator[None]:
+    """The job sets the threads of torch and a handler of SIGTERM for its own process, which here is the tests'."""
+    threads, handler = torch.get_num_threads(), signal.getsignal(signal.SIGTERM)
+    yield
+    torch.set_num_threads(threads)
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def run_method(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
+    """Write a run of a method, do it here, and give its directory."""
+
+    def run(method: str, row_format: str, resume: Path | None = None, status: str = "succeeded", **changes: Any) -> Path:
+        rows = tmp_path / f"{row_format}.jsonl"
+        rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS[row_format]))
+        spec = {
+            "method": method, "model": str(model), "dataset": {"path": str(rows), "format": row_format, "eval_fraction": 0.25},
+            "lora": {"r": 4}, "optim": {"learning_rate": 0.02, "schedule": "constant"}, "max_steps": 4, "micro_batch": 2,
+            "max_length": 120, "sample_tokens": 2, "threads": 1, **changes,
+        }  # fmt: skip
+        directory = tmp_path / f"train-{method}-{len(list(tmp_path.glob('train-*'))):04}"
+        write_run(directory, TrainSpec.model_validate(spec).model_dump(), model, rows)
+        record = json.loads((directory / "spec.json").read_text())
+        record["prepared"]["dataset"]["format"] = row_format
+        (directory / "spec.json").write_text(json.dumps(record))
+        monkeypatch.setenv("LLMOPS_RUN_DIR", str(directory))
+        monkeypatch.delenv("LLMOPS_RESUME_FROM", raising=False)
+        if resume:
+            monkeypatch.setenv("LLMOPS_RESUME_FROM", str(resume))
+        run_job(train, OUT_OF_MEMORY_ADVICE)
+        end = read_events(directory)[-1]
+        assert (end["status"], end["error"] if status == "succeeded" else "") == (status, "")
+        return directory
+
+    return run
+
+
+def last(run: Path, name: str) -> float:
+    """The newest value of a metric."""
+    found = [event["values"][name] for event in read_events(run) if event["type"] == "metric" and name in event["values"]]
+    return float(found[-1])
+
+
+def test_dpo_with_an_adapter_prefers_the_chosen_answers_to_the_model_it_began_as(run_method: MakeRun) -> None:
+    run = run_method("dpo", "preference")
+    summary = read_events(run)[-1]["summary"]
+    assert (summary["before"]["reward_accuracy"], summary["before"]["reward_margin"]) == (0.5, 0.0)
+    assert summary["after"]["reward_accuracy"] == 1.0
+    assert summary["after"]["reward_margin"] > 0.05
+    low, high = summary["after"]["reward_margin_interval"]
+    assert low <= summary["after"]["reward_margin"] <= high
+    assert last(run, "train/reward_margin") > 0
+    assert last(run, "eval/reward_accuracy") == 1.0
+    assert (run / "artifacts" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("row_format", ["kto", "preference"])
+def test_kto_rewards_good_answers_more_than_bad_ones(run_method: MakeRun, row_format: str) -> None:
+    run = run_method("kto", row_format, max_steps=6)
+    summary = read_events(run)[-1]["summary"]
+    assert (summary["before"]["reward_accuracy"], summary["before"]["reward_margin"]) == (0.5, 0.0)
+    assert summary["after"]["reward_accuracy"] == 1.0
+    assert summary["after"]["reward_margin"] > 0.01
+    assert last(run, "train/kl") >= 0
+
+
+def test_a_reward_model_scores_chosen_answers_higher_and_is_saved_with_its_head(run_method: MakeRun) -> None:
+    run = run_method("reward", "preference", max_steps=10, optim={"learning_rate": 0.005, "schedule": "constant"})
+    summary = read_events(run)[-1]["summary"]
+    assert summary["after"]["reward_accuracy"] == 1.0
+    assert summary["after"]["reward_margin"] > summary["before"]["reward_margin"]
+    assert last(run, "train/reward_accuracy") == 1.0
+    with safe_open(run / "artifacts" / "adapter" / "adapter_model.safetensors", "pt") as file:
+        assert any("score" in name for name in file.keys())  # noqa: SIM118  # a safetensors file is no mapping
