@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Status,
         Submission,
     )
+    from llmops_tui.specs.answers_sweep import SweepAnswer
     from llmops_tui.specs.answers_watch import Alarm, AlarmRows, WatchState
     from llmops_tui.specs.reproduction import Reproduction
 
@@ -212,6 +213,11 @@ class Client:
     def annotate(self, run_id: str, tags: Sequence[str] | None = None, note: str | None = None, baseline: bool | None = None) -> RunSummary:
         """Replace a run's tags or note, or pin it as a baseline; what is None stays as it was."""
         return self._run_request(run_id, "annotate", {"tags": None if tags is None else list(tags), "note": note, "baseline": baseline})
+
+    def sweep(self, run_id: str) -> SweepAnswer:
+        """A sweep or a cross-validation with its trials, best first."""
+        found: SweepAnswer = self._json("GET", f"/v1/sweeps/{_run_segment(run_id)}", timeout=120.0)
+        return found
 
     def compare(self, run_ids: Sequence[str]) -> Comparison:
         """2 to 16 runs side by side: settings, data, environment and metrics."""

@@ -23,6 +23,7 @@ from llmops_tui.engine import (
     routes_preview,
     routes_reproduce,
     routes_runs,
+    routes_sweeps,
 )
 from llmops_tui.engine.answering import error_answer
 from llmops_tui.engine.door import Door
@@ -31,7 +32,7 @@ from llmops_tui.engine.peers import LONGEST_BODY_BYTES, too_large
 from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.specs.wording import plain
 
-_NOUNS = ("runs", "models", "datasets", "sql", "gpus", "engine", "status", "alarms")
+_NOUNS = ("runs", "sweeps", "models", "datasets", "sql", "gpus", "engine", "status", "alarms")
 # A verb of the API and the command that says it.
 _RUN_VERBS = {name: name for name in ("stop", "retry", "checkpoint", "priority", "move")} | {"annotate": "note"}
 log = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ def create_app(parts: Parts) -> FastAPI:
         routes_past,
         routes_people,
         routes_runs,
+        routes_sweeps,
         routes_control,
         routes_reproduce,
         routes_catalog,

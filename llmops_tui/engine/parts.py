@@ -33,6 +33,7 @@ from llmops_tui.engine.run_views import overview
 from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
 from llmops_tui.engine.slow_work import SlowWork
+from llmops_tui.engine.sweeps.conductor import Conductor
 from llmops_tui.engine.watch import Watch
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import EngineInfo, GpuSample, HostSample, Status
@@ -75,6 +76,7 @@ class Parts:
     host_sample: HostSample | None = None
     gpu_use: GpuUse = field(default_factory=GpuUse)
     past: Past = field(init=False)
+    sweeps: Conductor = field(init=False)
     _log_sizes: LogSizes = field(init=False)
     _failures: dict[str, str] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -82,6 +84,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.past = Past(self.store, self.samples, self.scheduler.runs, self.started_at)
+        self.sweeps = Conductor(self.scheduler, self.ingest, self.on_behalf.prepare)
         self._log_sizes = LogSizes(self.home.runs)
 
     @classmethod
@@ -143,7 +146,8 @@ class Parts:
         await self._sample()
         await self.hub.publish("engine.started", None, {"pid": os.getpid(), "version": llmops_tui.__version__})
         parts = {
-            "ingest": self.ingest.run, "scheduler": self.scheduler.run, "sampling": self._keep_sampling, "notifications": self.notifier.run,
+            "ingest": self.ingest.run, "scheduler": self.scheduler.run, "sweeps": self.sweeps.run,
+            "sampling": self._keep_sampling, "notifications": self.notifier.run,
             "watchers": self.watch.run,
         }  # fmt: skip
         for name, part in parts.items():

@@ -115,6 +115,7 @@ def _apply_state(run: LiveRun, values: Mapping[str, Any], t: float) -> None:
         run.started_at = float(values.get("started_at") or t)
     elif run.state == "stopping":
         run.stop = _STOP_MODES.get(str(values.get("mode")), "now")
+        run.stop_why = str(values.get("why") or "")
     elif run.state in ENDED:
         at = values.get("ended_at")
         run.ended_at = float(at) if isinstance(at, int | float) else t

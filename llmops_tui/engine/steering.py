@@ -26,6 +26,7 @@ from llmops_tui.errors import ConflictError, LlmopsError, UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import RunSummary
 from llmops_tui.specs.control import COMMANDS, LISTENS, SAVES, SETTABLE, WORDS
+from llmops_tui.specs.states import CONDUCTED
 
 Arguments = Mapping[str, Any]
 log = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ class Steering:
         """
         run = self._table.get(run_id)
         given = dict(arguments or {})
+        if run.kind in CONDUCTED:
+            raise ConflictError(f"{run.id} has no process of its own", f"ask its trials: `llmops-tui runs list --filter parent:{run.id}`")
         if command not in COMMANDS:
             raise UsageError(f"unknown command {command!r}", f"use one of: {', '.join(COMMANDS)}")
         who = asker or asker_of(run)

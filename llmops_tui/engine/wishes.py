@@ -26,12 +26,15 @@ from llmops_tui.engine.run_table import RunTable
 from llmops_tui.engine.same_data import changed_data
 from llmops_tui.engine.steering import asker_of
 from llmops_tui.engine.supervisor import Supervisor
+from llmops_tui.engine.sweeps.family import ties
 from llmops_tui.engine.verdict import Verdict
 from llmops_tui.errors import ConflictError, InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import GpuSample, RunSummary
-from llmops_tui.specs.common import RunSpec
-from llmops_tui.specs.states import ENDED, QUEUED, WAITING
+from llmops_tui.specs.common import Resources, RunSpec
+from llmops_tui.specs.crossval import CrossvalSpec
+from llmops_tui.specs.states import CONDUCTED, ENDED, QUEUED, WAITING
+from llmops_tui.specs.sweep import SweepSpec
 
 log = logging.getLogger(__name__)
 
@@ -71,12 +74,22 @@ class Wishes:
         """
         self._check_dependencies(spec)
         if self._gpus.ready:
-            verdict = place(spec.resources, self._gpus.snapshot(), [], self._cpu_slots)
+            verdict = place(_resources_of(spec), self._gpus.snapshot(), [], self._cpu_slots)
             if isinstance(verdict, Never):
                 raise InsufficientResourcesError(verdict.reason, "ask for less, or run it on another box")
 
-    async def submit(self, spec: RunSpec, *, owner: str, uid: int, cwd: str, prepared: dict[str, Any]) -> RunSummary:
-        """Queue a run. Once this returned it is never lost.
+    async def submit(
+        self,
+        spec: RunSpec,
+        *,
+        owner: str,
+        uid: int,
+        cwd: str,
+        prepared: dict[str, Any],
+        parent: str = "",
+        trial: dict[str, Any] | None = None,
+    ) -> RunSummary:
+        """Queue a run. Once this returned it is never lost. `parent` is the run it is a part of, `trial` its place there.
 
         Raises what `check` raises, InsufficientResourcesError (the disk is full), LlmopsError (the state directory cannot be
         written).
@@ -93,6 +106,7 @@ class Wishes:
             "host": os.uname().nodename,
             "cwd": cwd,
             "prepared": prepared,
+            **({"parent": parent, "trial": trial} if parent else {}),
         }
         try:
             async with self._allocation:
@@ -105,8 +119,10 @@ class Wishes:
         self._table.add(run)
         return self._table.summary(run)
 
-    async def stop(self, run_id: str, mode: str) -> RunSummary:
+    async def stop(self, run_id: str, mode: str, why: str = "") -> RunSummary:
         """End a run: `now` (TERM, grace, KILL), or `checkpoint` (the job saves and ends by itself). A waiting run is cancelled.
+
+        A sweep ends once its trials have, which are ended so. `why`: the engine's own reason, which the run keeps.
 
         Raises NotFoundError, ConflictError (it is over already), UsageError (no such mode), LlmopsError (the disk is full and
         the job cannot be told to save a checkpoint; `now` works even then).
@@ -119,21 +135,24 @@ class Wishes:
             if run.state in WAITING:
                 by = "" if who_asks().uid == run.uid else f" by {who_asks().user}"
                 was = "was paused" if run.state == "paused" else "waited"
-                await self._table.end(run, Verdict("cancelled", f"cancelled while it {was}{by}"))
+                await self._table.end(run, Verdict("cancelled", why or f"cancelled while it {was}{by}"))
                 return self._table.summary(run)
             if run.stop not in ("now", "hang") and run.stop != wish:
                 reason = f"{asker_of(run)} asked it to " + ("stop" if wish == "now" else "save a checkpoint and stop")
+                reason = why or reason
                 try:
-                    await self._table.journal(run, "stopping", reason, {"mode": wish})
+                    await self._table.journal(run, "stopping", reason, {"mode": wish, **({"why": why} if why else {})})
                 except OSError as error:
                     if wish == "checkpoint":
                         raise LlmopsError(f"{run.id} was not asked: {error}", "make room, or stop it now") from error
                     # Ending the job that fills the disk is how room is made.
                     log.warning("%s: its stop is not in the journal: %s", run.id, error)
-                run.stop, run.stop_told = wish, False
+                run.stop, run.stop_told, run.stop_why = wish, False, why
                 run.state, run.reason = "stopping", reason
                 self._table.tell_state(run)
             run.stop_told = False  # asking again tells the shim again
+            if run.kind in CONDUCTED:
+                return self._table.summary(run)
         try:
             await self._supervisor.request_stop(run, who_asks().uid)
         except OSError as error:
@@ -210,6 +229,8 @@ class Wishes:
                 raise ConflictError(f"{run.id} is not over: {run.state}", "stop it first")
             if needing := dependents(run.id, self._table.by_id.values()):
                 raise ConflictError(f"{', '.join(needing)} waits for {run.id}", "cancel that first")
+            if tied := ties(run, self._table.by_id.values()):
+                raise ConflictError(tied, "stop that first")
             models = await asyncio.to_thread(_models_of, self._home, run.id)
             if models:
                 raise ConflictError(f"the files of {', '.join(models)} lie in {run.id}", "remove those models first")
@@ -231,6 +252,11 @@ class Wishes:
                     raise NotFoundError(f"{key}: no run {name!r}", "see `llmops-tui runs list`", fields)
                 if key == "after_ok" and other.state in ENDED and other.state != "succeeded":
                     raise ConflictError(f"after_ok: {name} ended as {other.state}, so this would never start", "retry that run first")
+
+
+def _resources_of(spec: RunSpec) -> Resources:
+    """What must be on the box: of a sweep it is what each trial needs."""
+    return spec.base.resources if isinstance(spec, SweepSpec | CrossvalSpec) else spec.resources
 
 
 def _must_wait(run: LiveRun) -> None:

@@ -10,12 +10,21 @@ from pydantic import ValidationError
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.crossval import CrossvalSpec
 from llmops_tui.specs.evaluate import EvaluateSpec
 from llmops_tui.specs.merge import MergeSpec
+from llmops_tui.specs.sweep import SweepSpec
 from llmops_tui.specs.train import TrainSpec
 from llmops_tui.specs.wording import named_faults
 
-SPECS: dict[str, type[RunSpec]] = {"train": TrainSpec, "evaluate": EvaluateSpec, "merge": MergeSpec, "command": CommandSpec}
+SPECS: dict[str, type[RunSpec]] = {
+    "train": TrainSpec,
+    "evaluate": EvaluateSpec,
+    "merge": MergeSpec,
+    "command": CommandSpec,
+    "sweep": SweepSpec,
+    "crossval": CrossvalSpec,
+}
 
 
 def parse_spec(raw: object) -> RunSpec:

@@ -22,12 +22,14 @@ from llmops_tui.engine.run_table import RunTable
 from llmops_tui.engine.sweeps.decide import Next, ParentSpec, decide
 from llmops_tui.engine.sweeps.family import REFUSED, Family, Mark
 from llmops_tui.engine.sweeps.plan import fold_settings, trial_spec
+from llmops_tui.engine.sweeps.showing import describe, fold_rows_of
 from llmops_tui.engine.sweeps.suggest import suggest
 from llmops_tui.engine.sweeps.telling import Telling
 from llmops_tui.engine.sweeps.trials import Trial
 from llmops_tui.engine.verdict import Verdict
-from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
+from llmops_tui.errors import ConflictError, InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.specs.answers import RunSummary
+from llmops_tui.specs.answers_sweep import SweepAnswer
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.crossval import CrossvalSpec
 from llmops_tui.specs.states import ACTIVE, CONDUCTED, QUEUED
@@ -105,6 +107,16 @@ class Conductor:
         """The trials of any parent, also of one that is over, as its screen shows them. Raises OSError."""
         return await self._family(parent).trials(self._queue.runs())
 
+    async def describe(self, run_id: str) -> SweepAnswer:
+        """A sweep or cross-validation with its trials. Raises NotFoundError, UsageError (the run is of another kind), OSError."""
+        parent = self._queue.table.get(run_id)
+        spec = parent.spec
+        if not isinstance(spec, SweepSpec | CrossvalSpec):
+            raise UsageError(f"{run_id} is a {parent.kind} run, not a sweep", "see `llmops-tui runs list --kind sweep`")
+        trials = await self.trials(parent)
+        rows = fold_rows_of({run.id: run.record for run in self._queue.runs() if run.parent == run_id}) if spec.kind == "crossval" else {}
+        return await asyncio.to_thread(describe, parent, spec, trials, rows)
+
     async def _step(self, parent: LiveRun) -> None:
         """What one parent needs now; a fault in one keeps no other from going on."""
         if self._not_before.get(parent.id, 0.0) > time.monotonic():
@@ -158,7 +170,7 @@ class Conductor:
             run = self._queue.table.by_id.get(run_id)
             if run is None or run.stop in ("now", "hang", how):
                 continue
-            with suppress(NotFoundError):
+            with suppress(NotFoundError, ConflictError):  # it came to its end meanwhile
                 log.info("%s: %s is stopped: %s", parent.id, run_id, why)
                 await self._queue.stop(run_id, how, why)
 

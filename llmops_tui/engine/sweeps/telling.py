@@ -15,7 +15,7 @@ from llmops_tui.engine.jobs.event_writer import EventWriter
 from llmops_tui.engine.sweeps.decide import ParentSpec
 from llmops_tui.engine.sweeps.fold_scores import together
 from llmops_tui.engine.sweeps.suggest import most_trials
-from llmops_tui.engine.sweeps.trials import LIVE, Trial, best
+from llmops_tui.engine.sweeps.trials import LIVE, Trial, best, eta_seconds
 from llmops_tui.specs.crossval import CrossvalSpec
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class Telling:
         progress = (len(ended), len(trials) - len(ended))
         if progress != self._progress:
             self._progress = progress
-            events.heartbeat(f"{progress[1]} running", len(ended), self._total, f"{self._noun}s", self._eta(trials))
+            events.heartbeat(f"{progress[1]} running", len(ended), self._total, f"{self._noun}s", eta_seconds(trials, self._total))
 
     def end(self, verdict: Verdict) -> None:
         """The last word, with the summary. Raises OSError."""
@@ -83,14 +83,6 @@ class Telling:
         events.write("log", level="warning" if trial.state == "failed" else "info", message=message)
         events.metrics(len(self._told) + 1, values)
         self._told.add(trial.number)
-
-    def _eta(self, trials: Sequence[Trial]) -> float | None:
-        """At the rate so far, from the first begin to the last end."""
-        began = [trial.started_at for trial in trials if trial.started_at is not None]
-        ended = [trial.ended_at for trial in trials if trial.state not in LIVE and trial.ended_at is not None]
-        if not began or not ended or max(ended) <= min(began):
-            return None
-        return round((max(ended) - min(began)) / len(ended) * max(0, self._total - len(ended)), 1)
 
 
 def summary(spec: ParentSpec, trials: Sequence[Trial]) -> dict[str, object]:

@@ -65,3 +65,12 @@ def best(trials: Sequence[Trial], least_wins: bool) -> Trial | None:
     """The best of the complete ones: values after fewer tokens do not compare."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     return best_first(complete, least_wins)[0] if complete else None
+
+
+def eta_seconds(trials: Sequence[Trial], total: int) -> float | None:
+    """Until `total` trials have ended, at the rate so far from the first begin to the last end; None before any has ended."""
+    began = [trial.started_at for trial in trials if trial.started_at is not None]
+    ended = [trial.ended_at for trial in trials if trial.state not in LIVE and trial.ended_at is not None]
+    if not began or not ended or max(ended) <= min(began):
+        return None
+    return round((max(ended) - min(began)) / len(ended) * max(0, total - len(ended)), 1)
