@@ -35,6 +35,7 @@ from llmops_tui.engine.preflight_checks import (
     train_from,
 )
 from llmops_tui.engine.preflight_merge import prepare_merge
+from llmops_tui.engine.preflight_prune import prepare_prune
 from llmops_tui.engine.sweeps.preflight import ADVICE as PARENT_ADVICE
 from llmops_tui.engine.sweeps.preflight import prepare_parent
 from llmops_tui.errors import UsageError
@@ -44,6 +45,7 @@ from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.crossval import CrossvalSpec
 from llmops_tui.specs.evaluate import EvaluateSpec
 from llmops_tui.specs.merge import MergeSpec
+from llmops_tui.specs.prune import PruneSpec
 from llmops_tui.specs.row_formats import learnable_by
 from llmops_tui.specs.settings import Settings
 from llmops_tui.specs.states import JOB_KINDS
@@ -76,6 +78,9 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
     elif isinstance(spec, SweepSpec | CrossvalSpec):
         prepared, forecast = prepare_parent(spec, lambda trial: prepare(trial, home, settings, cwd))
         advice = PARENT_ADVICE
+    elif isinstance(spec, PruneSpec):
+        prepared, forecast = prepare_prune(spec, home, cwd)
+        advice = "or set engine.refuse_start_free_bytes"
     elif isinstance(spec, CommandSpec):
         prepared, forecast = _prepare_command(spec, cwd), 0
         advice = "lower resources.disk_bytes, or set engine.refuse_start_free_bytes"

@@ -13,6 +13,7 @@ from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.crossval import CrossvalSpec
 from llmops_tui.specs.evaluate import EvaluateSpec
 from llmops_tui.specs.merge import MergeSpec
+from llmops_tui.specs.prune import PruneSpec
 from llmops_tui.specs.sweep import SweepSpec
 from llmops_tui.specs.train import TrainSpec
 from llmops_tui.specs.wording import named_faults
@@ -21,6 +22,7 @@ SPECS: dict[str, type[RunSpec]] = {
     "train": TrainSpec,
     "evaluate": EvaluateSpec,
     "merge": MergeSpec,
+    "prune": PruneSpec,
     "command": CommandSpec,
     "sweep": SweepSpec,
     "crossval": CrossvalSpec,
