@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 WANTED := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 TRAIN_STAMP := $(VENV)/.train-$(WANTED)
 DEV_STAMP := $(VENV)/.dev-$(WANTED)
+# Most tests wait for a process or a screen: one worker more than there are cores. A file's tests stay together; the files come in their order, e2e (the longest) first.
+WORKERS ?= -n $(shell expr $$(nproc) + 1) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help demo test lint docs clean
 
@@ -22,7 +24,7 @@ demo: $(TRAIN_STAMP)
 	@$(BIN)/llmops-tui demo $(DEMO)
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest $(WORKERS) $(TESTS)
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
