@@ -25,6 +25,7 @@ from llmops_tui.data import datasets, models, registry
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.data.shards import file_kind
 from llmops_tui.engine.alarm_rows import read_texts
+from llmops_tui.engine.foreign.look import Memory, Wanted, look
 from llmops_tui.engine.preflight import prepare
 from llmops_tui.engine.previewing import preview
 from llmops_tui.engine.shim import become_user
@@ -160,6 +161,16 @@ def _put_file(home: Home, values: dict[str, Any]) -> Any:
         raise ConflictError(f"{target} exists", "choose a name that is free") from None
 
 
+def _read_foreign(home: Home, values: dict[str, Any]) -> Any:
+    memory = Memory()
+    wanted = Wanted(
+        Path(values["run_dir"]), int(values["attempt"]), tuple(Path(root) for root in values["roots"]), float(values["since"]),
+        auto=bool(values["auto"]), note=str(values["note"]),
+    )  # fmt: skip
+    look(wanted, memory, final=bool(values["final"]))
+    return memory.own_metrics
+
+
 def _describe_tree(home: Home, values: dict[str, Any]) -> Any:
     found = describe_tree(Path(values["directory"]))
     return None if found is None else {**dataclasses.asdict(found), "diff": base64.b64encode(found.diff).decode()}
@@ -194,6 +205,7 @@ _TASKS: dict[str, Callable[[Home, dict[str, Any]], Any]] = {
     "put_file": _put_file,
     "row_texts": _row_texts,
     "describe_tree": _describe_tree,
+    "read_foreign": _read_foreign,
 }
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.hashing import sha256_file
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.alarm_rows import read_texts
+from llmops_tui.engine.foreign.look import Wanted
 from llmops_tui.engine.preflight import prepare
 from llmops_tui.engine.previewing import preview
 from llmops_tui.engine.submitter import Account, account_of
@@ -143,6 +144,16 @@ class OnBehalf:
             return int(self._ask(account, "put_file", {"copy_from": descriptor, "path": str(target)}, descriptor))
         finally:
             os.close(descriptor)
+
+    def read_foreign(self, uid: int, wanted: Wanted, final: bool) -> bool:
+        """`foreign.look.look` with the user's eyes and pen; whether the program tells its metrics itself, so that nothing is to read."""
+        account = _account(uid)
+        assert account is not None  # the engine's own user's logs are read at once
+        values = {
+            "run_dir": str(wanted.run_dir), "attempt": wanted.attempt, "roots": [str(root) for root in wanted.roots], "since": wanted.since,
+            "auto": wanted.auto, "note": wanted.note, "final": final,
+        }  # fmt: skip
+        return bool(self._ask(account, "read_foreign", values))
 
     def describe_tree(self, uid: int, directory: Path) -> WorkingTree | None:
         """`working_tree.describe_tree`: git runs as the user whose tree it is. Raises OSError."""

@@ -20,6 +20,13 @@ class CommandSpec(RunSpec):
     cwd: str = Field("", description="Working directory; empty means the submitter's", json_schema_extra={**PATH, **BASIC})
     watch: WatchChoice = Field(default_factory=WatchChoice, description="What is watched in the metrics it reports, and what is done then")
 
+    logs: str | list[str] = Field(
+        "auto",
+        description="The program's own logs to take metrics from: auto finds TensorBoard, wandb and trainer_state.json files that it"
+        " writes while it reports nothing itself; none; or files and directories",
+        json_schema_extra=BASIC,
+    )
+
     @field_validator("argv")
     @classmethod
     def _no_nul_and_a_program(cls, value: list[str]) -> list[str]:
@@ -28,6 +35,14 @@ class CommandSpec(RunSpec):
         if any("\0" in part for part in value):
             raise ValueError("an argument holds a NUL byte")
         return value
+
+    @field_validator("logs")
+    @classmethod
+    def _paths_are_named(cls, value: str | list[str]) -> str | list[str]:
+        paths = [value] if isinstance(value, str) else value
+        if any(not path.strip() or "\0" in path for path in paths):
+            raise ValueError("write auto, none, or paths")
+        return value if value in ("auto", "none") else paths
 
     def default_name(self) -> str:
         stem = re.sub(r"[^a-z0-9._-]+", "-", PurePath(self.argv[0]).stem.lower()).strip("-._")
