@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         Done,
         EngineEvents,
         EngineInfo,
+        EstimateAnswer,
         GpuSample,
         HostHistory,
         LogFilter,
@@ -403,6 +404,12 @@ class Client:
         body = {"path": path, "name": name, "format": format, "copy": copy, "licence": licence, "cwd": where}
         dataset: DatasetInfo = self._json("POST", "/v1/datasets/import", body=body, timeout=_SLOW_SECONDS)
         return dataset
+
+    def estimate(self, spec: Mapping[str, Any], cwd: str | None = None) -> EstimateAnswer:
+        """What a train spec will take on the engine's box, each figure with its band."""
+        body = {"spec": dict(spec), "cwd": self.place.directory() if cwd is None else cwd}
+        answer: EstimateAnswer = self._json("POST", "/v1/estimate", body=body)
+        return answer
 
     def preview(self, spec: Mapping[str, Any], cwd: str | None = None, rows: int = 3) -> Preview:
         """The first rows of a train spec's dataset as its model will meet them."""

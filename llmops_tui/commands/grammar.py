@@ -202,6 +202,16 @@ def _add_runs(nouns: Group, common: Parser) -> None:
     listing.add_argument("--limit", type=positive, default=50, metavar="N", help="at most this many (default: 50)")
     listing.add_argument("--offset", type=natural, default=0, metavar="N", help="skip this many (default: 0)")
 
+    estimate = _command(
+        runs, common, "estimate", "runs_estimate:estimate", "predict memory, time, energy, cost and disk of a train spec; start nothing",
+        ("llmops-tui runs estimate -f spec.yaml", "each figure with its band, and what it is based on"),
+        ("llmops-tui runs estimate -f spec.yaml --set micro_batch=8 --json", ""),
+    )  # fmt: skip
+    estimate.add_argument("-f", "--file", metavar="FILE", help="the spec, YAML or JSON; - reads it from stdin")
+    estimate.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="a key of the spec, over the file's"
+    )
+
     _with_run(_command(runs, common, "show", "runs:show", "show a run: state and why, spec, attempts, checkpoints, metrics"))
 
     logs = _with_run(

@@ -17,6 +17,7 @@ from llmops_tui.engine import (
     routes_catalog,
     routes_control,
     routes_engine,
+    routes_estimate,
     routes_log,
     routes_past,
     routes_people,
@@ -59,6 +60,7 @@ def create_app(parts: Parts) -> FastAPI:
     app.add_exception_handler(Exception, _on_unexpected)
     for routes in (
         routes_engine,
+        routes_estimate,
         routes_log,
         routes_past,
         routes_people,

@@ -25,6 +25,7 @@ from llmops_tui.data import datasets, models, registry
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.data.shards import file_kind
 from llmops_tui.engine.alarm_rows import read_texts
+from llmops_tui.engine.estimate.facts import glance
 from llmops_tui.engine.foreign.look import Memory, Wanted, look
 from llmops_tui.engine.preflight import prepare
 from llmops_tui.engine.previewing import preview
@@ -82,6 +83,12 @@ def _prepare(home: Home, values: dict[str, Any]) -> Any:
             "ask root to install llmops-tui where everybody can read it, for example below /opt",
         )
     return prepare(spec, home, Settings.model_validate(values["settings"]), Path(values["cwd"]))
+
+
+def _estimate_facts(home: Home, values: dict[str, Any]) -> Any:
+    spec = parse_spec(values["spec"])
+    assert isinstance(spec, TrainSpec)  # the route looked
+    return glance(home, spec, Path(values["cwd"]))
 
 
 def _list_models(home: Home, values: dict[str, Any]) -> Any:
@@ -195,6 +202,7 @@ def _newest(root: Path, name: str) -> registry.Record:
 
 _TASKS: dict[str, Callable[[Home, dict[str, Any]], Any]] = {
     "prepare": _prepare,
+    "estimate_facts": _estimate_facts,
     "list_models": _list_models,
     "get_model": _get_model,
     "get_dataset": _get_dataset,

@@ -75,6 +75,13 @@ class _Account:
         return None if usable is None else usable - self.charged_bytes - self.foreign_bytes
 
 
+def resolved(resources: Resources, predicted: int | None) -> Resources:
+    """With `predicted` bytes in the place of memory "auto"; None, nothing was predicted, takes the GPU exclusively."""
+    if resources.gpu_memory_bytes != "auto":
+        return resources
+    return resources.model_copy(update={"gpu_memory_bytes": predicted})
+
+
 def place(
     resources: Resources,
     gpus: Sequence[GpuSample],
@@ -86,6 +93,8 @@ def place(
 
     `closed` names the GPUs, by UUID, that this request may not have whatever is free on them, and why.
 
+    Memory of "auto" that nobody predicted (`resolved`) takes a GPU exclusively.
+
     `gpus="auto"` takes one GPU where the box has one that is not lost, else CPU slots. A stalled GPU is waited for: sending
     the run to the CPU because a driver was silent for some seconds would cost the user hours.
     """
@@ -96,7 +105,7 @@ def place(
         return _place_on_cpu(resources.cpu_slots, holdings, cpu_slots_total)
     if wanted > len(gpus):
         return Never(f"asks for {_count(wanted)}; this box has {len(gpus) or 'none'}")
-    need = resources.gpu_memory_bytes
+    need = None if resources.gpu_memory_bytes == "auto" else resources.gpu_memory_bytes
     accounts = [_account(gpu, holdings) for gpu in sorted(gpus, key=lambda gpu: (gpu["index"], gpu["uuid"]))]
     if need is not None:
         sizes = [account.usable_bytes for account in accounts]

@@ -14,10 +14,10 @@ from llmops_tui.data.masking import without_secrets
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.data.usage import Usage
 from llmops_tui.engine.jobs.adjustments import Adjustment
-from llmops_tui.engine.ledger import Holding
+from llmops_tui.engine.ledger import Holding, resolved
 from llmops_tui.engine.tariff import Tariff
 from llmops_tui.specs.answers import Progress, RunSummary
-from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.common import Resources, RunSpec
 from llmops_tui.specs.filter_terms import search_text
 from llmops_tui.specs.run_config import RunConfig
 from llmops_tui.specs.states import ACTIVE
@@ -90,6 +90,18 @@ class LiveRun:
     def config(self) -> RunConfig:
         """The spec's settings by dotted key, fit to be shown to everybody: secrets of its environment are masked."""
         return RunConfig(without_secrets(self.spec_values))
+
+    @cached_property
+    def predicted(self) -> dict[str, Any] | None:
+        """What the estimator said of it when it was submitted."""
+        prepared = self.record.get("prepared")
+        found = prepared.get("estimate") if isinstance(prepared, dict) else None
+        return found if isinstance(found, dict) else None
+
+    def resources(self, spec: RunSpec) -> Resources:
+        """What it asks for, with the predicted upper bound where it asked for as much."""
+        high = (self.predicted or {}).get("memory_high")
+        return resolved(spec.resources, high if isinstance(high, int) else None)
 
     @cached_property
     def kind(self) -> str:

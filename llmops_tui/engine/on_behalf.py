@@ -23,6 +23,7 @@ from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.hashing import sha256_file
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.alarm_rows import read_texts
+from llmops_tui.engine.estimate.facts import Facts, glance
 from llmops_tui.engine.foreign.look import Wanted
 from llmops_tui.engine.preflight import prepare
 from llmops_tui.engine.previewing import preview
@@ -61,6 +62,13 @@ class OnBehalf:
         settings = self._settings.model_dump(mode="json", exclude={"notify"})
         values = {"spec": spec.model_dump(mode="json"), "settings": settings, "cwd": str(cwd)}
         return cast(dict[str, Any], self._ask(account, "prepare", values))
+
+    def estimate_facts(self, uid: int, spec: TrainSpec, cwd: Path) -> Facts:
+        """`facts.glance` with the submitter's eyes. Raises what it raises."""
+        account = _account(uid)
+        if account is None:
+            return glance(self._home, spec, cwd)
+        return cast(Facts, self._ask(account, "estimate_facts", {"spec": spec.model_dump(mode="json"), "cwd": str(cwd)}))
 
     def list_models(self, uid: int) -> list[ModelInfo]:
         """Registered versions, and what the user can find on this disk."""

@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import llmops_tui
@@ -16,6 +17,8 @@ from llmops_tui.data.idle_history import idle_since
 from llmops_tui.data.store import Store
 from llmops_tui.engine.alarms import AlarmBook
 from llmops_tui.engine.audit import AuditLog
+from llmops_tui.engine.estimate.facts import Facts
+from llmops_tui.engine.estimator import Estimator
 from llmops_tui.engine.gpu_claims import GpuClaims
 from llmops_tui.engine.gpu_locks import GpuLocks, lock_directory
 from llmops_tui.engine.gpu_use import IDLE_BELOW, GpuUse
@@ -34,10 +37,13 @@ from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
 from llmops_tui.engine.slow_work import SlowWork
 from llmops_tui.engine.sweeps.conductor import Conductor
+from llmops_tui.engine.tariff import Tariff
 from llmops_tui.engine.watch import Watch
 from llmops_tui.paths import Home
-from llmops_tui.specs.answers import EngineInfo, GpuSample, HostSample, Status
+from llmops_tui.specs.answers import EngineInfo, EstimateAnswer, GpuSample, HostSample, Status
+from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.settings import Settings
+from llmops_tui.specs.train import TrainSpec
 
 _RECENT_RUNS = 20
 _RESTART_SECONDS = 1.0
@@ -76,6 +82,7 @@ class Parts:
     host_sample: HostSample | None = None
     gpu_use: GpuUse = field(default_factory=GpuUse)
     past: Past = field(init=False)
+    estimator: Estimator = field(init=False)
     sweeps: Conductor = field(init=False)
     _log_sizes: LogSizes = field(init=False)
     _failures: dict[str, str] = field(default_factory=dict)
@@ -84,7 +91,8 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.past = Past(self.store, self.samples, self.scheduler.runs, self.started_at)
-        self.sweeps = Conductor(self.scheduler, self.ingest, self.on_behalf.prepare)
+        self.estimator = Estimator(self.scheduler.runs, Tariff(self.settings.money.per_kwh, self.settings.money.per_gpu_hour))
+        self.sweeps = Conductor(self.scheduler, self.ingest, self._prepare_trial)
         self._log_sizes = LogSizes(self.home.runs)
 
     @classmethod
@@ -205,6 +213,20 @@ class Parts:
         for sample in samples:
             sample["reserved_by"] = self.reservations.on(sample["uuid"])
         return samples
+
+    async def prepare(self, uid: int, spec: RunSpec, cwd: Path) -> dict[str, Any]:
+        """Everything a run needs, checked with its submitter's eyes, and what it will take. Raises what both raise."""
+        prepared = await self.slowly(self.on_behalf.prepare, uid, spec, cwd)
+        return await self.estimator.complete(spec, prepared, self.gpus.snapshot(), self.host_sample or self._sample_host())
+
+    def _prepare_trial(self, uid: int, spec: RunSpec, cwd: Path) -> dict[str, Any]:
+        """The same for a thread."""
+        prepared = self.on_behalf.prepare(uid, spec, cwd)
+        return self.estimator.complete_now(spec, prepared, self.gpus.snapshot(), self.host_sample or self._sample_host())
+
+    async def estimate(self, spec: TrainSpec, facts: Facts) -> EstimateAnswer:
+        """What a training run would take on this box. Raises UsageError."""
+        return await self.estimator.estimate(spec, facts, self.gpus.snapshot(), self.host_sample or self._sample_host())
 
     def status(self) -> Status:
         """Everything the first screen needs, from memory."""

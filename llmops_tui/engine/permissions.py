@@ -12,7 +12,7 @@ from llmops_tui.errors import LlmopsError, PermissionDeniedError
 
 _READING_METHODS = {"GET", "HEAD", "OPTIONS"}
 # Reads that need a body.
-_READING_POSTS = {("sql",), ("preview",)}
+_READING_POSTS = {("sql",), ("estimate",), ("preview",)}
 _BOX_DEEDS: dict[tuple[str, ...], tuple[str, Role]] = {
     ("engine", "stop"): ("engine stop", "admin"),
     ("engine", "notify-test"): ("notify-test", "admin"),

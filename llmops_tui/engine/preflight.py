@@ -1,7 +1,8 @@
 """Everything a run needs is checked before anything is started; what was found is kept with the run as `prepared`.
 
 `prepared` of train and evaluate: `model` and `dataset` (absolute paths, formats, digests), `eval_dataset` where there is one, `rows`
-(`{"learnt", "held_out"}`), `disk_bytes` (the forecast), `disk_free_bytes`, `warnings`. Of command: `program` and `cwd` in their place.
+(`{"learnt", "held_out"}`), `disk_bytes` (the forecast), `disk_free_bytes`, `warnings`; of train also `facts`, which the estimate
+is made from (estimator.py). Of command: `program` and `cwd` in their place.
 Blocking (it reads the data): call it in a thread.
 """
 
@@ -11,11 +12,13 @@ import os
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from llmops_tui.data.model_files import recognise
 from llmops_tui.engine import disk_forecast
+from llmops_tui.engine.estimate.facts import describe_model, rows_of_scan
 from llmops_tui.engine.preflight_adaptation import adaptation_warnings, check_adaptation
 from llmops_tui.engine.preflight_checks import (
     base_of,
@@ -124,6 +127,8 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
         "warnings": warnings,
     }, disk_forecast.train_bytes(spec, shapes, info["parameters"] or 0)
 
+        "facts": {"model": describe_model(files.path), "rows": asdict(rows_of_scan(learnt, len(held_out), found.characters))},
+        **({"rewards": rewards} if rewards else {}),
 
 def _prepare_evaluate(spec: EvaluateSpec, home: Home, cwd: Path) -> dict[str, Any]:
         *adaptation_warnings(spec),

@@ -40,7 +40,7 @@ async def reproduce_run(parts: EngineParts, run_id: str, request: ReproduceReque
     if capsule is None:
         raise ConflictError(f"{run.id} has no capsule: it was never started", "submit a new run from its spec")
     spec, cwd = parse_spec(reproduce.pinned_spec(run.record)), Path(str(run.record.get("cwd") or "/"))
-    prepared = await parts.slowly(parts.on_behalf.prepare, uid, spec, cwd)
+    prepared = await parts.prepare(uid, spec, cwd)
     found = reproduce.differences(capsule, await asyncio.to_thread(_present, parts, uid, prepared, cwd))
     told = Reproduction(of=run.id, differences=found, run=None)
     if request.dry_run:

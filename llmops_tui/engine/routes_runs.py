@@ -113,7 +113,7 @@ async def submit_run(parts: EngineParts, request: SubmitRequest, connection: Req
     spec = parse_spec(request.spec)
     cwd = caller_directory(request.cwd)
     owner, uid = owner_of(connection)
-    prepared = await parts.slowly(parts.on_behalf.prepare, uid, spec, cwd)
+    prepared = await parts.prepare(uid, spec, cwd)
     warnings = [str(warning) for warning in prepared.get("warnings", [])]
     submission = Submission(id="", summary=None, spec=spec.model_dump(mode="json"), prepared=prepared, warnings=warnings)
     if request.dry_run:

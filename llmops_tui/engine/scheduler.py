@@ -247,7 +247,7 @@ class Scheduler:
             closed = self._claims.closed_to(run) if self._claims else {}
             if behind:  # of what others wait for it gets nothing; what is reserved for its owner they cannot have
                 closed = {**{gpu["uuid"]: f"waited for by {behind}" for gpu in gpus if gpu["uuid"] not in kept}, **closed}
-            answer = place(run.spec.resources, gpus, self._table.holdings(), self.cpu_slots, closed)
+            answer = place(run.resources(run.spec), gpus, self._table.holdings(), self.cpu_slots, closed)
             if isinstance(answer, Placement):
                 await self._start(run, answer)
                 continue
@@ -280,7 +280,8 @@ class Scheduler:
             if run.state not in WAITING or run.spec is None:
                 return
             run.gpu_uuids, run.cpu_slots = placement.gpu_uuids, placement.cpu_slots
-            run.memory_bytes = run.spec.resources.gpu_memory_bytes
+            need = run.resources(run.spec).gpu_memory_bytes
+            run.memory_bytes = need if isinstance(need, int) else None
             try:
                 if self._claims:
                     await self._claims.hold(run)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         EngineEvent,
         EngineEvents,
         EngineInfo,
+        EstimateAnswer,
         HostHistory,
         LogFilter,
         LogSearch,
@@ -112,6 +113,7 @@ class EngineClient(Protocol):
     def datasets(self) -> list[DatasetInfo]: ...
     def stop_run(self, run_id: str, mode: str, /) -> RunSummary: ...
     def checkpoint(self, run_id: str, /) -> RunSummary: ...
+    def estimate(self, spec: Mapping[str, Any], /, cwd: str | None = None) -> EstimateAnswer: ...
     def runs(
         self,
         *,

@@ -56,11 +56,20 @@ class Resources(StrictModel):
     gpus: int | Literal["auto"] = Field(
         "auto", description="GPUs wanted; auto takes one where the box has one, else none", json_schema_extra=BASIC
     )
-    gpu_memory_bytes: int | None = Field(
-        None, gt=0, le=MOST_BYTES, description="Share a GPU: predicted peak memory on each, in bytes. Unset takes the GPU exclusively"
+    gpu_memory_bytes: int | Literal["auto"] | None = Field(
+        None,
+        description="Share a GPU: peak memory on each, in bytes; auto holds the upper bound predicted for a train run. "
+        "Unset takes the GPU exclusively",
     )
     cpu_slots: int = Field(1, ge=1, le=4096, description="CPU slots held where no GPU is used")
     disk_bytes: int | None = Field(None, ge=0, le=MOST_BYTES, description="Forecast of what the run writes, in bytes; computed if unset")
+
+    @field_validator("gpu_memory_bytes")
+    @classmethod
+    def _a_possible_size(cls, value: int | str | None) -> int | str | None:
+        if isinstance(value, int) and not 0 < value <= MOST_BYTES:
+            raise ValueError("must be above 0, or auto" if value <= 0 else f"should be less than or equal to {MOST_BYTES}")
+        return value
 
     @field_validator("gpus")
     @classmethod

@@ -211,6 +211,7 @@ def test_no_order_of_starts_and_ends_over_commits_a_box(seed: int) -> None:
         if wish.gpus != "auto":
             assert len(answer.gpu_uuids) == wish.gpus
         assert answer.cpu_slots == (0 if answer.gpu_uuids else wish.cpu_slots)
+        assert wish.gpu_memory_bytes != "auto"
         holdings.append(Holding(f"run-{number}", answer.gpu_uuids, wish.gpu_memory_bytes if answer.gpu_uuids else None, answer.cpu_slots))
         assert sum(holding.cpu_slots for holding in holdings) <= slots
         for uuid in answer.gpu_uuids:

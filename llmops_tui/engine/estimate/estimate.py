@@ -59,6 +59,14 @@ def estimate(
     return question.answer(tariff or Tariff())
 
 
+def least_memory(spec: TrainSpec, model: ModelFacts, rows: RowFacts, box: Box, calibration: Calibration | None = None) -> int:
+    """The lower bound of the peak with one row a pass, and with checkpointing unless that was ruled out: below it nothing runs."""
+    smaller = spec if spec.gradient_checkpointing is False else spec.model_copy(update={"gradient_checkpointing": True})
+    question = _Question(smaller, model, rows, box, adapted(model.shape, spec.lora.target_modules), calibration or Calibration())
+    memory = question.memory(1, spec.max_length)
+    return memory.peak(memory.correction.low)
+
+
 @dataclass(frozen=True)
 class _Memory:
     parts: Parts
@@ -141,7 +149,7 @@ class _Question:
                 capacity, min(shape.context or MOST_LENGTH, MOST_LENGTH), lambda size: self.memory(spec.micro_batch, size)
             ),
             basis=self._basis(memory.correction, pace),
-            formula={"version": FORMULA, "work_bytes": memory.work_bytes, "training_seconds": formula_seconds},
+            formula={"version": FORMULA, "family": shape.family, "work_bytes": memory.work_bytes, "training_seconds": formula_seconds},
         )
 
     def _likeness(self, setup: Setup) -> Likeness:
