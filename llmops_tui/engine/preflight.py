@@ -16,8 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmops_tui.data.model_files import recognise
-from llmops_tui.engine import disk_forecast
+from llmops_tui.data.model_files import ModelFiles, recognise
+from llmops_tui.data.recognition import describe
+from llmops_tui.engine import disk_forecast, scratch_model
 from llmops_tui.engine.estimate.facts import describe_model, rows_of_scan
 from llmops_tui.engine.preflight_adaptation import adaptation_warnings, check_adaptation
 from llmops_tui.engine.preflight_checks import (
@@ -96,13 +97,14 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
 
 def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, Any], int]:
     require_packages(_TRAINING_PACKAGES)
-    info = model_info(home, spec.model, cwd)
+    info = describe(scratch_model.files_of(spec.scratch)) if spec.scratch.preset else model_info(home, spec.model, cwd)
     if info["format"] != "full":
         raise field_error("model", f"{spec.model!r} is {described(info)}, and training starts from a full model", train_from(info))
-    files = recognise(Path(info["path"]))
+    files = scratch_model.files_of(spec.scratch) if spec.scratch.preset else recognise(Path(info["path"]))
     shapes = disk_forecast.adapted_matrices(matrices(files), spec.lora)
     if not shapes and spec.adaptation != "full":
         raise field_error("lora.target_modules", f"{spec.lora.target_modules!r} names no weight of {spec.model!r}", "try all-linear")
+    check_adaptation(spec, files)
     for number, prompt in enumerate(spec.sample_prompts):
         if not prompt.strip():
             raise field_error(f"sample_prompts.{number}", "is empty", "write a prompt, or leave the list out")
@@ -115,23 +117,25 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
     check_model_for_rows(spec.model, files, found.format)
     warnings = [
         *row_warnings(spec.max_length, files, found, eval_found, learnt, held_out),
-    check_adaptation(spec, files)
         *([f"only {len(learnt)} rows to learn from: the model will repeat them"] if len(learnt) < _FEW_LEARNT_ROWS else []),
+        *adaptation_warnings(spec),
         *licence_warnings(info, dataset),
     ]
     return {
-        "model": model_record(home, spec.model, info, files),
+        "model": scratch_model.record_of(spec.scratch) if spec.scratch.preset else model_record(home, spec.model, info, files),
         "dataset": dataset,
         "eval_dataset": eval_dataset,
         "rows": {"learnt": len(learnt), "held_out": len(held_out)},
+        "facts": {"model": _estimator_facts(spec, files), "rows": asdict(rows_of_scan(learnt, len(held_out), found.characters))},
         "warnings": warnings,
     }, disk_forecast.train_bytes(spec, shapes, info["parameters"] or 0)
 
-        "facts": {"model": describe_model(files.path), "rows": asdict(rows_of_scan(learnt, len(held_out), found.characters))},
-        **({"rewards": rewards} if rewards else {}),
+
+def _estimator_facts(spec: TrainSpec, files: ModelFiles) -> dict[str, Any]:
+    return scratch_model.facts_of(spec.scratch) if spec.scratch.preset else describe_model(files.path)
+
 
 def _prepare_evaluate(spec: EvaluateSpec, home: Home, cwd: Path) -> dict[str, Any]:
-        *adaptation_warnings(spec),
     require_packages(_SCORING_PACKAGES)
     info = model_info(home, spec.model, cwd)
     if info["format"] == "gguf":
