@@ -27,7 +27,7 @@ async def test_every_run_that_the_filter_finds_is_written_not_only_those_on_the_
             lambda: app.board() is not None and app.board().PAGE == "runs" and "600" in str(app.screen.query_one("#every").border_title),
         )
         await pilot.press("colon", *"export", "space", *"csv", "space", *"all", "full_stop", *"csv", "enter")
-        await until(pilot, lambda: (tmp_path / "all.csv").exists() and "wrote" in words(pilot, "#foot"))
+        await until(pilot, lambda: (tmp_path / "all.csv").exists() and "wrote" in app.state.notice)
     with open(tmp_path / "all.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 600
@@ -46,9 +46,9 @@ async def test_a_page_is_written_in_the_form_that_was_chosen(
         await pilot.press("3")
         await until(pilot, lambda: app.board() is not None and app.board().PAGE == "queue")
         app.export(form, f"page.{form}")
-        await until(pilot, lambda: (tmp_path / f"page.{form}").exists() and "wrote" in words(pilot, "#foot"))
+        await until(pilot, lambda: (tmp_path / f"page.{form}").exists() and "wrote" in app.state.notice)
         app.export(form, f"page.{form}")
-        await until(pilot, lambda: "is there already" in words(pilot, "#foot"))
+        await until(pilot, lambda: "is there already" in app.state.notice)
     text = (tmp_path / f"page.{form}").read_text()
     assert text.startswith(begins)
     if form == "json":
@@ -75,7 +75,7 @@ async def test_the_first_page_has_a_table_to_write(engine: FakeEngine, tmp_path:
     async with app.run_test(size=(100, 30)) as pilot:
         await until(pilot, lambda: app.state.live and app.state.selected)
         app.export("csv", "pulse.csv")
-        await until(pilot, lambda: "wrote" in words(pilot, "#foot"))
+        await until(pilot, lambda: "wrote" in app.state.notice)
         shown = [run["id"] for run in app.state.runs()]
     with open(tmp_path / "pulse.csv", newline="") as file:
         assert [row["id"] for row in csv.DictReader(file)] == shown
