@@ -112,7 +112,7 @@ def query(*pressed: str) -> Go:
 async def confirming(pilot: Pilot[None]) -> None:
     await runs(pilot)
     pilot.app.screen.filter_by("fiqa-0002")  # type: ignore[attr-defined]
-    await until(pilot, lambda: pilot.app.screen.run_id() == "train-fiqa-0002")  # type: ignore[attr-defined]
+    await until(pilot, lambda: pilot.app.screen.run_id() == "train-fiqa-0002" and "1 match" in screen_text(pilot))  # type: ignore[attr-defined]
     await pilot.press("D")
     await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
 
