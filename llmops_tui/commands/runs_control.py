@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.output import one_line, print_json, print_table, say
 from llmops_tui.commands.runs import each, print_answer
-from llmops_tui.errors import UsageError
-from llmops_tui.specs.control import SETTABLE
+from llmops_tui.specs.control import read_settings
 
 if TYPE_CHECKING:
     from llmops_tui.specs.reproduction import Reproduction
@@ -44,26 +42,6 @@ def sample(args: argparse.Namespace) -> int:
 def set_live(args: argparse.Namespace) -> int:
     """Other settings for a running job. Raises UsageError before anything is sent."""
     return _ask(args, "set", read_settings(args.setting))
-
-
-def read_settings(words: list[str]) -> dict[str, Any]:
-    """`KEY=VALUE` each; `none` is never. Raises UsageError naming the word."""
-    settings: dict[str, Any] = {}
-    for word in words:
-        name, equals, text = word.partition("=")
-        if not equals or name not in SETTABLE:
-            raise UsageError(f"{word!r} sets nothing that can be set while a run goes on", f"write KEY=VALUE with {', '.join(SETTABLE)}")
-        if text in ("none", "null"):
-            value: object = None
-        else:
-            try:
-                value = json.loads(text)
-            except ValueError:
-                value = text
-        if isinstance(value, bool) or not isinstance(value, int | float | None):
-            raise UsageError(f"{name}: {text!r} is not {SETTABLE[name]}", f"for example {name}={'0.5' if 'scale' in name else '100'}")
-        settings[name] = value
-    return settings
 
 
 def reproduce(args: argparse.Namespace) -> int:

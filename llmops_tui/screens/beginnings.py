@@ -42,7 +42,7 @@ class Beginnings:
         run = await self._run_to_repeat()
         if run is None or run["kind"] not in JOB_KINDS:
             return Draft(await self.form(self._kind or JOB_KINDS[0]), self._here), False
-        return Draft.of_run(await self.form(run["kind"]), run), False
+        return _with_advice(Draft.of_run(await self.form(run["kind"]), run), run), False
 
     def use_newest(self) -> None:
         """Forget the base and what was kept of a new run."""
@@ -72,3 +72,12 @@ class Beginnings:
 
     def _slot(self) -> str:
         return _SLOTS[1 if self._base else 0]
+
+
+def _with_advice(draft: Draft, run: RunDetail) -> Draft:
+    """A clone of a run that ran out of memory begins with what the engine found would fit."""
+    advice = run["journal"][-1]["data"].get("advice") if run["state"] == "out_of_memory" and run["journal"] else None
+    for key, value in (advice if isinstance(advice, dict) else {}).items():
+        if key in draft.fields:
+            draft.put(key, str(value).lower() if isinstance(value, bool) else str(value))
+    return draft

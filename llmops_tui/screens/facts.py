@@ -136,13 +136,17 @@ def capsule_rows(detail: RunDetail | None) -> list[Row]:
 
 
 def event_marks(detail: RunDetail | None, moment: float | None = None) -> list[Mark]:
-    """What happened to the run, as lines of its chart: checkpoints, and attempts after the first."""
+    """What happened to the run, as lines of its chart: checkpoints, attempts after the first, and what its user asked of it."""
     if detail is None:
         return []
     marks = [Mark("checkpoint", float(checkpoint["step"]), checkpoint["t"]) for checkpoint in detail["checkpoints"]]
     for entry in detail["journal"]:
         if entry["state"] == "running" and entry["attempt"] > 1:
             marks.append(Mark("retry", None, entry["t"], f"attempt {entry['attempt']}"))
+        elif entry["entry"] == "control":
+            marks.append(Mark(str(entry["data"].get("command") or "control"), None, entry["t"], entry["reason"]))
+        elif entry["state"] == "paused":
+            marks.append(Mark("pause", None, entry["t"], "its memory was free from here on"))
     return [mark for mark in marks if moment is None or mark.t is None or mark.t <= moment]
 
 

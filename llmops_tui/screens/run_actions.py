@@ -1,4 +1,4 @@
-"""What can be done to runs from a page that shows some: stop, save, retry, clone, tags, note, baseline, remove."""
+"""What can be done to runs from a page that shows some: stop, steer, retry, reproduce, clone, tags, note, baseline, remove."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class RunBoard(Board):
             return
         meant = [run for run in map(self.summary_of, self.targets()) if run is not None and run["state"] in ACTIVE | WAITING]
         if not meant:
-            self.llmops.tell(f"{self._names(self.targets()) or 'nothing'} does not run", "warn")
+            self.llmops.tell(f"{self.names(self.targets()) or 'nothing'} does not run", "warn")
             return
         from llmops_tui.screens.stop import StopScreen
 
@@ -95,9 +95,9 @@ class RunBoard(Board):
         def answered(mode: str | None) -> None:
             if mode:
                 how = "writes a checkpoint and stops" if mode == "checkpoint" else "is being stopped"
-                self._each(ids, lambda run_id: self.client.stop_run(run_id, mode), how)
+                self.each(ids, lambda run_id: self.client.stop_run(run_id, mode), how)
 
-        self.app.push_screen(StopScreen(self._names(ids), "queued" if waiting else "running"), answered)
+        self.app.push_screen(StopScreen(self.names(ids), "queued" if waiting else "running"), answered)
 
     def action_checkpoint_runs(self) -> None:
         """Ask the jobs to save now."""
@@ -105,9 +105,24 @@ class RunBoard(Board):
             return
         ids = [run_id for run_id in self.targets() if (run := self.summary_of(run_id)) is not None and run["state"] == "running"]
         if ids:
-            self._each(ids, self.client.checkpoint, "was asked for a checkpoint")
+            self.each(ids, self.client.checkpoint, "was asked for a checkpoint")
         else:
-            self.llmops.tell(f"{self._names(self.targets()) or 'nothing'} does not run", "warn")
+            self.llmops.tell(f"{self.names(self.targets()) or 'nothing'} does not run", "warn")
+
+    def action_steer(self) -> None:
+        """Ask what is wished of what runs or is paused."""
+        if not self.refuse_in_past():
+            from llmops_tui.screens.run_steering import steer
+
+            steer(self)
+
+    def action_reproduce(self) -> None:
+        """Tell what differs from when it ran, ask, and start it again."""
+        ids = self.targets()
+        if ids and not self.refuse_in_past():
+            from llmops_tui.screens.run_steering import reproduce
+
+            self.run_worker(reproduce(self, ids[0]))
 
     def action_retry_runs(self) -> None:
         """Queue ended runs again, from their newest checkpoints."""
@@ -115,9 +130,9 @@ class RunBoard(Board):
             return
         ids = [run_id for run_id in self.targets() if (run := self.summary_of(run_id)) is not None and run["state"] in ENDED]
         if ids:
-            self._each(ids, self.client.retry, "is queued again")
+            self.each(ids, self.client.retry, "is queued again")
         else:
-            self.llmops.tell(f"{self._names(self.targets()) or 'nothing'} has not ended: x stops a run", "warn")
+            self.llmops.tell(f"{self.names(self.targets()) or 'nothing'} has not ended: x stops a run", "warn")
 
     def action_baseline(self) -> None:
         """Pin the run to compare others with, or let it go."""
@@ -127,7 +142,7 @@ class RunBoard(Board):
             run = self.summary_of(run_id)
             pinned = run is not None and run["baseline"]
             words = "is a baseline no more" if pinned else "is a baseline now: o on another run compares with it"
-            self._each([run_id], lambda name, pinned=pinned: self.client.annotate(name, baseline=not pinned), words)  # type: ignore[misc]  # mypy#15459
+            self.each([run_id], lambda name, pinned=pinned: self.client.annotate(name, baseline=not pinned), words)  # type: ignore[misc]  # mypy#15459
 
     def action_tags(self) -> None:
         """Other tags: all of them for one run, `+new -old` for several."""
@@ -139,7 +154,7 @@ class RunBoard(Board):
         run = self.summary_of(ids[0])
         present = " ".join(run["tags"]) if run is not None and len(ids) == 1 else ""
         blank = "tags, separated by spaces; +one adds, -one takes away"
-        self.ask(f"tags of {self._names(ids)}:", present, blank, lambda text: self._set_tags(ids, text), self._complete_tag)
+        self.ask(f"tags of {self.names(ids)}:", present, blank, lambda text: self._set_tags(ids, text), self._complete_tag)
 
     def action_note(self) -> None:
         """A note, kept with the run."""
@@ -150,10 +165,10 @@ class RunBoard(Board):
             run = self.summary_of(ids[0])
             present = run["note"] if run is not None and len(ids) == 1 else ""
             self.ask(
-                f"note on {self._names(ids)}:",
+                f"note on {self.names(ids)}:",
                 present,
                 "a line about what was tried and seen",
-                lambda text: self._each(ids, lambda run_id: self.client.annotate(run_id, note=text.strip()), "has its note"),
+                lambda text: self.each(ids, lambda run_id: self.client.annotate(run_id, note=text.strip()), "has its note"),
             )
 
     def action_clone(self) -> None:
@@ -172,7 +187,7 @@ class RunBoard(Board):
         if ids:
             self.run_worker(self._ask_removal(ids))
         else:
-            self.llmops.tell(f"{self._names(self.targets()) or 'nothing'} has not ended: x stops a run, D removes an ended one", "warn")
+            self.llmops.tell(f"{self.names(self.targets()) or 'nothing'} has not ended: x stops a run, D removes an ended one", "warn")
 
     async def _ask_removal(self, ids: Sequence[str]) -> None:
         lines: list[list[Run]] = []
@@ -188,7 +203,7 @@ class RunBoard(Board):
 
         def answered(yes: bool | None) -> None:
             if yes:
-                self._each(ids, self.client.remove, "is removed")
+                self.each(ids, self.client.remove, "is removed")
 
         count = f"{len(ids)} runs" if len(ids) > 1 else "the run"
         yes = f"delete {count} and everything in {'their directories' if len(ids) > 1 else 'its directory'}"
@@ -210,7 +225,7 @@ class RunBoard(Board):
             return self.client.annotate(run_id, tags=tags)
 
         if words or len(ids) == 1:
-            self._each(ids, change, "has its tags")
+            self.each(ids, change, "has its tags")
 
     def _complete_tag(self, text: str, at: int) -> list[Completion]:
         start = text.rfind(" ", 0, at) + 1
@@ -224,7 +239,8 @@ class RunBoard(Board):
         if self._asked_from is not None and self._asked_from.is_mounted:
             take_keys(self._asked_from)
 
-    def _each(self, ids: Sequence[str], change: Callable[[str], object], words: str) -> None:
+    def each(self, ids: Sequence[str], change: Callable[[str], object], words: str) -> None:
+        """Do it to each run, and tell what came of it."""
         self.run_worker(self._do_each(list(ids), change, words))
 
     async def _do_each(self, ids: list[str], change: Callable[[str], object], words: str) -> None:
@@ -240,12 +256,13 @@ class RunBoard(Board):
         if failures:
             self.llmops.tell(failures[0] + (f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""), "bad")
         else:
-            self.llmops.tell(f"{self._names(done)}: {words.replace('is ', 'are ', 1) if len(done) > 1 else words}", "good")
+            self.llmops.tell(f"{self.names(done)}: {words.replace('is ', 'are ', 1) if len(done) > 1 else words}", "good")
         if self.ready:
             self.runs_changed()
 
     @staticmethod
-    def _names(ids: Sequence[str]) -> str:
+    def names(ids: Sequence[str]) -> str:
+        """Some runs as a person would name them."""
         return ", ".join(ids) if len(ids) <= _NAMED else f"{len(ids)} runs"
 
 

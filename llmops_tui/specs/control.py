@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import Any, Literal
+
+from llmops_tui.errors import UsageError
 
 Command = Literal["checkpoint", "evaluate", "sample", "pause", "resume", "set"]
 COMMANDS: tuple[Command, ...] = ("checkpoint", "evaluate", "sample", "pause", "resume", "set")
@@ -24,3 +27,23 @@ LISTENS: frozenset[str] = SAVES | {"command"}
 
 # What is asked, in the words of a sentence: `the user asked it to …`.
 WORDS: dict[str, str] = {"checkpoint": "save a checkpoint", "evaluate": "evaluate now", "sample": "sample now"}
+
+
+def read_settings(words: list[str]) -> dict[str, Any]:
+    """`KEY=VALUE` each; `none` is never. Raises UsageError naming the word."""
+    settings: dict[str, Any] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or name not in SETTABLE:
+            raise UsageError(f"{word!r} sets nothing that can be set while a run goes on", f"write KEY=VALUE with {', '.join(SETTABLE)}")
+        if text in ("none", "null"):
+            value: object = None
+        else:
+            try:
+                value = json.loads(text)
+            except ValueError:
+                value = text
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise UsageError(f"{name}: {text!r} is not {SETTABLE[name]}", f"for example {name}={'0.5' if 'scale' in name else '100'}")
+        settings[name] = value
+    return settings

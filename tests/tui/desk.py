@@ -206,6 +206,15 @@ pane(6, "facts", "table")
 pane(7, "capsule", "table")
 
 
+@stage("run-watchers", "table", RUN, "table")
+async def watched(desk: Desk) -> None:
+    desk.engine.alarmed = True
+    await opened(desk)
+    await desk.press("8")
+    await desk.until(lambda: desk.app.focused is not None and desk.app.focused.id == "watchers")
+    await desk.until(lambda: "jumped" in words(desk.pilot, "#watchers"))
+
+
 @stage("run-log-search", "edit log", RUN, "edit")
 async def searching(desk: Desk) -> None:
     await STAGES["run-log"].go(desk)
@@ -320,6 +329,13 @@ async def helped(desk: Desk) -> None:
 @stage("stop", "stop")
 async def stopping(desk: Desk) -> None:
     await desk.press("x")
+    await desk.until(lambda: desk.screen.query("#question"))
+
+
+@stage("steer", "steer")
+async def steering(desk: Desk) -> None:
+    await opened(desk)
+    await desk.press("P")
     await desk.until(lambda: desk.screen.query("#question"))
 
 

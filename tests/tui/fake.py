@@ -7,7 +7,7 @@ import queue
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +34,12 @@ from llmops_tui.specs.answers import (
     Status,
 )
 from llmops_tui.specs.log_text import PIECE_BYTES
+from llmops_tui.specs.reproduction import Difference, Reproduction
 from tests.tui import fake_past
 from tests.tui.fake_archive import Archive, comparison
 from tests.tui.fake_form import FormAnswers
 from tests.tui.fake_people import PeopleAnswers
+from tests.tui.fake_watch import WatchAnswers
 
 NOW = time.time()
 
@@ -87,7 +89,7 @@ def gpu(index: int, **changes: Any) -> GpuSample:
 
 
 @dataclass
-class FakeEngine(FormAnswers, PeopleAnswers):
+class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
     """Everything the screens ask for. `lost` makes every call fail like an engine that has gone.
 
     `now` is when all this is so: the runs' times lie before it. `clock` is what the engine's own watch says.
@@ -100,6 +102,8 @@ class FakeEngine(FormAnswers, PeopleAnswers):
     log_reads: list[tuple[int, int]] = field(default_factory=list)
     stops: list[tuple[str, str]] = field(default_factory=list)
     checkpoints: list[str] = field(default_factory=list)
+    asked: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    reproduced: list[str] = field(default_factory=list)
     retried: list[str] = field(default_factory=list)
     started: int = 0
     calls: int = 0
@@ -175,6 +179,9 @@ class FakeEngine(FormAnswers, PeopleAnswers):
             "gpus": self.gpus, "running": self.running, "waiting": self.waiting, "recent": self.recent, "counts": counts,
             "currency": "EUR",
         }  # fmt: skip
+
+    def _moment(self) -> float:
+        return self.now
 
     def run(self, run_id: str, /) -> RunDetail:
         self._check()
@@ -315,6 +322,21 @@ class FakeEngine(FormAnswers, PeopleAnswers):
         self._check()
         self.checkpoints.append(run_id)
         return summary(run_id, "running")
+
+    def control(self, run_id: str, command: str, arguments: Mapping[str, Any] | None = None, /) -> RunSummary:
+        self._check()
+        self.asked.append((run_id, command, dict(arguments or {})))
+        return summary(run_id, "running")
+
+    def reproduce(self, run_id: str, /, anyway: bool = False, dry_run: bool = False) -> Reproduction:
+        self._check()
+        if not dry_run:
+            self.reproduced.append(run_id)
+        differences = [
+            Difference(what="package torch", then="2.12.0", now="2.13.0"),
+            Difference(what="git diff", then="", now="changes 0a1b2c"),
+        ]
+        return Reproduction(of=run_id, differences=differences, run=None if dry_run else summary("train-fiqa-0053", "queued"))
 
     def runs(
         self, *, filter: str = "", sort: str = "", descending: bool = True, limit: int = 100, offset: int = 0,

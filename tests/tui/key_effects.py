@@ -19,6 +19,7 @@ from llmops_tui.screens.jump import JumpLabels
 from llmops_tui.screens.linked_page import LinkedScreen
 from llmops_tui.screens.new_run import NewRunScreen
 from llmops_tui.screens.run import RunScreen
+from llmops_tui.screens.steer import SteerScreen
 from llmops_tui.screens.stop import StopScreen
 from llmops_tui.screens.travel_bar import STEPS, TravelBar
 from llmops_tui.screens.widgets.chart import BrailleChart
@@ -393,6 +394,13 @@ async def turns_log(desk: Desk) -> None:
     before = chart.view.log_y
     await desk.press()
     await desk.until(lambda: chart.view.log_y != before)
+
+
+@effect("ack_alarms")
+async def acknowledges(desk: Desk) -> None:
+    before = len(desk.engine.acked)
+    await desk.press()
+    await desk.until(lambda: len(desk.engine.acked) > before or "no alarm is open" in words(desk.pilot, "#foot"))
 
 
 @effect("follow")
@@ -821,6 +829,71 @@ def answers_stop(mode: str) -> Effect:
 
 
 put({"stop_now": answers_stop("now"), "stop_checkpoint": answers_stop("checkpoint"), "stop_keep": answers_stop("")})
+
+
+def steers(wish: str, arguments: dict[str, Any]) -> Effect:
+    async def press(desk: Desk) -> None:
+        before, gone = len(desk.engine.asked), closes(desk)
+        await desk.press()
+        await desk.until(gone)
+        await desk.until(lambda: desk.engine.asked[before:] == [("train-fiqa-0003", wish, arguments)])
+
+    return press
+
+
+def sets(name: str, text: str, value: float | None) -> Effect:
+    async def press(desk: Desk) -> None:
+        before = len(desk.engine.asked)
+        await desk.press()
+        await desk.until(lambda: isinstance(desk.app.focused, EditLine))
+        desk.focused(EditLine).put(text)
+        await desk.pilot.press("enter")
+        await desk.until(lambda: desk.engine.asked[before:] == [("train-fiqa-0003", "set", {name: value})])
+
+    return press
+
+
+@effect("steer_resume")
+async def resumes_what_is_held_alone(desk: Desk) -> None:
+    await desk.press()
+    assert isinstance(desk.screen, SteerScreen), "it is not paused: there is nothing to resume"
+    desk.screen._offered.add("steer_resume")
+    await steers("resume", {})(desk)
+
+
+@effect("steer_leave")
+async def asks_nothing(desk: Desk) -> None:
+    before, gone = list(desk.engine.asked), closes(desk)
+    await desk.press()
+    await desk.until(gone)
+    assert desk.engine.asked == before
+
+
+put({
+    "steer_free": steers("pause", {"mode": "free"}), "steer_hold": steers("pause", {"mode": "hold"}),
+    "steer_checkpoint": steers("checkpoint", {}), "steer_evaluate": steers("evaluate", {}), "steer_sample": steers("sample", {}),
+    "steer_rate": sets("learning_rate_scale", "0.5", 0.5), "steer_save_every": sets("checkpoint_every", "none", None),
+    "steer_evaluate_every": sets("evaluate_every", "20", 20),
+})  # fmt: skip
+
+
+@effect("runs_steer")
+async def asks_how_to_steer(desk: Desk) -> None:
+    if isinstance(desk.screen, CompareScreen):
+        await said(desk, "does not run")
+        return
+    await desk.press()
+    await desk.until(lambda: isinstance(desk.screen, SteerScreen))
+    assert not desk.engine.asked
+
+
+@effect("runs_reproduce")
+async def tells_what_differs_first(desk: Desk) -> None:
+    await desk.press()
+    await desk.until(lambda: isinstance(desk.screen, ConfirmScreen) and "2.12.0" in words(desk.pilot, "#question"))
+    assert not desk.engine.reproduced
+    await desk.pilot.press("y")
+    await desk.until(lambda: bool(desk.engine.reproduced))
 
 
 @effect("confirm_yes", "confirm_no")

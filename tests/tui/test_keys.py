@@ -25,6 +25,7 @@ from llmops_tui.screens.queue import QueueScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.sql import SqlScreen
+from llmops_tui.screens.steer import SteerScreen
 from llmops_tui.screens.stop import StopScreen
 from llmops_tui.screens.travel_bar import TravelBar
 from llmops_tui.screens.widgets.chart import BrailleChart
@@ -39,7 +40,7 @@ OWNERS = {
     "log": LogPane, "command": CommandLine, "travel": TravelBar, "choose": ChooseScreen, "jump": JumpLabels,
     "sql": SqlScreen, "queue": QueueScreen, "gpus": GpusScreen,
     "inbox": InboxScreen, "pages": PulseScreen,
-    "hosts": HostsScreen, "stop": StopScreen, "help": HelpScreen,
+    "hosts": HostsScreen, "stop": StopScreen, "steer": SteerScreen, "help": HelpScreen,
     "runs": RunsScreen, "run_actions": RunsScreen, "compare": CompareScreen, "confirm": ConfirmScreen,
     "form": NewRunScreen, "fields": FormView, "field": FieldLine,
     "edit": EditLine, "samples": SamplePane, "linked": LinkedScreen,

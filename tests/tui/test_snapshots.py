@@ -85,6 +85,12 @@ def run_page(*pressed: str) -> Go:
     return go
 
 
+async def watchers(pilot: Pilot[None]) -> None:
+    pilot.app.client.alarmed = True  # type: ignore[attr-defined]
+    await run_page("8")(pilot)
+    await until(pilot, lambda: "jumped" in words(pilot, "#watchers"))
+
+
 async def linked(pilot: Pilot[None]) -> None:
     await run_page("p")(pilot)
     await until(pilot, lambda: isinstance(pilot.app.screen, LinkedScreen) and "host" in screen_text(pilot))
@@ -165,6 +171,7 @@ SCENES: dict[str, Scene] = {
     "run-checkpoints": Scene(run_page("5"), sizes=NARROW),
     "run-facts": Scene(run_page("6"), sizes=NARROW),
     "run-capsule": Scene(run_page("7"), sizes=NARROW),
+    "run-watchers": Scene(watchers),
     "linked": Scene(linked, gpus=4),
     "new-run": Scene(new_run()),
     "new-run-field": Scene(new_run("j", "j", "enter", "down")),
@@ -180,6 +187,8 @@ SCENES: dict[str, Scene] = {
     "command-refused": Scene(refused, sizes=NARROW),
     "jump": Scene(keys("apostrophe"), sizes=NARROW),
     "stop": Scene(keys("x")),
+    "steer": Scene(run_page("P")),
+    "reproduce": Scene(run_page("E"), sizes=NARROW),
     "confirm": Scene(confirming),
     "choose": Scene(keys("ctrl+s")),
     "travel": Scene(travelling, gpus=4),
