@@ -15,6 +15,7 @@ from llmops_tui.screens.curves import curve_groups, fetch_curves
 from llmops_tui.screens.facts import CHECKPOINT_COLUMNS, capsule_rows, checkpoint_rows, event_marks, fact_rows, title_line
 from llmops_tui.screens.log_feed import LogFeed
 from llmops_tui.screens.panes import PanedBoard
+from llmops_tui.screens.watch_rows import WATCH_COLUMNS, alarm_marks, alarm_of, open_alarms, told_of, watch_rows
 from llmops_tui.screens.widgets.axes import value_text
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.chart_view import ChartView
@@ -29,6 +30,7 @@ from llmops_tui.specs.states import ACTIVE
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import RunDetail, RunSummary, Series
+    from llmops_tui.specs.answers_watch import WatchState
 
 _ASK_SECONDS = 2.0
 _SAMPLES_AT_ONCE = 1000
@@ -37,7 +39,7 @@ _FACT_COLUMNS = (Column("what", 20), Column("value", 0))
 
 
 class RunScreen(LogFeed, PanedBoard):
-    """Seven panes: on a wide screen four at once, the last four of them in turn; one at a time on a narrow one."""
+    """Panes: on a wide screen four at once, the last of them in turn; one at a time on a narrow one."""
 
     BINDINGS = bindings("run", "run_actions")
     PLACES = ("run", "run_actions")
@@ -50,8 +52,9 @@ class RunScreen(LogFeed, PanedBoard):
         "checkpoints": ("checkpoints", "right"),
         "facts": ("spec", "right"),
         "capsule": ("capsule", "right"),
+        "watchers": ("watchers", "right"),
     }
-    STACKED = ("facts", "samples", "checkpoints", "capsule")
+    STACKED = ("facts", "samples", "checkpoints", "capsule", "watchers")
 
     def __init__(self, run_id: str) -> None:
         super().__init__()
@@ -63,6 +66,7 @@ class RunScreen(LogFeed, PanedBoard):
         self._samples: list[Sample] = []
         self._samples_end = 0
         self._samples_known = False
+        self._watch: WatchState | None = None
         self._busy = False
         self._seen: tuple[object, ...] = ()
         self._asked_at = 0.0
@@ -82,6 +86,7 @@ class RunScreen(LogFeed, PanedBoard):
                 yield RowTable(CHECKPOINT_COLUMNS, "no checkpoint yet", id="checkpoints")
                 yield RowTable(_FACT_COLUMNS, "asking the engine…", id="facts")
                 yield RowTable(_FACT_COLUMNS, "asking the engine…", id="capsule")
+                yield RowTable(WATCH_COLUMNS, "asking the engine…", id="watchers")
         yield EditLine("", id="ask")
         yield LineWidget(id="foot")
 
@@ -120,6 +125,7 @@ class RunScreen(LogFeed, PanedBoard):
         checkpoints.border_title = f"checkpoints {checkpoints.total}" if checkpoints.total else "checkpoints"
         capsule = "asking the engine…" if self._detail is None else "written when the run starts"
         self.query_one("#capsule", RowTable).show(capsule_rows(self._detail), empty=capsule)
+        self._draw_watchers()
         self.query_one("#samples", SamplePane).show(self._samples, self._why_no_samples(run))
 
     def status_arrived(self) -> None:
@@ -198,6 +204,20 @@ class RunScreen(LogFeed, PanedBoard):
             self._chosen = (message.key,)
             self.action_show_pane("chart")
             self.status_arrived()
+        elif message.table.id == "watchers" and (alarm := alarm_of(self._watch, message.key)):
+            self._chosen = None  # the losses
+            self.action_show_pane("chart")
+            self.query_one(BrailleChart).cross_at(float(alarm["step"]))
+            self.status_arrived()
+
+    def on_row_table_row_highlighted(self, message: RowTable.RowHighlighted) -> None:
+        """What the row under the cursor does not say itself."""
+        if message.table.id == "watchers":
+            self._draw_watchers()
+
+    def action_ack_alarms(self) -> None:
+        """The run's alarms were seen."""
+        self.run_worker(self._ack_alarms())
 
     def on_braille_chart_linked_wanted(self, message: BrailleChart.LinkedWanted) -> None:
         """What else went on at that time."""
@@ -222,7 +242,29 @@ class RunScreen(LogFeed, PanedBoard):
         metrics = self._metrics()
         chart.border_title = " ".join(metrics) or "curves"
         empty = "asking the engine…" if self._detail is None else "this run reported no metrics" if not metrics else "no points yet"
-        chart.show(self._curves.get(metrics, []), event_marks(self._detail, self.state.moment), empty)
+        marks = [*event_marks(self._detail, self.state.moment), *alarm_marks(self._watch, self.state.moment)]
+        chart.show(self._curves.get(metrics, []), marks, empty)
+
+    async def _ack_alarms(self) -> None:
+        waiting = open_alarms(self._watch)
+        try:
+            for identity in waiting:
+                await call(self.client.ack_alarm, identity)
+        except LlmopsError as error:
+            self.llmops.tell(str(error), "bad")
+        else:
+            told = f"acknowledged: {len(waiting)} alarm{'s' if len(waiting) > 1 else ''}" if waiting else "no alarm is open"
+            self.llmops.tell(told, "good" if waiting else "muted")
+        self._seen = ()
+        self.status_arrived()
+
+    def _draw_watchers(self) -> None:
+        table = self.query_one("#watchers", RowTable)
+        empty = "asking the engine…" if self._watch is None else "a run of this kind is not watched"
+        table.show(watch_rows(self._watch, self.state.moment), empty=empty)
+        count = len(open_alarms(self._watch))
+        told = told_of(self._watch, table.key)
+        table.border_title = "watchers" + (f" {count} open" if count else "") + (f": {told}" if told else "")
 
     def _metric_cells(self, name: str) -> tuple[Run, ...]:
         run = self.state.run(self._run_id)
@@ -252,6 +294,7 @@ class RunScreen(LogFeed, PanedBoard):
                 ranges = await call(self.client.series, self._run_id, self._metric_names(), points=1, until=until)
                 self._ranges = {series["metric"]: series for series in ranges}
             await self._fetch_samples(until)
+            await self._fetch_watch()
         except NotFoundError as error:
             if self.ready and self.app.screen is self:
                 self.llmops.tell(error.message, "warn")  # never was, or was removed: no page stays of it
@@ -266,6 +309,12 @@ class RunScreen(LogFeed, PanedBoard):
             self.redraw()
             if self._seen and self._seen[-1] != self._metrics():
                 self.status_arrived()  # other curves were chosen meanwhile
+
+    async def _fetch_watch(self) -> None:
+        try:
+            self._watch = await call(self.client.watchers, self._run_id)
+        except NotFoundError:  # an engine of an earlier version: the run itself was told just now
+            self._watch = {"run": self._run_id, "rules": [], "alarms": []}
 
     async def _fetch_samples(self, until: float | None) -> None:
         """What was said since the last look; all of it again when the moment shown is another."""

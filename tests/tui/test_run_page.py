@@ -35,7 +35,7 @@ async def opened(engine: FakeEngine, size: tuple[int, int] = (80, 24)) -> AsyncI
 
 async def test_a_narrow_page_shows_one_pane_and_tab_goes_through_all(engine: FakeEngine) -> None:
     async with opened(engine) as pilot:
-        for name in ("metrics", "log", "samples", "checkpoints", "facts", "capsule", "chart"):
+        for name in (*list(RunScreen.PANES)[1:], "chart"):
             await pilot.press("tab")
             await until(pilot, lambda name=name: pilot.app.focused is not None and pilot.app.focused.id == name)
             shown = [pane.id for pane in pilot.app.screen.query(".pane") if pane.region.height > 0]
@@ -276,7 +276,7 @@ async def test_a_run_removed_on_its_own_page_takes_the_page_with_it(engine: Fake
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.state.live)
         app.open_run("train-fiqa-0002")
-        await until(pilot, lambda: isinstance(app.screen, RunScreen) and "checkpoint" in screen_text(pilot))
+        await until(pilot, lambda: isinstance(app.screen, RunScreen) and "5 check" in screen_text(pilot))
         await pilot.press("D")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen))
         await pilot.press("y")

@@ -156,6 +156,14 @@ class BrailleChart(LineWidget, can_focus=True):
             a_column = (high - low) / max(1, self._drawing.columns)
             self._change(self.view.crossed(columns * a_column, self._extent, whole=self.view.axis == STEP))
 
+    def cross_at(self, step: float) -> None:
+        """The crosshair at a step; where a window is shown that it lies outside of, everything is shown."""
+        if self.view.axis != STEP:
+            self._turn_to(STEP)
+        low, high = self.view.shown(self._extent)
+        view = self.view if low <= step <= high else self.view.reset()
+        self._change(replace(view, crosshair=step))
+
     def action_cross_off(self) -> None:
         """Take the crosshair away."""
         self._change(replace(self.view, crosshair=None))
