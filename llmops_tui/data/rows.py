@@ -1,7 +1,7 @@
 """Rows of a dataset file, one at a time, each with the number an editor or a spreadsheet shows for it.
 
-`read_rows(path)` reads JSON lines (`.jsonl`, `.ndjson`), a JSON array (`.json`), `.csv`, `.tsv`, `.parquet` and `.arrow`, all
-but the last two also with `.gz` behind, and directories of such files (shards.py). All but a JSON array stream in constant
+`read_rows(path)` reads JSON lines (`.jsonl`, `.ndjson`), a JSON array (`.json`), `.csv`, `.tsv`, `.txt`, `.parquet` and `.arrow`,
+all but the last two also with `.gz` behind, and directories of such files (shards.py). All but a JSON array stream in constant
 memory. A `.json` file that begins with an object is read as JSON lines, as such files often are. Standard library only, but
 for Parquet and Arrow.
 """
@@ -27,6 +27,8 @@ Row = dict[str, object]
 LONGEST_ROW_BYTES = 64 << 20
 
 _BATCH = 1024
+# A few hundred tokens: pieces enough for some to be held out of a short text.
+_TEXT_PIECE = 2000
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -91,6 +93,8 @@ def _one_file(path: Path, bad: Callable[[RowError], None]) -> Iterator[tuple[int
         with _open(path) as file:
             if kind in (".csv", ".tsv"):
                 rows = _table(path, file, "\t" if kind == ".tsv" else ",", bad)
+            elif kind == ".txt":
+                rows = _text(file, bad)
             elif kind == ".json" and _begins_with_bracket(file):
                 rows = _array(file, bad)
             else:
@@ -110,6 +114,29 @@ def _open(path: Path) -> IO[bytes]:
         raise NotFoundError(f"{path}: no such file", "check the path; it is read relative to where the command was given") from None
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", "check the file's permissions") from None
+
+
+def _text(file: IO[bytes], bad: Callable[[RowError], None]) -> Iterator[tuple[int, Row]]:
+    """Plain text in pieces of whole paragraphs, each of about so many characters; a row's number is that of its first line."""
+    piece: list[str] = []
+    begin = size = 0
+    for number, line in enumerate(iter(partial(file.readline, LONGEST_ROW_BYTES), b""), 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            bad(RowError(number, f"not UTF-8: byte {error.start + 1} of the line"))
+            continue
+        if not text.strip():
+            if size >= _TEXT_PIECE:
+                yield begin, {"text": "".join(piece).strip()}
+                piece, size = [], 0
+                continue
+        elif not size:
+            piece, begin = [], number
+        piece.append(text)
+        size += len(text.strip())
+    if size:
+        yield begin, {"text": "".join(piece).strip()}
 
 
 def _begins_with_bracket(file: IO[bytes]) -> bool:

@@ -13,11 +13,12 @@ from pathlib import Path
 
 from llmops_tui.errors import NotFoundError, UsageError
 
-SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow", ".txt")
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 # Descriptions that lie beside the rows and are none.
 _ABOUT = {_STATE, _SPLITS, "dataset_info.json", "dataset_infos.json", "croissant.json", "metadata.json"}
+_NOTICE = re.compile(r"(readme|licen[sc]e|notice|requirements)", re.IGNORECASE)
 # train-00000-of-00002.parquet, train.jsonl, test_0.csv: the split is what stands before the first digit or the end.
 _SPLIT = re.compile(r"(train|training|test|validation|valid|val|dev|eval)(?=[-_.\d]|$)", re.IGNORECASE)
 
@@ -92,6 +93,8 @@ def _shards(path: Path) -> list[Path]:
         for file in sorted(path.iterdir(), key=lambda file: file.name)
         if file.is_file() and not file.name.startswith(".") and file.name not in _ABOUT and _is_readable(file)
     ]
+    # Texts beside rows tell about them (a README, a licence).
+    files = [file for file in files if file_kind(file) != ".txt"] or [file for file in files if not _NOTICE.match(file.name)]
     splits: dict[str, list[Path]] = {}
     for file in files:
         match = _SPLIT.match(file.name)

@@ -34,7 +34,8 @@ def adapted_matrices(matrices: Mapping[str, tuple[int, int]], lora: LoraChoice) 
 def train_bytes(spec: TrainSpec, shapes: list[tuple[int, int]], parameters: int = 0) -> int:
     """What a run writes that trains adapters of these matrices; where it trains the whole model, all its `parameters`."""
     if spec.adaptation == "full":
-        return checkpoint_bytes(spec, parameters, 4 * parameters)
+        begun = 4 * parameters if spec.scratch.preset else 0  # the model from scratch is kept as it began
+        return checkpoint_bytes(spec, parameters, 4 * parameters) + begun
     magnitudes = sum(rows for rows, _ in shapes) if spec.adaptation == "dora" else 0
     return checkpoint_bytes(spec, spec.lora.r * sum(rows + columns for rows, columns in shapes) + magnitudes)
 

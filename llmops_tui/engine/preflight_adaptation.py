@@ -54,7 +54,7 @@ def check_adaptation(spec: TrainSpec, files: ModelFiles, box: Box | None = None)
 
 def adaptation_warnings(spec: TrainSpec) -> list[str]:
     """What is odd about the choice and yet no reason to refuse it."""
-    if spec.adaptation == "full" and spec.optim.learning_rate > _HIGH_RATE_FOR_FULL:
+    if spec.adaptation == "full" and not spec.scratch.preset and spec.optim.learning_rate > _HIGH_RATE_FOR_FULL:
         return [f"a learning rate of {spec.optim.learning_rate:g} is an adapter's: training every weight usually takes 1e-5 to 5e-5"]
     return []
 

@@ -17,6 +17,7 @@ _LEARNABLE: dict[str, tuple[str, ...]] = {
     "reward": ("preference",),
     "kto": ("kto", "preference"),
     "grpo": ANSWERED,
+    "pretrain": ("text",),
 }
 
 

@@ -1,4 +1,4 @@
-"""The wish to fine-tune: supervised fine-tuning with LoRA."""
+"""The wish to train: by which method, what of a model, from which rows."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from llmops_tui.specs.common import BASIC, DATASET, MODEL, MOST_STEPS, MOST_TOKE
 from llmops_tui.specs.row_formats import RowFormat
 from llmops_tui.specs.train_memory import OutOfMemoryChoice
 from llmops_tui.specs.train_preference import PreferenceChoice, RewardChoice, objection_to
+from llmops_tui.specs.train_scratch import ScratchChoice
 from llmops_tui.specs.train_watch import WatchChoice
 
 
@@ -46,6 +47,9 @@ class DatasetChoice(StrictModel):
         return self
 
 
+# A reward or a preference means nothing to a model without words.
+FROM_SCRATCH = ("sft", "pretrain")
+
 Adaptation = Literal["lora", "qlora", "dora", "rslora", "full"]
 
 
@@ -69,13 +73,20 @@ class OptimizerChoice(StrictModel):
 
 
 class TrainSpec(RunSpec):
-    """`train`: SFT with LoRA on one GPU or the CPU; precision, checkpointing and packing follow the hardware."""
+    """`train`: a model learns, on one GPU or the CPU; precision, checkpointing and packing follow the hardware."""
 
     kind: Literal["train"] = "train"
-    method: Literal["sft", "dpo", "kto", "reward"] = Field("sft", description="How it learns: from answers (sft), or from judged ones; see docs/methods.md")
-    model: str = Field(
-        min_length=1, description="A model directory, or a registered model: name, name@v1, name@champion", json_schema_extra=MODEL
+    method: Literal["sft", "pretrain", "dpo", "kto", "reward", "grpo", "distill"] = Field(
+        "sft",
+        description="How it learns: from answers (sft), raw text (pretrain), a teacher (distill), or judged answers; see docs/methods.md",
+        json_schema_extra=BASIC,
     )
+    model: str = Field(
+        "",
+        description="A model directory, or a registered model: name, name@v1, name@champion; empty with scratch",
+        json_schema_extra=MODEL,
+    )
+    scratch: ScratchChoice = Field(default_factory=ScratchChoice, description="A new model instead of `model`")
     dataset: DatasetChoice
     adaptation: Adaptation = Field(
         "lora",
@@ -126,6 +137,31 @@ class TrainSpec(RunSpec):
     def _held_out_rows_exist_when_asked_for(self) -> TrainSpec:
         if self.evaluate_every and not self.dataset.eval_path and self.dataset.eval_fraction == 0:
             raise ValueError("evaluate_every needs held-out rows: set dataset.eval_path or dataset.eval_fraction")
+        return self
+
+    @model_validator(mode="after")
+    def _begins_with_a_model(self) -> TrainSpec:
+        if not self.scratch.preset and not self.model:
+            raise ValueError("model: name the model to start from, or set scratch.preset for a new one")
+        if not self.scratch.preset:
+            return self
+        if self.model:
+            raise ValueError("scratch.preset: a model from scratch has no model to start from; leave one of the two empty")
+        if "adaptation" in self.model_fields_set and self.adaptation != "full":
+            raise ValueError(f"adaptation: a model from scratch is trained in full, and {self.adaptation} trains an adapter; use full")
+        if self.method not in FROM_SCRATCH:
+            raise ValueError(f"method: a model from scratch learns by {' or '.join(FROM_SCRATCH)}, then by {self.method}")
+        if self.max_length > self.scratch.context:
+            raise ValueError(
+                f"max_length: {self.max_length} is beyond scratch.context, {self.scratch.context}; lower one or raise the other"
+            )
+        self.adaptation = "full"
+        return self
+
+    @model_validator(mode="after")
+    def _blocks_are_full_already(self) -> TrainSpec:
+        if self.method == "pretrain" and self.packing is True:
+            raise ValueError("packing: pretrain cuts its text into full blocks, which leave nothing to pack; use auto")
         return self
 
     @model_validator(mode="after")

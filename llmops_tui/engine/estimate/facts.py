@@ -16,6 +16,7 @@ from llmops_tui.data import datasets, models
 from llmops_tui.data.model_files import recognise
 from llmops_tui.data.safetensors_header import read_safetensors_header
 from llmops_tui.data.shards import files_of
+from llmops_tui.engine import scratch_model
 from llmops_tui.engine.estimate.estimate import ModelFacts
 from llmops_tui.engine.estimate.shapes import KNOWN_FAMILIES, shape_of
 from llmops_tui.engine.estimate.workload import RowFacts
@@ -42,6 +43,8 @@ def glance(home: Home, spec: TrainSpec, cwd: Path) -> Facts:
 
     Rows that cannot be found or read are no error here: their number is not known then.
     """
+    if spec.scratch.preset:
+        return Facts(model=scratch_model.facts_of(spec.scratch), rows=_rows(home, spec.dataset, cwd))
     if not spec.model:
         raise _model_error("is not chosen", "name a model to see what it takes")
     return Facts(model=describe_model(_find_model(home, spec.model, cwd)), rows=_rows(home, spec.dataset, cwd))

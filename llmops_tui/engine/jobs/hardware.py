@@ -21,6 +21,10 @@ from llmops_tui.specs.train import TrainSpec
 _ACTIVATIONS_PER_HIDDEN = 20
 
 
+# Blocks of raw text are full already; TRL's trainers of judged answers take their rows one by one.
+_PACKED = ("sft",)
+
+
 @dataclass(frozen=True)
 class Plan:
     """Decisions of one run. `token_budget` bounds the computed tokens of a forward pass on a CPU; None: no bound."""
@@ -50,7 +54,7 @@ def plan_training(spec: TrainSpec, model: Path) -> Plan:
     """Decide for a fine-tune. Raises InsufficientResourcesError where GPUs were asked for and torch sees none."""
     device = _device(spec.resources.gpus)
     dtype = _dtype(spec.dtype, device)
-    packing = device == "cuda" if spec.packing == "auto" else spec.packing
+    packing = spec.method in _PACKED and (device == "cuda" if spec.packing == "auto" else spec.packing)
     checkpointing = spec.gradient_checkpointing
     if checkpointing == "auto":
         checkpointing = device == "cuda" and not _activations_fit(spec, model, dtype)

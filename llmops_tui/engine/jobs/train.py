@@ -34,21 +34,27 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     spec = adjusted(TrainSpec.model_validate(record["spec"]), adjustment)
     prepared = record["prepared"]
     model_path = Path(prepared["model"]["path"])
-    if (model_path / "adapter_config.json").is_file():
+    if not spec.scratch.preset and (model_path / "adapter_config.json").is_file():
         raise UsageError(f"{model_path} is an adapter, which this version cannot train further", "train its base model")
     resume_from = Path(os.environ["LLMOPS_RESUME_FROM"]) if os.environ.get("LLMOPS_RESUME_FROM") else None
 
     reporter.phase("importing libraries")
     from transformers import set_seed
 
-    from llmops_tui.engine.jobs import adaptation, hardware, samples
+    from llmops_tui.engine.jobs import adaptation, hardware, samples, scratch
     from llmops_tui.engine.jobs.callback import RunCallback
+    from llmops_tui.engine.jobs.corpus import read_split
     from llmops_tui.engine.jobs.loading import load_tokenizer, quiet
     from llmops_tui.engine.jobs.methods.method import Work, method_named
     from llmops_tui.engine.jobs.run_trainer import Books, Carried, read_progress
 
     memory = MemoryUse()
     quiet()
+    if spec.scratch.preset:
+        reporter.phase("training the tokenizer")
+        model_path = run.artifacts / "scratch"
+        known, _, _ = read_split(spec.dataset, prepared["dataset"], prepared.get("eval_dataset"), spec.seed)
+        scratch.make_model(spec.scratch, known, spec.seed, model_path)
     plan = hardware.plan_training(spec, model_path)
     hardware.apply(plan)
     set_seed(spec.seed)
@@ -109,6 +115,9 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     if resume_from is None:
         before = score(0, "evaluating before")
         carried["before"] = before.to_json() if before else None
+        if spec.scratch.preset and before:
+            words, as_expected = scratch.first_loss_words(before.loss, len(tokenizer))
+            reporter.log(words, "info" if as_expected else "warning")
         sample(0)
 
     # Train.
@@ -157,7 +166,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         name=spec.output or spec.name or record["id"],
         path=path,
         format=saved.format,
-        base=str(model_path),
+        base="" if spec.scratch.preset else str(model_path),
         eval=after_json,
     )
     return summary, False
