@@ -39,7 +39,7 @@ from llmops_tui.engine.preflight_checks import (
 )
 from llmops_tui.engine.preflight_merge import prepare_merge
 from llmops_tui.engine.preflight_prune import prepare_prune
-from llmops_tui.engine.preflight_teacher import teacher_record
+from llmops_tui.engine.preflight_rewards import prepare_rewards
 from llmops_tui.engine.sweeps.preflight import ADVICE as PARENT_ADVICE
 from llmops_tui.engine.sweeps.preflight import prepare_parent
 from llmops_tui.errors import UsageError
@@ -115,7 +115,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
     if not learnt:
         raise field_error("dataset", f"{found.rows} rows leave none to learn from", "add rows, or lower eval_fraction or raise limit")
     check_model_for_rows(spec.model, files, found.format)
-    teacher = teacher_record(spec, home, cwd, files)
+    rewards = prepare_rewards(spec.grpo, dataset, cwd) if spec.method == "grpo" else []
     warnings = [
         *row_warnings(spec.max_length, files, found, eval_found, learnt, held_out),
         *([f"only {len(learnt)} rows to learn from: the model will repeat them"] if len(learnt) < _FEW_LEARNT_ROWS else []),
@@ -128,7 +128,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
         "eval_dataset": eval_dataset,
         "rows": {"learnt": len(learnt), "held_out": len(held_out)},
         "facts": {"model": describe_model(files.path), "rows": asdict(rows_of_scan(learnt, len(held_out), found.characters))},
-        **({"teacher": teacher} if teacher else {}),
+        **({"rewards": rewards} if rewards else {}),
         "warnings": warnings,
     }, disk_forecast.train_bytes(spec, shapes, info["parameters"] or 0)
 

@@ -10,8 +10,8 @@ from pydantic import Field, field_validator, model_validator
 
 from llmops_tui.specs.common import BASIC, DATASET, MODEL, MOST_STEPS, MOST_TOKENS, Limits, RunSpec, StrictModel, name_or_nothing
 from llmops_tui.specs.row_formats import RowFormat
-from llmops_tui.specs.train_distill import DistillChoice, objection_to_distill
 from llmops_tui.specs.train_memory import OutOfMemoryChoice
+from llmops_tui.specs.train_grpo import GrpoChoice, objection_to_grpo
 from llmops_tui.specs.train_preference import PreferenceChoice, RewardChoice, objection_to
 from llmops_tui.specs.train_scratch import ScratchChoice
 from llmops_tui.specs.train_watch import WatchChoice
@@ -97,7 +97,7 @@ class TrainSpec(RunSpec):
     lora: LoraChoice = Field(default_factory=LoraChoice, description="The adapter; unused where adaptation is full")
     preference: PreferenceChoice = Field(default_factory=PreferenceChoice)
     reward: RewardChoice = Field(default_factory=RewardChoice)
-    distill: DistillChoice = Field(default_factory=DistillChoice)
+    grpo: GrpoChoice = Field(default_factory=GrpoChoice)
     optim: OptimizerChoice = Field(default_factory=OptimizerChoice)
     epochs: float = Field(1.0, gt=0, le=10_000, description="Passes over the rows; ignored when max_steps is set", json_schema_extra=BASIC)
     max_steps: int | None = Field(None, gt=0, le=MOST_STEPS, description="Optimizer steps; unset follows epochs", json_schema_extra=BASIC)
@@ -168,7 +168,9 @@ class TrainSpec(RunSpec):
 
     @model_validator(mode="after")
     def _method_can_do_what_is_asked(self) -> TrainSpec:
-        objection = objection_to(self.method, self.preference, self.micro_batch) or objection_to_distill(self.method, self.distill)
+        objection = objection_to(self.method, self.preference, self.micro_batch)
+        if self.method == "grpo":
+            objection = objection_to_grpo(self.grpo, self.micro_batch, self.accumulation, self.max_length)
         if objection:
             raise ValueError(objection)
         return self

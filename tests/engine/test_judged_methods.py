@@ -44,11 +44,13 @@ def _process_as_before() -> Iterator[None]:
 def run_method(tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch) -> MakeRun:
     """Write a run of a method, do it here, and give its directory."""
 
-    def run(method: str, row_format: str, resume: Path | None = None, status: str = "succeeded", **changes: Any) -> Path:
+    def run(
+        method: str, row_format: str, resume: Path | None = None, status: str = "succeeded", held_out: float = 0.25, **changes: Any
+    ) -> Path:
         rows = tmp_path / f"{row_format}.jsonl"
         rows.write_text("".join(json.dumps(row) + "\n" for row in ROWS[row_format]))
         spec = {
-            "method": method, "model": str(model), "dataset": {"path": str(rows), "format": row_format, "eval_fraction": 0.25},
+            "method": method, "model": str(model), "dataset": {"path": str(rows), "format": row_format, "eval_fraction": held_out},
             "lora": {"r": 4}, "optim": {"learning_rate": 0.02, "schedule": "constant"}, "max_steps": 4, "micro_batch": 2,
             "max_length": 120, "sample_tokens": 2, "threads": 1, **changes,
         }  # fmt: skip
@@ -73,6 +75,11 @@ def last(run: Path, name: str) -> float:
     """The newest value of a metric."""
     found = [event["values"][name] for event in read_events(run) if event["type"] == "metric" and name in event["values"]]
     return float(found[-1])
+
+
+def read_events_values(run: Path) -> set[str]:
+    """Every metric the run told."""
+    return {name for event in read_events(run) if event["type"] == "metric" for name in event["values"]}
 
 
 def test_dpo_with_an_adapter_prefers_the_chosen_answers_to_the_model_it_began_as(run_method: MakeRun) -> None:
@@ -106,3 +113,46 @@ def test_a_reward_model_scores_chosen_answers_higher_and_is_saved_with_its_head(
     assert last(run, "train/reward_accuracy") == 1.0
     with safe_open(run / "artifacts" / "adapter" / "adapter_model.safetensors", "pt") as file:
         assert any("score" in name for name in file.keys())  # noqa: SIM118  # a safetensors file is no mapping
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "reward"])
+def test_every_weight_can_be_trained_instead_of_an_adapter(run_method: MakeRun, method: str) -> None:
+    changes = {"adaptation": "full", "optim": {"learning_rate": 0.003, "schedule": "constant"}, "max_steps": 8}
+    run = run_method(method, "kto" if method == "kto" else "preference", **changes)
+    summary = read_events(run)[-1]["summary"]
+    assert summary["after"]["reward_margin"] > summary["before"]["reward_margin"]
+    config = json.loads((run / "artifacts" / "model" / "config.json").read_text())
+    assert config["architectures"] == ["LlamaForSequenceClassification" if method == "reward" else "LlamaForCausalLM"]
+
+
+def test_grpo_learns_what_a_function_of_the_users_rewards(run_method: MakeRun, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def tall(completion, row):\n    return sum(c > 'm' for c in completion) / len(row['question'])\n")
+    run = run_method(
+        "grpo", "question_answer", max_steps=8, micro_batch=16, optim={"learning_rate": 0.02, "schedule": "constant"},
+        grpo={"rewards": [f"{tmp_path}/mine.py:tall", "exact"], "weights": [1.0, 0.5], "group": 8, "completion_tokens": 8, "beta": 0.01},
+    )  # fmt: skip
+    rewards = [event["values"]["train/reward_tall"] for event in read_events(run) if "train/reward_tall" in event.get("values", {})]
+    assert len(rewards) == 8
+    summary = read_events(run)[-1]["summary"]
+    assert summary["after"]["reward"] > summary["before"]["reward"]
+    assert last(run, "train/completion_tokens") <= 8
+    assert last(run, "train/tokens") > 0
+    assert {"train/reward", "train/reward_std", "train/kl", "train/reward_exact"} <= read_events_values(run)
+    assert set(summary["after"]["rewards"]) == {"tall", "exact"}
+
+
+def test_a_reward_that_raises_ends_the_run_with_step_and_row_and_keeps_what_was_learnt(
+    run_method: MakeRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "calls = []\n\ndef mine(completion):\n    calls.append(0)\n    if len(calls) > 6:\n        raise KeyError('gone')\n    return 1.0\n"
+    )
+    run = run_method(
+        "grpo", "question_answer", status="failed", held_out=0,
+        grpo={"rewards": [f"{tmp_path}/mine.py:mine"], "group": 2, "completion_tokens": 4},
+    )  # fmt: skip
+    error = read_events(run)[-1]["error"]
+    assert error.startswith("step 4, row ")
+    assert "mine.py:mine raised KeyError: 'gone'" in error
+    assert "in mine" in capsys.readouterr().err
+    assert (run / "checkpoints" / "checkpoint-3").is_dir()

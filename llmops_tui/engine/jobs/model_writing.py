@@ -37,7 +37,9 @@ def write_full_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: 
 
 def settle_stop_tokens(model: Any, tokenizer: PreTrainedTokenizerBase) -> None:
     """The tokenizer's end token stops generation, whatever else does, and its padding token pads."""
-    settings = model.generation_config
+    settings = getattr(model, "generation_config", None)
+    if settings is None:
+        return  # a model that does not speak, such as a reward model
     known = settings.eos_token_id
     ends = list(known) if isinstance(known, list) else [] if known is None else [known]
     if tokenizer.eos_token_id is not None and tokenizer.eos_token_id not in ends:

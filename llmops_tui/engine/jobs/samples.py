@@ -33,7 +33,12 @@ def show(prompt: Prompt) -> str:
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
 def generate(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], tokens: int, beat: Callable[[int, int], None]
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    tokens: int,
+    beat: Callable[[int, int], None],
+    longest_prompt: int = _LONGEST_PROMPT_TOKENS,
 ) -> list[str]:
     """Greedy continuations of all prompts in one batch; `beat(done, total)` in tokens after each. The model's mode is kept."""
     if not prompts:
@@ -42,7 +47,7 @@ def generate(
         prompt if isinstance(prompt, str) else tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True)
         for prompt in prompts
     ]
-    rows = [tokenizer(text, add_special_tokens=False)["input_ids"][-_LONGEST_PROMPT_TOKENS:] for text in texts]
+    rows = [tokenizer(text, add_special_tokens=False)["input_ids"][-longest_prompt:] for text in texts]
     width = max(len(row) for row in rows)
     pad = tokenizer.pad_token_id
     device = next(model.parameters()).device
