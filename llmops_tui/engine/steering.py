@@ -101,7 +101,7 @@ class Steering:
             )
         if run.stop == "preempt":  # it goes on when its user says so, not when there is room
             run.stop = "pause"
-        elif run.state != "running" or run.stop:
+        elif run.state not in ("starting", "running") or run.stop:
             raise ConflictError(f"{run.id} does not run: {run.state}", "only a running job can be paused")
         reason = f"{who} paused it: it saves a checkpoint and frees its memory"
         await self._table.journal(run, "stopping", reason, {"mode": "pause"})

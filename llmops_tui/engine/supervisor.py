@@ -332,6 +332,8 @@ class Supervisor:
 
 
 def _never_began(run: LiveRun) -> Verdict:
+    if run.stop in ("pause", "preempt"):
+        return Verdict("paused", "")
     if run.stop:
         return Verdict("cancelled", "stopped before it was started")
     return Verdict("failed", "its shim could not be started: see its log and engine.log", again=False)
