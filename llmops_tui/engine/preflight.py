@@ -16,8 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from llmops_tui.data.model_files import recognise
-from llmops_tui.engine import disk_forecast
+from llmops_tui.data.model_files import ModelFiles, recognise
+from llmops_tui.data.recognition import describe
+from llmops_tui.engine import disk_forecast, scratch_model
 from llmops_tui.engine.estimate.facts import describe_model, rows_of_scan
 from llmops_tui.engine.preflight_adaptation import adaptation_warnings, check_adaptation
 from llmops_tui.engine.preflight_checks import (
@@ -97,10 +98,10 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
 
 def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, Any], int]:
     require_packages(_TRAINING_PACKAGES)
-    info = model_info(home, spec.model, cwd)
+    info = describe(scratch_model.files_of(spec.scratch)) if spec.scratch.preset else model_info(home, spec.model, cwd)
     if info["format"] != "full":
         raise field_error("model", f"{spec.model!r} is {described(info)}, and training starts from a full model", train_from(info))
-    files = recognise(Path(info["path"]))
+    files = scratch_model.files_of(spec.scratch) if spec.scratch.preset else recognise(Path(info["path"]))
     shapes = disk_forecast.adapted_matrices(matrices(files), spec.lora)
     if not shapes and spec.adaptation != "full":
         raise field_error("lora.target_modules", f"{spec.lora.target_modules!r} names no weight of {spec.model!r}", "try all-linear")
@@ -123,14 +124,18 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
         *licence_warnings(info, dataset),
     ]
     return {
-        "model": model_record(home, spec.model, info, files),
+        "model": scratch_model.record_of(spec.scratch) if spec.scratch.preset else model_record(home, spec.model, info, files),
         "dataset": dataset,
         "eval_dataset": eval_dataset,
         "rows": {"learnt": len(learnt), "held_out": len(held_out)},
-        "facts": {"model": describe_model(files.path), "rows": asdict(rows_of_scan(learnt, len(held_out), found.characters))},
+        "facts": {"model": _estimator_facts(spec, files), "rows": asdict(rows_of_scan(learnt, len(held_out), found.characters))},
         **({"rewards": rewards} if rewards else {}),
         "warnings": warnings,
     }, disk_forecast.train_bytes(spec, shapes, info["parameters"] or 0)
+
+
+def _estimator_facts(spec: TrainSpec, files: ModelFiles) -> dict[str, Any]:
+    return scratch_model.facts_of(spec.scratch) if spec.scratch.preset else describe_model(files.path)
 
 
 def _prepare_evaluate(spec: EvaluateSpec, home: Home, cwd: Path) -> dict[str, Any]:
