@@ -10,8 +10,9 @@ from pydantic import Field, field_validator, model_validator
 
 from llmops_tui.specs.common import BASIC, DATASET, MODEL, MOST_STEPS, MOST_TOKENS, Limits, RunSpec, StrictModel, name_or_nothing
 from llmops_tui.specs.row_formats import RowFormat
-from llmops_tui.specs.train_memory import OutOfMemoryChoice
+from llmops_tui.specs.train_distill import DistillChoice, objection_to_distill
 from llmops_tui.specs.train_grpo import GrpoChoice, objection_to_grpo
+from llmops_tui.specs.train_memory import OutOfMemoryChoice
 from llmops_tui.specs.train_preference import PreferenceChoice, RewardChoice, objection_to
 from llmops_tui.specs.train_scratch import ScratchChoice
 from llmops_tui.specs.train_watch import WatchChoice
@@ -77,7 +78,7 @@ class TrainSpec(RunSpec):
     """`train`: a model learns, on one GPU or the CPU; precision, checkpointing and packing follow the hardware."""
 
     kind: Literal["train"] = "train"
-    method: Literal["sft", "pretrain", "dpo", "kto", "reward"] = Field(
+    method: Literal["sft", "pretrain", "dpo", "kto", "reward", "grpo", "distill"] = Field(
         "sft",
         description="How it learns: from answers (sft), raw text (pretrain), a teacher (distill), or judged answers; see docs/methods.md",
         json_schema_extra=BASIC,
@@ -98,6 +99,7 @@ class TrainSpec(RunSpec):
     preference: PreferenceChoice = Field(default_factory=PreferenceChoice)
     reward: RewardChoice = Field(default_factory=RewardChoice)
     grpo: GrpoChoice = Field(default_factory=GrpoChoice)
+    distill: DistillChoice = Field(default_factory=DistillChoice)
     optim: OptimizerChoice = Field(default_factory=OptimizerChoice)
     epochs: float = Field(1.0, gt=0, le=10_000, description="Passes over the rows; ignored when max_steps is set", json_schema_extra=BASIC)
     max_steps: int | None = Field(None, gt=0, le=MOST_STEPS, description="Optimizer steps; unset follows epochs", json_schema_extra=BASIC)
@@ -171,6 +173,7 @@ class TrainSpec(RunSpec):
         objection = objection_to(self.method, self.preference, self.micro_batch)
         if self.method == "grpo":
             objection = objection_to_grpo(self.grpo, self.micro_batch, self.accumulation, self.max_length)
+        objection = objection or objection_to_distill(self.method, self.distill)
         if objection:
             raise ValueError(objection)
         return self
