@@ -38,13 +38,16 @@ from llmops_tui.engine.preflight_checks import (
     split,
     train_from,
 )
+from llmops_tui.engine.preflight_combine import prepare_combine
 from llmops_tui.engine.preflight_merge import prepare_merge
 from llmops_tui.engine.preflight_prune import prepare_prune
 from llmops_tui.engine.preflight_rewards import prepare_rewards
+from llmops_tui.engine.preflight_teacher import teacher_record
 from llmops_tui.engine.sweeps.preflight import ADVICE as PARENT_ADVICE
 from llmops_tui.engine.sweeps.preflight import prepare_parent
 from llmops_tui.errors import UsageError
 from llmops_tui.paths import Home
+from llmops_tui.specs.combine import CombineSpec
 from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.crossval import CrossvalSpec
@@ -83,6 +86,9 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
     elif isinstance(spec, SweepSpec | CrossvalSpec):
         prepared, forecast = prepare_parent(spec, lambda trial: prepare(trial, home, settings, cwd))
         advice = PARENT_ADVICE
+    elif isinstance(spec, CombineSpec):
+        prepared, forecast = prepare_combine(spec, home, cwd)
+        advice = "or set engine.refuse_start_free_bytes"
     elif isinstance(spec, PruneSpec):
         prepared, forecast = prepare_prune(spec, home, cwd)
         advice = "or set engine.refuse_start_free_bytes"
@@ -116,6 +122,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
     if not learnt:
         raise field_error("dataset", f"{found.rows} rows leave none to learn from", "add rows, or lower eval_fraction or raise limit")
     check_model_for_rows(spec.model, files, found.format)
+    teacher = teacher_record(spec, home, cwd, files)
     rewards = prepare_rewards(spec.grpo, dataset, cwd) if spec.method == "grpo" else []
     warnings = [
         *row_warnings(spec.max_length, files, found, eval_found, learnt, held_out),
@@ -130,6 +137,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
         "rows": {"learnt": len(learnt), "held_out": len(held_out)},
         "facts": {"model": _estimator_facts(spec, files), "rows": asdict(rows_of_scan(learnt, len(held_out), found.characters))},
         **({"rewards": rewards} if rewards else {}),
+        **({"teacher": teacher} if teacher else {}),
         "warnings": warnings,
     }, disk_forecast.train_bytes(spec, shapes, info["parameters"] or 0)
 

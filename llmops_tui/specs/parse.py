@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from llmops_tui.errors import UsageError
+from llmops_tui.specs.combine import CombineSpec
 from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.crossval import CrossvalSpec
@@ -22,6 +23,7 @@ SPECS: dict[str, type[RunSpec]] = {
     "train": TrainSpec,
     "evaluate": EvaluateSpec,
     "merge": MergeSpec,
+    "combine": CombineSpec,
     "prune": PruneSpec,
     "command": CommandSpec,
     "sweep": SweepSpec,
