@@ -365,6 +365,11 @@ class Client:
         events: EngineEvents = self._json("GET", "/v1/events/list", query)
         return events
 
+    def export_run(self, run_id: str, form: str) -> bytes:
+        """The whole run as a gzipped tar in the form of another tool: `tensorboard`, `mlflow` or `csv`."""
+        path = f"/v1/runs/{_run_segment(run_id)}/export"
+        return self._transport.call("GET", path, [("form", form)], timeout=_SLOW_SECONDS).body
+
     def sql(self, query: str, limit: int = 1000) -> SqlAnswer:
         """Run a reading statement on the engine's database."""
         answer: SqlAnswer = self._json("POST", "/v1/sql", body={"query": query, "limit": limit}, timeout=120.0)

@@ -268,10 +268,14 @@ def _add_runs(nouns: Group, common: Parser) -> None:
     _add_comparing(runs, common)
     export = _with_run(
         _command(
-            runs, common, "export", "runs_data:export", "write every point of a run's metrics as CSV or JSON lines",
-            ("llmops-tui runs export train-fiqa-0001 -o points.csv", ""),
+            runs, common, "export", "runs_export:export", "write every point of a run's metrics, or the whole run for another tool",
+            ("llmops-tui runs export train-fiqa-0001 -o points.csv", "CSV, or JSON lines with --format json"),
+            ("llmops-tui runs export train-fiqa-0001 --to tensorboard logs/fiqa", "a new directory; mlflow and csv alike"),
+            ("llmops-tui --host box runs export train-fiqa-0001 --to csv - | tar xz", "another box's run, here"),
         )
     )  # fmt: skip
+    told = "the whole run for tensorboard, mlflow or csv, into a new directory; - is a tar on stdout"
+    export.add_argument("--to", nargs=2, metavar=("TOOL", "DIR"), help=told)
     export.add_argument("--format", choices=("csv", "json"), default="csv", metavar="FORMAT", help="csv (default) or json")
     export.add_argument("--metric", action="append", metavar="METRIC", help="only these")
     export.add_argument("-o", "--output", metavar="FILE", help="write here instead of stdout")

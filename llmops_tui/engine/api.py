@@ -18,6 +18,7 @@ from llmops_tui.engine import (
     routes_control,
     routes_engine,
     routes_estimate,
+    routes_export,
     routes_log,
     routes_past,
     routes_people,
@@ -61,6 +62,7 @@ def create_app(parts: Parts) -> FastAPI:
     for routes in (
         routes_engine,
         routes_estimate,
+        routes_export,
         routes_log,
         routes_past,
         routes_people,

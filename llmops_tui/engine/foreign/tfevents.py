@@ -124,13 +124,13 @@ def _table() -> list[int]:
     return table
 
 
-_CRC = _table()
+CRC_TABLE = _table()
 
 
 def masked_crc(data: bytes) -> int:
     """CRC-32C (Castagnoli), rotated and offset as TFRecord has it."""
     crc = 0xFFFFFFFF
-    table = _CRC
+    table = CRC_TABLE
     for byte in data:
         crc = table[(crc ^ byte) & 0xFF] ^ crc >> 8
     crc ^= 0xFFFFFFFF

@@ -1,0 +1,72 @@
+"""`runs export`: a run's points as CSV or JSON lines, or the whole run for TensorBoard, MLflow or a spreadsheet."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import shutil
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+from llmops_tui.commands import runs_data
+from llmops_tui.commands.connect import connect
+from llmops_tui.commands.output import say
+from llmops_tui.errors import ConflictError, LlmopsError, UsageError
+
+
+def export(args: argparse.Namespace) -> int:
+    """With `--to` the whole run into a new directory (`-`: as a tar on stdout); without, its points as they are stored."""
+    if args.to is None:
+        return runs_data.export(args)
+    tool, directory = args.to
+    if tool not in _HOW:
+        raise UsageError(f"no export is made for {tool!r}", f"--to takes one of {', '.join(_HOW)}, and a directory")
+    if args.output or args.metric or args.json:
+        raise UsageError("--to exports the whole run, without -o, --metric and --json", "leave them out, or leave --to out")
+    if not directory:
+        raise UsageError("--to: the directory's name is empty", f"for example: llmops-tui runs export {args.run} --to {tool} {args.run}")
+    to_stdout = directory == "-"
+    if to_stdout and sys.stdout.isatty():
+        raise UsageError("a tar is nothing for a terminal", "add | tar xz, or name a directory")
+    target = Path(directory)
+    if not to_stdout and os.path.lexists(target):
+        raise ConflictError(f"{target} is there already", "name a directory that is not there yet")
+    archive = connect(args).export_run(args.run, tool)
+    if to_stdout:
+        sys.stdout.buffer.write(archive)
+        sys.stdout.buffer.flush()
+        return 0
+    unpack(archive, target)
+    say(f"{args.run} is in {target}{_HOW[tool]}")
+    return 0
+
+
+_HOW = {
+    "tensorboard": ": tensorboard --logdir DIR",
+    "mlflow": ": MLFLOW_ALLOW_FILE_STORE=true mlflow ui --backend-store-uri DIR",
+    "csv": ": long.csv, wide.csv, run.json",
+}
+
+
+def unpack(archive: bytes, target: Path) -> None:
+    """Make the directory `target` of an export, whole or not at all. Raises ConflictError where it exists, LlmopsError."""
+    work = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+        with tarfile.open(fileobj=io.BytesIO(archive)) as members:
+            members.extractall(work, filter="data")
+        work.chmod(0o755)
+        if os.path.lexists(target):  # an empty directory would be replaced without a word
+            raise ConflictError(f"{target} is there already", "name a directory that is not there yet")
+        work.rename(target)
+        work = None
+    except (OSError, tarfile.TarError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise LlmopsError(f"{target}: {reason}", "name a directory that is not there yet, where you can write and there is room") from error
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
