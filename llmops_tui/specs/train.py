@@ -78,7 +78,7 @@ class TrainSpec(RunSpec):
     """`train`: a model learns, on one GPU or the CPU; precision, checkpointing and packing follow the hardware."""
 
     kind: Literal["train"] = "train"
-    method: Literal["sft", "pretrain", "dpo", "kto", "reward", "grpo", "distill"] = Field(
+    method: Literal["sft", "pretrain", "dpo", "kto", "orpo", "reward", "grpo", "distill"] = Field(
         "sft",
         description="How it learns: from answers (sft), raw text (pretrain), a teacher (distill), or judged answers; see docs/methods.md",
         json_schema_extra=BASIC,

@@ -105,6 +105,15 @@ def test_kto_rewards_good_answers_more_than_bad_ones(run_method: MakeRun, row_fo
     assert last(run, "train/kl") >= 0
 
 
+def test_orpo_stays_stable_learns_the_chosen_answers_and_says_that_it_is_experimental(run_method: MakeRun) -> None:
+    run = run_method("orpo", "preference", max_steps=12, preference={"beta": 0.5})
+    summary = read_events(run)[-1]["summary"]
+    assert summary["after"]["reward_accuracy"] == 1.0
+    assert summary["after"]["loss"] < summary["before"]["loss"]
+    assert last(run, "train/log_odds") > 0
+    assert any(event["type"] == "log" and event["level"] == "warning" and "experimental" in event["message"] for event in read_events(run))
+
+
 def test_a_reward_model_scores_chosen_answers_higher_and_is_saved_with_its_head(run_method: MakeRun) -> None:
     run = run_method("reward", "preference", max_steps=10, optim={"learning_rate": 0.005, "schedule": "constant"})
     summary = read_events(run)[-1]["summary"]

@@ -100,7 +100,8 @@ class Kto(Method):
         lengths = [len(judged.answer.input_ids) for judged in self._learnt]
         return KtoTrainer(
             books=books,
-            order=LengthGroupedOrder(lengths, work.spec.micro_batch * work.spec.accumulation, work.spec.seed),
+            # Not grouped by length: a pass should hold good and bad answers, and answers that differ.
+            order=LengthGroupedOrder(lengths, work.spec.micro_batch * work.spec.accumulation, work.spec.seed, grouped=False),
             args=KTOConfig(
                 **common_arguments(work.spec, work.plan, books.run.checkpoints),
                 beta=choice.beta,
