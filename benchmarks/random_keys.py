@@ -127,7 +127,7 @@ class Cat:
             return ""
         self.viewer.read(0.5)
         # A Ctrl+C that comes after it said farewell is the shell's business.
-        if code != 0 and not (code == -signal.SIGINT and _FAREWELL in self.viewer.history()[-600:]):
+        if code != 0 and not (code == -signal.SIGINT and _FAREWELL in self.viewer.history()):
             return f"the console ended with {code}: {self.viewer.history()[-6000:]}"
         self.done["left by its keys"] += 1
         self.viewer.end()
