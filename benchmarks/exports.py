@@ -20,7 +20,7 @@ from pathlib import Path
 
 from peer_environment import peer_python
 
-from llmops_tui.commands.runs_export import unpack
+from llmops_tui.commands.unpacking import unpack
 from llmops_tui.data.event_lines import parse
 from llmops_tui.data.event_store import EventStore, open_position
 from llmops_tui.data.store import Store

@@ -126,8 +126,11 @@ class LlmopsApp(ConsoleApp):
 
         async def write(board: Board) -> None:
             try:
-                text = await exporting.content(board, form)
-                path = exporting.write(text, form, board.PAGE, file, Path.cwd(), self.state.now())
+                if form in exporting.RUN_FORMS:
+                    path = await exporting.write_run(board, form, file, Path.cwd())
+                else:
+                    text = await exporting.content(board, form)
+                    path = exporting.write(text, form, board.PAGE, file, Path.cwd(), self.state.now())
             except LlmopsError as error:
                 self.tell(str(error), "bad")
             else:

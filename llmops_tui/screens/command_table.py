@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmops_tui.commands.moment import parse_moment, span
-from llmops_tui.screens.exporting import FORMATS
+from llmops_tui.screens.exporting import FORMATS, RUN_FORMS
 from llmops_tui.screens.palettes import PALETTES
 
 if TYPE_CHECKING:
@@ -181,10 +181,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("low", "on|off|auto", "low-bandwidth mode", _low, lambda app: ("on", "off", "auto")),
     Command(
         "export",
-        "[svg|text|csv|json|markdown] [FILE]",
-        "write what is shown",
+        "[svg|text|csv|json|markdown|tensorboard|mlflow|run-csv] [FILE]",
+        "write what is shown, or the whole run",
         _export,
-        lambda app: tuple(FORMATS),
+        lambda app: (*FORMATS, *RUN_FORMS),
     ),
     Command("refresh", "", "ask the engine again now", _retry),
     Command("help", "", "the keys", _help),

@@ -11,12 +11,20 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llmops_tui.commands.unpacking import unpack
 from llmops_tui.errors import LlmopsError, UsageError
+from llmops_tui.screens.calls import call
 
 if TYPE_CHECKING:
     from llmops_tui.screens.board import Board
 
 FORMATS = {"svg": "svg", "text": "txt", "csv": "csv", "json": "json", "markdown": "md"}
+# The run itself, whole, from the engine: into a new directory. The word of the engine for each, and what is said of it.
+RUN_FORMS = {
+    "tensorboard": ("tensorboard", "the whole run, for TensorBoard"),
+    "mlflow": ("mlflow", "the whole run, as an MLflow file store"),
+    "run-csv": ("csv", "the whole run: every point as CSV"),
+}
 
 
 def offered(board: Board) -> list[tuple[str, str]]:
@@ -26,13 +34,26 @@ def offered(board: Board) -> list[tuple[str, str]]:
         formats += [("csv", "the table"), ("json", "the table, a row an object")]
     if board.export_markdown() is not None:
         formats.append(("markdown", "the comparison, to paste"))
+    if board.PAGE == "run":
+        formats += [(form, words) for form, (_, words) in RUN_FORMS.items()]
     return formats
+
+
+async def write_run(board: Board, form: str, name: str, directory: Path) -> Path:
+    """The run that the page shows or has chosen, into a new directory. Raises UsageError where there is none, and LlmopsError."""
+    run_id = board.run_id()
+    if run_id is None:
+        raise UsageError("no run is chosen", "choose one, then export it")
+    target = directory / os.path.expanduser(name or f"{run_id}-{form}")
+    archive = await call(board.client.export_run, run_id, RUN_FORMS[form][0])
+    await call(unpack, archive, target)
+    return target
 
 
 async def content(board: Board, form: str) -> str:
     """The page in a format. Raises UsageError for one that it does not have, and what the client raises."""
     if form not in FORMATS:
-        raise UsageError(f"{form!r} is no format", f"there is {', '.join(FORMATS)}")
+        raise UsageError(f"{form!r} is no format", f"there is {', '.join([*FORMATS, *RUN_FORMS])}")
     here = dict(offered(board))
     if form not in here:
         raise UsageError(f"this page has no {form}", f"it has {', '.join(here)}")

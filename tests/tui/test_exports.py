@@ -79,3 +79,20 @@ async def test_the_first_page_has_a_table_to_write(engine: FakeEngine, tmp_path:
         shown = [run["id"] for run in app.state.runs()]
     with open(tmp_path / "pulse.csv", newline="") as file:
         assert [row["id"] for row in csv.DictReader(file)] == shown
+
+
+async def test_the_whole_run_leaves_for_another_tool_into_a_new_directory(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test(size=(100, 30)) as pilot:
+        await until(pilot, lambda: app.state.live and app.state.selected)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.board() is not None and app.board().PAGE == "run")
+        run = app.board().run_id()
+        app.export("tensorboard", "logs/x")
+        await until(pilot, lambda: "wrote" in app.state.notice)
+        app.export("tensorboard", "logs/x")
+        await until(pilot, lambda: "is there already" in app.state.notice)
+    assert [(path.name, path.read_text()) for path in (tmp_path / "logs" / "x").iterdir()] == [("tensorboard.txt", run)]

@@ -191,6 +191,7 @@ SCENES: dict[str, Scene] = {
     "reproduce": Scene(run_page("E"), sizes=NARROW),
     "confirm": Scene(confirming),
     "choose": Scene(keys("ctrl+s")),
+    "choose-run": Scene(run_page("ctrl+s"), sizes=NARROW),
     "travel": Scene(travelling, gpus=4),
     "hosts": Scene(side_by_side),
     "tiny": Scene(keys(), sizes=((40, 10),)),

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llmops_tui.commands.runs_export import unpack
+from llmops_tui.commands.unpacking import unpack
 from llmops_tui.data.event_lines import parse
 from llmops_tui.data.event_store import EventStore, open_position
 from llmops_tui.data.masking import without_secrets
