@@ -50,6 +50,18 @@ def newest_complete(run: RunDir) -> Path | None:
     return Path(checkpoints[-1]["path"]) if checkpoints else None
 
 
+def discard_from(run: RunDir, step: int) -> int | None:
+    """Give up every checkpoint of `step` and later, while no job of the run lives; the step of the newest one that is left, if any."""
+    kept = None
+    for checkpoint in complete_checkpoints(run):
+        if checkpoint["step"] >= step:
+            (Path(checkpoint["path"]) / MARKER).unlink(missing_ok=True)  # first, as in `prune`
+            shutil.rmtree(checkpoint["path"], ignore_errors=True)
+        else:
+            kept = checkpoint["step"]
+    return kept
+
+
 def prune(run: RunDir, keep: int) -> list[Path]:
     """Remove all but the newest `keep` whole checkpoints, and half-written ones; returns what went.
 

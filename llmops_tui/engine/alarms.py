@@ -31,6 +31,7 @@ def make_alarm(run_id: str, attempt: int, rule: RuleName, action: Action, firing
         attempt=attempt,
         rule=rule,
         step=firing.step,
+        since=firing.step if firing.since is None else min(firing.since, firing.step),
         t=firing.t,
         value=_finite(firing.value),
         threshold=_finite(firing.threshold),

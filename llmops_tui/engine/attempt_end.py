@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
-from llmops_tui.engine.jobs.adjustments import adjusted
+from llmops_tui.data.checkpoints import discard_from
+from llmops_tui.engine.jobs.adjustments import Adjustment, adjusted
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.memory_retry import changes
 from llmops_tui.engine.queue_rules import adjustment_after, another_attempt, memory_advice
@@ -18,6 +20,9 @@ _NO_MORE = frozenset({"now", "checkpoint", "pause"})
 
 async def settle(table: RunTable, run: LiveRun, verdict: Verdict, ended_at: float) -> bool:
     """Journal it, and tell; returns whether another attempt follows. The run's lock is held. Raises OSError (full disk)."""
+    if run.stop == "rollback" and run.rollback is not None and verdict.state in ("paused", "failed", "hung"):
+        await _roll_back(table, run, run.rollback, ended_at)
+        return True
     if verdict.state == "paused":
         await _go_on_later(table, run, ended_at)
         return True
@@ -47,6 +52,23 @@ async def _go_on_later(table: RunTable, run: LiveRun, ended_at: float) -> None:
     else:
         state, reason = "paused", f"{run.reason.partition(':')[0]}: goes on from its newest checkpoint when it is resumed"
     await table.queue_again(run, reason, retries_used=run.retries_used, requeues=run.requeues, ended_at=ended_at, state=state)
+
+
+async def _roll_back(table: RunTable, run: LiveRun, rollback: tuple[int, float], ended_at: float) -> None:
+    """Give up what was saved at or after the fault, then queue it again. Each part may be done twice: an engine may die in between."""
+    before, scale = rollback
+    kept = await asyncio.to_thread(discard_from, run.dir, before)
+    to = Adjustment(learning_rate_scale=scale)
+    was = {"learning_rate_scale": run.adjustment.get("learning_rate_scale", 1.0)}
+    await table.journal_entry(run, "adjusted", None, run.reason, {"from": was, "to": dict(to)}, attempt=run.attempt + 1)
+    run.adjusted[run.attempt + 1] = to
+    if "learning_rate_scale" in run.set_live:  # what its user set would win over it
+        await table.journal_entry(run, "control", None, run.reason, {"command": "set", "arguments": dict(to)})
+        run.set_live.update(to)
+    where = "the beginning" if kept is None else f"its checkpoint of step {kept}"
+    reason = f"{run.reason}: goes on from {where}"
+    await table.queue_again(run, reason, retries_used=run.retries_used, requeues=run.requeues, ended_at=ended_at)
+    run.rollback = None
 
 
 async def _adjust(table: RunTable, run: LiveRun, why: str) -> None:

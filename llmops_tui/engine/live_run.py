@@ -23,10 +23,10 @@ from llmops_tui.specs.run_config import RunConfig
 from llmops_tui.specs.states import ACTIVE
 
 # Why the engine ends an attempt: the user said so (at once, or by itself after a checkpoint), it was silent for too long, or it is
-# to go on later (paused by its user, or preempted by a run of higher priority).
-StopMode = Literal["", "checkpoint", "now", "hang", "pause", "preempt"]
+# to go on later (paused by its user, preempted by a run of higher priority, or rolled back to before a fault by its watchers).
+StopMode = Literal["", "checkpoint", "now", "hang", "pause", "preempt", "rollback"]
 # The ways in which the job saves and ends by itself.
-SAVING: frozenset[str] = frozenset({"checkpoint", "pause", "preempt"})
+SAVING: frozenset[str] = frozenset({"checkpoint", "pause", "preempt", "rollback"})
 
 
 @dataclass(eq=False)
@@ -51,6 +51,8 @@ class LiveRun:
     stop_told: bool = False
     # Why the engine itself stopped it: a trial that is not worth going on with.
     stop_why: str = ""
+    # Where a rollback leads: the first step that is given up, and the scale of the learning rate from there on.
+    rollback: tuple[int, float] | None = None
     # It runs, but keeps still with all its memory until it is resumed.
     held: bool = False
     # What its spec did not ask for: by attempt since when (after it ran out of memory), and as its user set it while it ran.

@@ -16,7 +16,9 @@ from llmops_tui.paths import Home
 from llmops_tui.specs.parse import parse_spec
 from llmops_tui.specs.states import ACTIVE, ENDED, STATES, WAITING
 
-_STOP_MODES: dict[str, StopMode] = {"checkpoint": "checkpoint", "now": "now", "hang": "hang", "pause": "pause", "preempt": "preempt"}
+_STOP_MODES: dict[str, StopMode] = {
+    "checkpoint": "checkpoint", "now": "now", "hang": "hang", "pause": "pause", "preempt": "preempt", "rollback": "rollback",
+}  # fmt: skip
 log = logging.getLogger(__name__)
 
 
@@ -116,6 +118,8 @@ def _apply_state(run: LiveRun, values: Mapping[str, Any], t: float) -> None:
     elif run.state == "stopping":
         run.stop = _STOP_MODES.get(str(values.get("mode")), "now")
         run.stop_why = str(values.get("why") or "")
+        if run.stop == "rollback":
+            run.rollback = int(values.get("before") or 0), float(values.get("learning_rate_scale") or 1.0)
     elif run.state in ENDED:
         at = values.get("ended_at")
         run.ended_at = float(at) if isinstance(at, int | float) else t

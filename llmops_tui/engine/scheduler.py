@@ -115,6 +115,7 @@ class Scheduler:
         self.check, self.submit, self.stop = wishes.check, wishes.submit, wishes.stop
         self._steering = Steering(home, table, self._supervisor)
         self.control, self.retry = self._steering.control, wishes.retry
+        self.roll_back = self._steering.roll_back
         self.annotate = wishes.annotate
         self.set_priority, self.move, self.remove = wishes.set_priority, wishes.move, wishes.remove
         self.table = table

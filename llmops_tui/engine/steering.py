@@ -84,6 +84,24 @@ class Steering:
             except OSError as error:  # a full disk: it stays as it is until there is room for the wish
                 log.warning("%s was not asked to make room: %s", run.id, error)
 
+    async def roll_back(self, run_id: str, before: int, factor: float, *, asker: str) -> RunSummary:
+        """End the attempt, give up its checkpoints of step `before` and later, and queue it again with `factor` of its learning rate.
+
+        Raises NotFoundError, ConflictError (it does not run, or its job cannot go on from a checkpoint), OSError.
+        """
+        run = self._table.get(run_id)
+        async with run.lock:
+            if run.state != "running" or run.stop or run.kind not in SAVES:
+                raise ConflictError(f"{run.id} cannot be rolled back: {run.state}", "only a training that runs can")
+            scale = float(run.adjustment.get("learning_rate_scale", 1.0)) * factor
+            reason = f"{asker} rolls it back to before step {before}, with {scale:g} of its learning rate"
+            await self._table.journal(run, "stopping", reason, {"mode": "rollback", "before": before, "learning_rate_scale": scale})
+            run.stop, run.stop_told, run.held, run.rollback = "rollback", False, False, (before, scale)
+            run.state, run.reason = "stopping", reason
+            self._table.tell_state(run)
+            await self._supervisor.request_stop(run, who_asks().uid)
+        return self._table.summary(run)
+
     async def _ask_job(self, run: LiveRun, command: str, settings: Adjustment, who: str) -> None:
         if run.state != "running":
             raise ConflictError(f"{run.id} does not run: {run.state}", "only a running job can be asked for that")

@@ -332,7 +332,7 @@ class Supervisor:
 
 
 def _never_began(run: LiveRun) -> Verdict:
-    if run.stop in ("pause", "preempt"):
+    if run.stop in ("pause", "preempt", "rollback"):
         return Verdict("paused", "")
     if run.stop:
         return Verdict("cancelled", "stopped before it was started")

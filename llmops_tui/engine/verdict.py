@@ -9,7 +9,7 @@ from typing import Any
 
 from llmops_tui.engine.live_run import StopMode
 
-_LATER: frozenset[str] = frozenset({"pause", "preempt"})
+_LATER: frozenset[str] = frozenset({"pause", "preempt", "rollback"})
 _FROM_END = {"succeeded": "succeeded", "failed": "failed", "stopped": "cancelled", "out_of_memory": "out_of_memory"}
 
 

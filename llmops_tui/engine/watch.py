@@ -45,6 +45,7 @@ _MOST_TOLD = 10_000
 _TOKEN_LOSS = ("sft", "pretrain")
 # Rules after which a run is seldom worth its time.
 _GRAVE = ("not_finite", "divergence", "hang")
+_ROLLED_BACK = "rolled it back"
 # Nobody's: what a watcher asks for is told apart from what its run's user does.
 _NOBODY = -1
 log = logging.getLogger(__name__)
@@ -55,9 +56,11 @@ Fired = tuple[int, RuleName, Firing]
 class Steer(Protocol):
     """What is asked of the scheduler where a rule's action is more than to tell."""
 
-    async def stop(self, run_id: str, mode: str, /) -> RunSummary: ...
+    async def stop(self, run_id: str, mode: str, why: str, /) -> RunSummary: ...
 
     async def control(self, run_id: str, command: str, arguments: Mapping[str, Any] | None, /, *, asker: str) -> RunSummary: ...
+
+    async def roll_back(self, run_id: str, before: int, factor: float, /, *, asker: str) -> RunSummary: ...
 
 
 @dataclass
@@ -222,7 +225,7 @@ class Watch:
                 self._act_soon(alarm)
 
     def _act_soon(self, alarm: Alarm) -> None:
-        if alarm["action"] in ("pause", "stop"):
+        if alarm["action"] in ("pause", "stop", "rollback"):
             # Not here: the one who waits for us may hold what stopping waits for.
             task = asyncio.create_task(self._act(alarm), name=f"act {alarm['id']}")
             self._acting.add(task)
@@ -243,19 +246,28 @@ class Watch:
             return
         let_ask(person)  # in this task alone
         try:
-            if alarm["action"] == "pause":
-                await self._steer.control(run.id, "pause", None, asker=person.user)
-                what = "paused it"
-            else:
-                saves = run.kind in SAVES
-                await self._steer.stop(run.id, "checkpoint" if saves else "now")
-                what = "asked it to save a checkpoint and stop" if saves else "stopped it"
+            what = await self._carry_out(alarm, run, person.user)
             await self.book.acted(alarm, what)
         except (LlmopsError, OSError) as error:
             log.warning("%s: %s of the watcher %s failed: %s", run.id, alarm["action"], alarm["rule"], error)
             await asyncio.to_thread(self._audit.close, ticket, "failed", str(error))
         else:
             await asyncio.to_thread(self._audit.close, ticket, "ok")
+
+    async def _carry_out(self, alarm: Alarm, run: LiveRun, asker: str) -> str:
+        """Ask for it; returns in words what was asked."""
+        if alarm["action"] == "pause":
+            await self._steer.control(run.id, "pause", None, asker=asker)
+            return "paused it"
+        choice = choice_of(run.spec)
+        if alarm["action"] == "rollback" and choice is not None:
+            made = sum(other["acted"].startswith(_ROLLED_BACK) for other in self.book.of(run.id))
+            if made < choice.rollback.times:
+                await self._steer.roll_back(run.id, alarm["since"], choice.rollback.factor, asker=asker)
+                return f"{_ROLLED_BACK} to before step {alarm['since']}"
+        saves = run.kind in SAVES
+        await self._steer.stop(run.id, "checkpoint" if saves else "now", f"{asker} stopped it: {alarm['words']}")
+        return "asked it to save a checkpoint and stop" if saves else "stopped it"
 
     async def look_for_silence(self, seconds: float) -> None:
         """`seconds` have passed since the last look: which of the watched runs said nothing meanwhile?"""

@@ -11,8 +11,9 @@ from typing_extensions import TypedDict
 class Alarm(TypedDict):
     """A rule fired. `id` is made of run, attempt, rule and step: the same firing never counts twice.
 
-    `t` is the moment of the record that fired, `words` says it in one line, `wrong` how often this rule is wrong, `acted` what
-    the engine did about it (empty: nothing but to tell), `acked_by` who has seen it (empty: nobody yet).
+    `since` is the step at which the fault began as far as that is known, `t` the moment of the record that fired, `words` says it
+    in one line, `wrong` how often this rule is wrong, `acted` what the engine did about it (empty: nothing but to tell),
+    `acked_by` who has seen it (empty: nobody yet).
     """
 
     id: str
@@ -20,6 +21,7 @@ class Alarm(TypedDict):
     attempt: int
     rule: str
     step: int
+    since: int
     t: float
     value: float | None
     threshold: float | None

@@ -6,10 +6,11 @@ import re
 from pathlib import PurePath
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from llmops_tui.specs.common import BASIC, PATH, RunSpec
 from llmops_tui.specs.train_watch import WatchChoice
+from llmops_tui.specs.watch_rules import RULES
 
 
 class CommandSpec(RunSpec):
@@ -43,6 +44,13 @@ class CommandSpec(RunSpec):
         if any(not path.strip() or "\0" in path for path in paths):
             raise ValueError("write auto, none, or paths")
         return value if value in ("auto", "none") else paths
+
+    @model_validator(mode="after")
+    def _nothing_to_roll_back_to(self) -> CommandSpec:
+        for rule in RULES:
+            if self.watch.action(rule) == "rollback":
+                raise ValueError(f"watch.{rule}.action: rollback needs the checkpoints of a training; use pause or stop")
+        return self
 
     def default_name(self) -> str:
         stem = re.sub(r"[^a-z0-9._-]+", "-", PurePath(self.argv[0]).stem.lower()).strip("-._")

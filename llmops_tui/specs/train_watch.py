@@ -89,8 +89,15 @@ class FrozenRule(StrictModel):
     action: Action = Field("alarm", description=_what("frozen"))
 
 
+class RollbackChoice(StrictModel):
+    """What `rollback` does: back to the last checkpoint before the fault, and on from there with a lower learning rate."""
+
+    factor: float = Field(0.5, gt=0, le=1, description="The learning rate is multiplied by this at each rollback")
+    times: int = Field(3, ge=1, le=100, description="Rollbacks of a run at most; after that it is stopped instead")
+
+
 class WatchChoice(StrictModel):
-    """Every rule: off, note (kept and marked on the chart), alarm (told to people), pause, stop (with a checkpoint)."""
+    """Every rule: off, note (kept and marked on the chart), alarm (told to people), pause, stop, rollback."""
 
     not_finite: NotFiniteRule = Field(default_factory=NotFiniteRule)
     first_loss: FirstLossRule = Field(default_factory=FirstLossRule)
@@ -102,6 +109,7 @@ class WatchChoice(StrictModel):
     data_stall: DataStallRule = Field(default_factory=DataStallRule)
     hang: HangRule = Field(default_factory=HangRule)
     frozen: FrozenRule = Field(default_factory=FrozenRule)
+    rollback: RollbackChoice = Field(default_factory=RollbackChoice)
 
     def action(self, rule: RuleName) -> Action:
         """What is to be done when a rule fires."""

@@ -11,7 +11,7 @@ from typing import Literal
 RuleName = Literal[
     "not_finite", "first_loss", "spike", "divergence", "gradient", "plateau", "overfit", "data_stall", "hang", "frozen",
 ]  # fmt: skip
-Action = Literal["off", "note", "alarm", "pause", "stop"]
+Action = Literal["off", "note", "alarm", "pause", "stop", "rollback"]
 
 
 @dataclass(frozen=True)

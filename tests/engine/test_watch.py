@@ -20,7 +20,7 @@ from llmops_tui.engine.ingest import Ingest
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.people import who_asks
 from llmops_tui.engine.watch import Watch
-from llmops_tui.errors import LlmopsError, NotFoundError
+from llmops_tui.errors import LlmopsError, NotFoundError, UsageError
 from llmops_tui.specs.answers import EngineEvent, RunSummary
 from llmops_tui.specs.parse import parse_spec
 from llmops_tui.specs.settings import EngineSettings
@@ -53,7 +53,7 @@ class Box:
             raise NotFoundError("no such run")
         return self.live
 
-    async def stop(self, run_id: str, mode: str, /) -> RunSummary:
+    async def stop(self, run_id: str, mode: str, why: str, /) -> RunSummary:
         if self.refuses:
             raise LlmopsError("it cannot be asked")
         self.asked.append((f"stop {mode}", who_asks().user))
@@ -61,6 +61,10 @@ class Box:
 
     async def control(self, run_id: str, command: str, arguments: Mapping[str, Any] | None, /, *, asker: str) -> RunSummary:
         self.asked.append((command, asker))
+        return self.live.summary(None)
+
+    async def roll_back(self, run_id: str, before: int, factor: float, /, *, asker: str) -> RunSummary:
+        self.asked.append((f"rollback {before} {factor}", asker))
         return self.live.summary(None)
 
     def told(self) -> list[EngineEvent]:
@@ -174,6 +178,28 @@ async def test_a_rule_whose_action_is_pause_pauses_the_run(box: Box) -> None:
     write(box.live.dir, 1, 40)
     await box.ingest.drain(box.live.dir)
     await until(lambda: box.asked == [("pause", "the watcher not_finite")])
+
+
+async def test_a_rollback_goes_to_before_the_fault_and_after_so_many_the_run_is_stopped(box: Box) -> None:
+    spec = parse_spec(
+        {"kind": "train", "model": "m", "dataset": {"path": "d"}, "watch": {"not_finite": {"action": "rollback"}, "rollback": {"times": 1}}}
+    )
+    directory = create_run(box.root / "runs", "train", "test", {"spec": spec.model_dump(mode="json")})
+    box.live = LiveRun(directory, {"spec": {"kind": "train"}}, spec, state="running")
+    await box.begin()
+    write(box.live.dir, 1, 40)
+    await box.ingest.drain(box.live.dir)
+    await until(lambda: bool(box.watch.book.of(box.live.id)[0]["acted"]))
+    box.live.attempt = 2
+    write(box.live.dir, 25, 40, attempt=2)
+    await box.ingest.drain(box.live.dir)
+    await until(lambda: len(box.asked) == 2)
+    assert box.asked == [("rollback 30 0.5", "the watcher not_finite"), ("stop checkpoint", "the watcher not_finite")]
+
+
+def test_a_command_has_nothing_to_be_rolled_back_to() -> None:
+    with pytest.raises(UsageError, match=r"watch\.spike\.action: rollback needs the checkpoints of a training"):
+        parse_spec({"kind": "command", "argv": ["true"], "watch": {"spike": {"action": "rollback"}}})
 
 
 async def test_silence_alarms_before_the_limit_ends_the_run(box: Box) -> None:

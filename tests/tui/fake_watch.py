@@ -20,7 +20,8 @@ _LOOKS: dict[RuleName, tuple[str, float | None, float | None]] = {
 def alarm(run_id: str, rule: RuleName, step: int, words: str, t: float, **changes: Any) -> Alarm:
     """An alarm as the engine tells it."""
     values: dict[str, Any] = {
-        "id": f"{run_id}.1.{rule}.{step}", "run": run_id, "attempt": 1, "rule": rule, "step": step, "t": t, "value": 6.2, "threshold": 2.9,
+        "id": f"{run_id}.1.{rule}.{step}", "run": run_id, "attempt": 1, "rule": rule, "step": step, "since": step,
+        "t": t, "value": 6.2, "threshold": 2.9,
         "words": words, "action": "alarm", "wrong": RULES[rule].wrong, "acted": "", "acked_by": "", "acked_at": None, **changes,
     }  # fmt: skip
     return values  # type: ignore[return-value]

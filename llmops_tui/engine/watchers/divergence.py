@@ -33,6 +33,7 @@ class Divergence:
         self._limit = limit
         self._usual = Usual(_WINDOW)
         self._sum = 0.0
+        self._since = 0  # the step at which the sum last began to rise
         self._first: list[float] = []
         self._recent: deque[float] = deque(maxlen=_BEGINNING)
         self._level: float | None = None  # what the loss must fall below before it may fire again
@@ -62,7 +63,8 @@ class Divergence:
             return None
         self._blown_up = True
         now = median(self._recent)
-        return Firing(step, t, now, bar, f"the loss diverges: {number(now)} at step {step}, {number(begin)} at the beginning")
+        words = f"the loss diverges: {number(now)} at step {step}, {number(begin)} at the beginning"
+        return Firing(step, t, now, bar, words, max(1, step - _BEGINNING))
 
     def _against_usual(self, step: int, t: float, value: float) -> Firing | None:
         usual = self._usual
@@ -72,6 +74,8 @@ class Divergence:
         middle = usual.median
         spread = max(usual.spread, _LEAST_SPREAD * abs(middle))
         self._sum = max(0.0, self._sum + min((value - middle) / spread, _CLIP) - _ALLOWANCE)
+        if self._sum == 0.0:
+            self._since = step + 1
         if self._sum <= self._limit / 2:
             usual.add(value)
         if self._level is not None and median(self._recent) <= self._level:
@@ -82,4 +86,4 @@ class Divergence:
         self._sum = 0.0
         usual.clear()
         words = f"the loss rises and stays up: {number(median(self._recent))} around step {step}, {number(middle)} before"
-        return Firing(step, t, median(self._recent), middle + spread, words) if fresh else None
+        return Firing(step, t, median(self._recent), middle + spread, words, self._since) if fresh else None

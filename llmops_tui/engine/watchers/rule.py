@@ -21,13 +21,17 @@ FAMILIES: dict[str, Family] = {name: family for family, names in _NAMES.items() 
 
 @dataclass(frozen=True, slots=True)
 class Firing:
-    """A rule's word: at `step`, at `t` (Unix seconds), `value` was beyond `threshold`. `words` say it to a person in one line."""
+    """A rule's word: at `step`, at `t` (Unix seconds), `value` was beyond `threshold`. `words` say it to a person in one line.
+
+    `since` is the step at which the fault began, where that is known and earlier.
+    """
 
     step: int
     t: float
     value: float
     threshold: float | None
     words: str
+    since: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
