@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.output import one_line, print_json, print_table, say
 from llmops_tui.commands.runs import each, print_answer
 from llmops_tui.specs.control import read_settings
-
-if TYPE_CHECKING:
-    from llmops_tui.specs.reproduction import Reproduction
 
 
 def pause(args: argparse.Namespace) -> int:
@@ -45,24 +42,21 @@ def set_live(args: argparse.Namespace) -> int:
 
 
 def reproduce(args: argparse.Namespace) -> int:
-    """What differs on stderr, the new run's id on stdout."""
+    """The new run's id on stdout, and what differs on stderr; of a dry run that is the answer, on stdout."""
     answer = connect(args).reproduce(args.run, anyway=args.anyway, dry_run=args.dry_run)
     if args.json:
         print_json(answer)
         return 0
-    tell_differences(answer)
+    rows = [[one["what"], one_line(one["then"])[:60], one_line(one["now"])[:60]] for one in answer["differences"]]
+    if not rows:
+        say(f"nothing differs from {args.run}: packages, driver, GPUs, code, data and model are the same")
+    elif answer["run"] is None:
+        print_table(["WHAT", "THEN", "NOW"], rows)
+    for what, then, now in rows if answer["run"] is not None else []:
+        say(f"{what}: {then or 'not there'} then, {now or 'not there'} now")
     if answer["run"] is not None:
         print(answer["run"]["id"])
     return 0
-
-
-def tell_differences(answer: Reproduction) -> None:
-    """A table for a person."""
-    if not answer["differences"]:
-        say(f"nothing differs from {answer['of']}: packages, driver, GPUs, code, data and model are the same")
-        return
-    rows = [[one["what"], one_line(one["then"])[:60], one_line(one["now"])[:60]] for one in answer["differences"]]
-    print_table(["WHAT", "THEN", "NOW"], rows)
 
 
 def _ask(args: argparse.Namespace, command: str, arguments: dict[str, Any] | None = None) -> int:

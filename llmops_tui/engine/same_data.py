@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tui.data.datasets import content_digest
+from llmops_tui.errors import LlmopsError
 from llmops_tui.paths import Home
 
 _DATASETS = ("dataset", "eval_dataset")
@@ -34,6 +35,6 @@ def _changed(dataset: Mapping[str, Any], home: Home) -> str:
         if stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (dataset.get("bytes"), dataset.get("mtime_ns")):
             return ""
         now = content_digest(home, path)
-    except OSError as error:
-        return f"{path} cannot be read any more: {error.strerror}"
+    except (OSError, LlmopsError) as error:
+        return f"{path} cannot be read any more: {getattr(error, 'strerror', None) or error}"
     return "" if now == digest else f"{path} has changed since the run was submitted (SHA-256 {now[:12]}, was {str(digest)[:12]})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -169,6 +170,29 @@ async def test_a_higher_priority_takes_the_slot_of_a_preemptible_run_which_comes
         await scheduler.stop(equal, "now")
         await scheduler.stop(low, "now")
         await reaches(scheduler, low, "cancelled")
+
+
+async def test_a_run_whose_rows_changed_meanwhile_is_not_resumed_nor_started_again(home: Home, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("a")
+    noted = {"dataset": {"path": str(rows), "bytes": 1, "mtime_ns": rows.stat().st_mtime_ns, "sha256": hashlib.sha256(b"a").hexdigest()}}
+    async with engine(home, slots=1) as scheduler:
+        run = await count_to(scheduler, LONG, prepared=noted, preemptible=True)
+        await counts(scheduler, run)
+        rows.write_text("b")
+        await scheduler.control(run, "pause")
+        await reaches(scheduler, run, "paused")
+        with pytest.raises(ConflictError, match="other rows"):
+            await scheduler.control(run, "resume")
+        rows.write_text("a")
+        await scheduler.control(run, "resume")
+        await until(lambda: len(begins(home, run)) == 2)
+        rows.write_text("c")
+        await scheduler.stop(await submit(scheduler, "pass", priority=1, preempt=True), "now")
+        high = await submit(scheduler, "pass", priority=1, preempt=True)
+        ended = await reaches(scheduler, run, "failed")
+        assert "has changed" in ended["reason"], "a preempted one comes back by itself, and is looked at then"
+        assert summary(scheduler, high)["state"] == "succeeded"
 
 
 async def test_a_run_out_of_memory_is_tried_with_smaller_passes_then_with_checkpointing_and_each_is_recorded(home: Home) -> None:

@@ -56,6 +56,13 @@ def test_every_change_has_a_name_a_target_and_a_least_role(method: str, path: st
     assert (found.action, found.needs, found.target) == (action, needs, target)
 
 
+def test_what_is_asked_of_a_running_run_is_named_as_it_is_asked_and_needs_the_same_as_a_stop() -> None:
+    pause = deed("POST", "/v1/runs/train-a-0001/control", command="pause", mode="free")
+    assert (pause.action, pause.needs, pause.run, pause.detail) == ("pause", "operator", "train-a-0001", {"mode": "free"})
+    assert objection(person("operator"), pause, ("bob", 4), read_only=False) is not None
+    assert deed("POST", "/v1/runs/train-a-0001/reproduce").run == "train-a-0001"
+
+
 def test_a_dry_run_is_one_only_where_it_says_true() -> None:
     for told in (1, "true", [True], None):
         assert deed("POST", "/v1/runs", dry_run=told).action == "submit"
