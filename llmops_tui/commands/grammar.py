@@ -276,6 +276,12 @@ def _add_runs(nouns: Group, common: Parser) -> None:
     )  # fmt: skip
     told = "the whole run for tensorboard, mlflow or csv, into a new directory; - is a tar on stdout"
     export.add_argument("--to", nargs=2, metavar=("TOOL", "DIR"), help=told)
+    bring = _command(
+        runs, common, "import", "runs_import:import_run", "bring in an old run by its own logs: TensorBoard, wandb, trainer_state.json",
+        ("llmops-tui runs import outputs/checkpoint-500", "prints the id of the run that now holds it"),
+    )  # fmt: skip
+    bring.add_argument("path", metavar="PATH", help="the run's directory, or its log")
+    bring.add_argument("--name", default="", metavar="NAME", help="short name in the run id; the directory's if left out")
     export.add_argument("--format", choices=("csv", "json"), default="csv", metavar="FORMAT", help="csv (default) or json")
     export.add_argument("--metric", action="append", metavar="METRIC", help="only these")
     export.add_argument("-o", "--output", metavar="FILE", help="write here instead of stdout")

@@ -52,3 +52,8 @@ def name_in_folder(name: str, folder: str) -> str:
         return our_name(name)
     plain = name.removeprefix("epoch_") if name.startswith("epoch_") and len(name) > len("epoch_") else name
     return our_name(f"{family}/{plain}")
+
+
+def is_part_folder(folder: str) -> bool:
+    """Whether a folder of this name holds one part's log of a run, not a run of its own."""
+    return folder.lower() in _FOLDERS
