@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     )
     from llmops_tui.specs.answers_sweep import SweepAnswer
     from llmops_tui.specs.answers_watch import Alarm, AlarmRows, WatchState
+    from llmops_tui.specs.lineage import LineageNode
     from llmops_tui.specs.reproduction import Reproduction
 
 _SLOW_SECONDS = 3600.0  # a data set is read row by row, a model hashed, a database copied
@@ -384,6 +385,11 @@ class Client:
         """One model by name, `name@v2`, `name@alias` or path."""
         model: ModelInfo = self._json("GET", f"/v1/models/{segment(reference)}", [("cwd", self.place.directory())], timeout=120.0)
         return model
+
+    def lineage(self, reference: str) -> LineageNode:
+        """What a model (name, `name@v2`, `name@alias` or path) was made from, back to what was imported."""
+        tree: LineageNode = self._json("GET", f"/v1/lineage/{segment(reference)}", [("cwd", self.place.directory())], timeout=120.0)
+        return tree
 
     def import_model(self, path: str, name: str, licence: str = "", cwd: str | None = None) -> ModelInfo:
         """Register a model directory where it lies."""

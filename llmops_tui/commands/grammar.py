@@ -330,6 +330,12 @@ def _add_catalog(nouns: Group, common: Parser) -> None:
     models = _noun(nouns, common, "models", "registered models, and those found on this disk")
     _command(models, common, "list", "models:list_models", "list models")
     _with_reference(_command(models, common, "show", "models:show", "show a model version"))
+    _with_reference(
+        _command(
+            models, common, "lineage", "models_lineage:lineage", "show what a model was made from: parents, rows, licences, templates",
+            ("llmops-tui models lineage fiqa-merged@v1", ""),
+        )
+    )  # fmt: skip
     model = _command(models, common, "import", "models:import_model", "register a model directory where it lies")
     model.add_argument("path", metavar="PATH", help="a directory with config.json and weights, or a GGUF file")
     model.add_argument("--name", metavar="NAME", help="registered name (default: the directory's)")

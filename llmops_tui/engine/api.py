@@ -19,6 +19,7 @@ from llmops_tui.engine import (
     routes_engine,
     routes_estimate,
     routes_export,
+    routes_lineage,
     routes_log,
     routes_past,
     routes_people,
@@ -71,6 +72,7 @@ def create_app(parts: Parts) -> FastAPI:
         routes_control,
         routes_reproduce,
         routes_catalog,
+        routes_lineage,
         routes_preview,
         routes_alarms,
     ):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tui.data import datasets, models, registry
+from llmops_tui.data.lineage import lineage
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.data.shards import file_kind
 from llmops_tui.engine.alarm_rows import read_texts
@@ -97,6 +98,10 @@ def _list_models(home: Home, values: dict[str, Any]) -> Any:
 
 def _get_model(home: Home, values: dict[str, Any]) -> Any:
     return models.get_model(home, values["reference"], Path(values["cwd"]))
+
+
+def _lineage(home: Home, values: dict[str, Any]) -> Any:
+    return lineage(home, values["reference"], Path(values["cwd"]))
 
 
 def _get_dataset(home: Home, values: dict[str, Any]) -> Any:
@@ -205,6 +210,7 @@ _TASKS: dict[str, Callable[[Home, dict[str, Any]], Any]] = {
     "estimate_facts": _estimate_facts,
     "list_models": _list_models,
     "get_model": _get_model,
+    "lineage": _lineage,
     "get_dataset": _get_dataset,
     "preview": _preview,
     "import_model": _import_model,

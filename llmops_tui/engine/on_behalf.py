@@ -21,6 +21,7 @@ from typing import Any, cast
 from llmops_tui.data import datasets, models, registry
 from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.hashing import sha256_file
+from llmops_tui.data.lineage import lineage
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.alarm_rows import read_texts
 from llmops_tui.engine.estimate.facts import Facts, glance
@@ -34,6 +35,7 @@ from llmops_tui.paths import Home
 from llmops_tui.specs.answers import DatasetInfo, ModelInfo, Preview
 from llmops_tui.specs.answers_watch import AlarmRow
 from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.lineage import LineageNode
 from llmops_tui.specs.settings import Settings
 from llmops_tui.specs.train import TrainSpec
 
@@ -80,6 +82,13 @@ class OnBehalf:
         if account is None:
             return models.get_model(self._home, reference, cwd)
         return cast(ModelInfo, self._ask(account, "get_model", {"reference": reference, "cwd": str(cwd)}))
+
+    def lineage(self, uid: int, reference: str, cwd: Path) -> LineageNode:
+        """`lineage.lineage` with the asker's eyes. Raises NotFoundError."""
+        account = _account(uid)
+        if account is None:
+            return lineage(self._home, reference, cwd)
+        return cast(LineageNode, self._ask(account, "lineage", {"reference": reference, "cwd": str(cwd)}))
 
     def get_dataset(self, uid: int, reference: str, cwd: Path) -> DatasetInfo:
         account = _account(uid)
