@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from tests.catalog_files import write_adapter, write_model
 from tests.waiting import wait_for
 
 REPORT = """
@@ -268,6 +269,7 @@ def test_a_wish_is_checked_and_not_started(shell: Shell, tmp_path: Path) -> None
         (["runs", "export", "train-none-0001"], 4, "train-none-0001"),
         (["runs", "show", "../../etc/passwd"], 4, "passwd"),
         (["models", "show", "none"], 4, "none"),
+        (["models", "lineage", "none"], 4, "none"),
         (["datasets", "show", "none"], 4, "none"),
         (["models", "import", "/none"], 4, "/none"),
         (["datasets", "import", "/none.jsonl"], 4, "/none.jsonl"),
@@ -302,6 +304,14 @@ def test_a_model_directory_without_weights_is_refused(shell: Shell, tmp_path: Pa
     (tmp_path / "config.json").write_text('{"architectures": ["LlamaForCausalLM"], "model_type": "llama"}')
     assert "weights" in shell.error("models", "import", str(tmp_path), "--name", "empty", code=2)
     assert isinstance(shell.json("models", "list"), list)
+
+
+def test_a_models_lineage_is_a_tree_of_lines_or_one_object(shell: Shell, tmp_path: Path) -> None:
+    base = write_model(tmp_path / "base")
+    assert shell("models", "import", str(write_adapter(tmp_path / "tuned", str(base))), "--name", "tuned")
+    assert shell("models", "lineage", "tuned").splitlines()[0] == "tuned@v1  adapter, import"
+    assert f"    base: {base}  full, found" in shell("models", "lineage", str(tmp_path / "tuned"))
+    assert [parent["path"] for parent in shell.json("models", "lineage", "tuned@v1")["parents"]] == [str(base)]
 
 
 def test_sql_is_a_table_or_one_object_and_takes_stdin(shell: Shell, ended: str) -> None:
