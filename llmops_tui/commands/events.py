@@ -60,7 +60,7 @@ def is_wanted(kind: str, types: Sequence[str]) -> bool:
 def event_text(event: EngineEvent) -> str:
     """What an event carries, in a few words: its state and reason first, then the rest as `key=value`."""
     data: dict[str, Any] = event["data"]
-    words = [str(data[key]) for key in ("state", "reason", "message", "text") if data.get(key)]
+    words = [str(data[key]) for key in ("state", "command", "outcome", "reason", "message", "text") if data.get(key)]
     words += [
         f"{key}={_value(value)}"
         for key, value in data.items()

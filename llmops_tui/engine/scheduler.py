@@ -51,7 +51,7 @@ _USAGE_SECONDS = 60.0
 _FAULT_PAUSE_SECONDS = 1.0
 _LONGEST_FAULT_PAUSE_SECONDS = 30.0
 _CORES_PER_SLOT = 4
-_PLAIN_EVENTS = {"checkpoint": "run.checkpoint", "artifact": "run.artifact", "sample": "run.sample"}
+_PLAIN_EVENTS = {"checkpoint": "run.checkpoint", "artifact": "run.artifact", "sample": "run.sample", "control": "run.control"}
 log = logging.getLogger(__name__)
 
 

@@ -173,6 +173,9 @@ async def test_events_of_the_stream_appear_as_they_come(engine: FakeEngine) -> N
         await until(pilot, lambda: app.state.live)
         engine.stream.put({"seq": 1001, "t": 1.8e9, "type": "run.checkpoint", "run": "train-fiqa-0003", "data": {"step": 400}})
         await until(pilot, lambda: "checkpoint at step 400" in words(pilot, "#events"))
+        told = {"command": "evaluate", "step": 401, "outcome": "scores the held-out rows", "by": "ada"}
+        engine.stream.put({"seq": 1002, "t": 1.8e9, "type": "run.control", "run": "train-fiqa-0003", "data": told})
+        await until(pilot, lambda: "evaluate at step 401: scores" in words(pilot, "#events"))
 
 
 async def test_a_gpu_names_why_it_is_slow_and_that_somebody_unseen_holds_its_memory(engine: FakeEngine) -> None:
