@@ -12,6 +12,7 @@ from llmops_tui.commands.connect import connect
 from llmops_tui.commands.output import print_json
 from llmops_tui.errors import LlmopsError, UsageError
 from llmops_tui.specs.states import ENDED
+from llmops_tui.specs.watch_rules import RULES
 
 _POLL_SECONDS = 0.1
 _LAST_BYTES = 4096
@@ -26,6 +27,7 @@ def import_run(args: argparse.Namespace) -> int:
     spec = {
         "kind": "command", "name": name, "argv": [sys.executable, "-P", "-m", "llmops_tui.engine.foreign.import_logs", path],
         "logs": "none", "resources": {"gpus": 0}, "tags": ["imported"], "notes": f"imported from {path}",
+        "watch": {rule: {"action": "off"} for rule in RULES},  # what was long ago alarms nobody
     }  # fmt: skip
     client = connect(args)
     run = client.submit(spec, os.getcwd())["id"]
