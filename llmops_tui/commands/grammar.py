@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llmops_tui import __version__
 from llmops_tui.commands.grammar_alarms import add_alarms
 from llmops_tui.commands.grammar_control import add_control
+from llmops_tui.commands.grammar_sweeps import add_sweeps
 from llmops_tui.commands.moment import EXAMPLES as MOMENTS
 from llmops_tui.commands.moment import moment, span
 from llmops_tui.commands.parser import Parser
@@ -51,6 +52,7 @@ def build_parser() -> Parser:
     _add_box_commands(nouns, common)
     _add_run(nouns, common)
     _add_runs(nouns, common)
+    add_sweeps(nouns, common)
     _add_catalog(nouns, common)
     _add_shell_commands(nouns, common)
     return parser
