@@ -62,12 +62,13 @@ def discard_from(run: RunDir, step: int) -> int | None:
     return kept
 
 
-def prune(run: RunDir, keep: int) -> list[Path]:
-    """Remove all but the newest `keep` whole checkpoints, and half-written ones; returns what went.
+def prune(run: RunDir, keep: int, spare: int | None = None) -> list[Path]:
+    """Remove all but the newest `keep` whole checkpoints and that of step `spare`, and half-written ones; returns what went.
 
     Only for the job that writes the checkpoints, between two of them: a directory being written looks half-written.
     """
-    kept = {checkpoint["path"] for checkpoint in complete_checkpoints(run)[-keep:]}
+    whole = complete_checkpoints(run)
+    kept = {checkpoint["path"] for checkpoint in whole[-keep:]} | {checkpoint["path"] for checkpoint in whole if checkpoint["step"] == spare}
     removed = [directory for directory in _directories(run) if str(directory) not in kept]
     for directory in removed:
         # The marker first: a kill in the middle must not leave a directory that claims to be whole.

@@ -67,6 +67,14 @@ def held_out_file_rows(n_rows: int, choice: SplitChoice, seed: int) -> list[int]
     return _shuffled(n_rows, seed)[: choice.eval_limit]
 
 
+def drawn_rows(n_rows: int, count: int, seed: int) -> list[int]:
+    """`count` 0-based indices: every row once in shuffled order, then once more in another, and so on."""
+    drawn: list[int] = []
+    while n_rows and len(drawn) < count:
+        drawn += _shuffled(n_rows, seed + len(drawn) // n_rows * 1_000_003)
+    return drawn[:count]
+
+
 def row_key(row: AnyRow) -> bytes:
     """Equal for rows that teach the same: what was made of them is equal. Judged answers are equal by their prompt alone, so that
     two pairs of one prompt are never on both sides of the split."""

@@ -47,7 +47,8 @@ def checkpoint_bytes(spec: TrainSpec, trained: int, model_bytes: int = 0) -> int
     """
     saved = model_bytes or 4 * trained
     checkpoint = saved + 8 * trained + _CHECKPOINT_EXTRA_BYTES
-    return (spec.keep_checkpoints + 1) * checkpoint + saved + _CHECKPOINT_EXTRA_BYTES + RECORDS_BYTES
+    kept = spec.keep_checkpoints + spec.keep.best
+    return (kept + 1) * checkpoint + saved + _CHECKPOINT_EXTRA_BYTES + RECORDS_BYTES
 
 
 def free_bytes(path: Path) -> int:

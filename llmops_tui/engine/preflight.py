@@ -39,6 +39,7 @@ from llmops_tui.engine.preflight_checks import (
     train_from,
 )
 from llmops_tui.engine.preflight_combine import prepare_combine
+from llmops_tui.engine.preflight_keep import prepare_keep
 from llmops_tui.engine.preflight_merge import prepare_merge
 from llmops_tui.engine.preflight_prune import prepare_prune
 from llmops_tui.engine.preflight_rewards import prepare_rewards
@@ -139,6 +140,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
         **({"rewards": rewards} if rewards else {}),
         **({"teacher": teacher} if teacher else {}),
         "warnings": warnings,
+        **prepare_keep(spec, home, cwd, files),
     }, disk_forecast.train_bytes(spec, shapes, info["parameters"] or 0)
 
 

@@ -12,6 +12,7 @@ from llmops_tui.specs.common import BASIC, DATASET, MODEL, MOST_STEPS, MOST_TOKE
 from llmops_tui.specs.row_formats import RowFormat
 from llmops_tui.specs.train_distill import DistillChoice, objection_to_distill
 from llmops_tui.specs.train_grpo import GrpoChoice, objection_to_grpo
+from llmops_tui.specs.train_keep import KeepChoice, objection_to_keep
 from llmops_tui.specs.train_memory import OutOfMemoryChoice
 from llmops_tui.specs.train_preference import PreferenceChoice, RewardChoice, objection_to
 from llmops_tui.specs.train_scratch import ScratchChoice
@@ -125,6 +126,7 @@ class TrainSpec(RunSpec):
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads of torch; unset uses the cores this run holds")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split, the order, the adapter and dropout")
     output: str = Field("", description="Registered name of the resulting model; empty takes the run's name")
+    keep: KeepChoice = Field(default_factory=KeepChoice, description="What is done against forgetting and learning by heart")
     out_of_memory: OutOfMemoryChoice = Field(default_factory=OutOfMemoryChoice)
     on_lost: Literal["stay", "requeue"] = Field(
         "requeue", description="After a reboot or a lost process: stay `lost`, or requeue from the last complete checkpoint"
@@ -174,6 +176,7 @@ class TrainSpec(RunSpec):
         if self.method == "grpo":
             objection = objection_to_grpo(self.grpo, self.micro_batch, self.accumulation, self.max_length)
         objection = objection or objection_to_distill(self.method, self.distill)
+        objection = objection or objection_to_keep(self.keep, self.method, self.evaluate_every)
         if objection:
             raise ValueError(objection)
         return self

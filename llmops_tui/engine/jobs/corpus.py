@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,10 +13,11 @@ from llmops_tui.data.folds import groups_of
 from llmops_tui.data.formats import Conversation, TextRow, detect
 from llmops_tui.data.judged import AnyRow, parse_row
 from llmops_tui.data.rows import read_rows
-from llmops_tui.data.split import held_out_file_rows, row_key, split_rows
+from llmops_tui.data.split import drawn_rows, held_out_file_rows, row_key, split_rows
 from llmops_tui.engine.jobs.labels import EncodedRow, RowEncoder
 from llmops_tui.errors import ConflictError, UsageError
 from llmops_tui.specs.train import DatasetChoice
+from llmops_tui.specs.train_keep import KeepChoice
 
 Row = Conversation | TextRow
 Progress = Callable[[int, int], None]
@@ -72,6 +73,23 @@ def read_any_split(
     else:
         eval_rows = [rows[index] for index in held_out]
     return [rows[index] for index in learnt], eval_rows, rows
+
+
+def read_drawn(part: str, dataset: PreparedFile, count: int, seed: int, *, again: bool) -> list[Row]:
+    """`count` rows drawn by the seed; where there are fewer, all of them, or again and again. Raises as `read_split`, naming `part`."""
+    if reason := unchanged({"dataset": dataset}):
+        raise ConflictError(f"{part}: {reason}", "submit the run again with the rows as they are now")
+    rows = _learnable(_read(dataset))
+    return [rows[index] for index in drawn_rows(len(rows), count if again else min(count, len(rows)), seed)]
+
+
+def rehearsal_rows(keep: KeepChoice, prepared: Sequence[PreparedFile], learnt: int, seed: int) -> list[Row]:
+    """The rows that are learnt among `learnt` rows of the run's own; the trainer's order mixes them. A function of the seed alone."""
+    return [
+        row
+        for choice, dataset in zip(keep.rehearsal, prepared, strict=True)
+        for row in read_drawn("keep.rehearsal", dataset, max(1, round(choice.weight * learnt)), seed, again=True)
+    ]
 
 
 def encode_rows(encoder: RowEncoder, rows: list[Row], progress: Progress) -> Tokens:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar, NotRequired, TypedDict
 
 import psutil
 import torch
@@ -26,6 +26,8 @@ from llmops_tui.data.checkpoints import mark_complete, prune
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs.batch_ring import BatchRing
 from llmops_tui.engine.jobs.batching import real_tokens
+from llmops_tui.engine.jobs.keeping import BestSoFar
+from llmops_tui.engine.jobs.probe import ProbeLosses
 from llmops_tui.engine.jobs.reporting import Reporter
 
 PROGRESS = "progress.json"
@@ -35,13 +37,16 @@ _GPU_METRIC = "gpu/0/memory_bytes"
 class Carried(TypedDict):
     """What every checkpoint carries besides the trainer's state: real tokens and seconds so far, the scores before.
 
-    `finished` says that no step is left: only the scoring and saving that come after.
+    `finished` says that no step is left: only the scoring and saving that come after. `best` is the lowest held-out loss so far,
+    `probe` the base ability before (both where the spec asks for them).
     """
 
     tokens: int
     seconds: float
     before: dict[str, Any] | None
     finished: bool
+    best: NotRequired[BestSoFar]
+    probe: NotRequired[ProbeLosses]
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         self._look = books.look
         self._order = order
         self._ring = ring
+        self._ends_early = False
         self._process = psutil.Process()
         self._update_started = time.monotonic()
         self._update_waited = 0.0
@@ -100,6 +106,19 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
     def stop_with_checkpoint(self) -> None:
         """From within a look in between: the loop saves right after it, and ends."""
         self.control.should_save = self.control.should_training_stop = True
+
+    def save_soon(self) -> None:
+        """From within a look in between: the loop saves right after it, and goes on."""
+        self.control.should_save = True
+
+    def end_early(self) -> None:
+        """From within a look in between: this was the last step, though the schedule has more."""
+        self._ends_early = True
+        self.control.should_save = self.control.should_training_stop = True
+
+    def take_up_weights(self, checkpoint: Path) -> None:
+        """Go back to what was learnt by a checkpoint."""
+        self._load_from_checkpoint(str(checkpoint))
 
     def take_up_finished(self, checkpoint: Path) -> None:
         """Load a checkpoint of the last step. `train` would resume it with one step more than the schedule has."""
@@ -173,17 +192,20 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
 
     def evaluate(self, *_arguments: Any, **_options: Any) -> dict[str, float]:
         """Called where the callback asked for it; the scores go to the events, not back."""
+        self.control.should_evaluate = False  # the loop asks twice after the last step of a pass
         self._look(self.state.global_step)
         return {}
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
+        self.control.should_save = False  # as for `evaluate`
         super()._save_checkpoint(model, trial)
         step = self.state.global_step
         directory = self._run.checkpoints / f"checkpoint-{step}"
-        self.carried["finished"] = step >= self.state.max_steps
+        self.carried["finished"] = self._ends_early or step >= self.state.max_steps
         (directory / PROGRESS).write_text(json.dumps(self.carried))
         checkpoint = mark_complete(directory, step)
-        prune(self._run, self._keep_checkpoints)
+        best = self.carried.get("best")
+        prune(self._run, self._keep_checkpoints, spare=best["step"] if best else None)
         self.reporter.events.write("checkpoint", step=step, path=str(directory.relative_to(self._run.path)), bytes=checkpoint["bytes"])
         print(f"checkpoint at step {step}: {checkpoint['bytes'] / 1e6:.1f} MB", flush=True)
 

@@ -61,6 +61,15 @@ class Score:
         }
 
 
+@dataclass(frozen=True)
+class EachRow:
+    """Of each row, in order: its tokens' summed loss in nats, how many were hit, how many were labelled."""
+
+    losses: np.ndarray
+    hits: np.ndarray
+    counts: np.ndarray
+
+
 def score_rows(
     model: torch.nn.Module, rows: Sequence[EncodedRow], *, pad_id: int, rows_a_pass: int, token_budget: int, progress: Progress
 ) -> Score:
@@ -68,6 +77,24 @@ def score_rows(
 
     The model comes back in the mode it was in.
     """
+    each = score_each(model, rows, pad_id=pad_id, rows_a_pass=rows_a_pass, token_budget=token_budget, progress=progress)
+    losses, hits, counts = each.losses, each.hits, each.counts
+    tokens = int(counts.sum())
+    loss_interval, accuracy_interval = bootstrap_ratios([losses, hits], counts)
+    return Score(
+        loss=float(losses.sum() / tokens),
+        loss_interval=loss_interval,
+        token_accuracy=float(hits.sum() / tokens),
+        token_accuracy_interval=accuracy_interval,
+        rows=len(rows),
+        tokens=tokens,
+    )
+
+
+def score_each(
+    model: torch.nn.Module, rows: Sequence[EncodedRow], *, pad_id: int, rows_a_pass: int, token_budget: int, progress: Progress
+) -> EachRow:
+    """As `score_rows`, told of each row."""
     losses, hits, counts = np.zeros(len(rows)), np.zeros(len(rows)), np.zeros(len(rows))
     collate = PaddingCollator(pad_id)
     device = next(model.parameters()).device
@@ -86,16 +113,7 @@ def score_rows(
             progress(done, total)
     finally:
         model.train(was_training)
-    tokens = int(counts.sum())
-    loss_interval, accuracy_interval = bootstrap_ratios([losses, hits], counts)
-    return Score(
-        loss=float(losses.sum() / tokens),
-        loss_interval=loss_interval,
-        token_accuracy=float(hits.sum() / tokens),
-        token_accuracy_interval=accuracy_interval,
-        rows=len(rows),
-        tokens=tokens,
-    )
+    return EachRow(losses, hits, counts)
 
 
 def bootstrap_ratios(sums: Sequence[np.ndarray], counts: np.ndarray) -> list[Interval]:

@@ -24,6 +24,7 @@ from llmops_tui.specs.train import TrainSpec
 
 if TYPE_CHECKING:
     from llmops_tui.engine.jobs.methods.method import HeldOutScore
+    from llmops_tui.engine.jobs.probe import ProbeLosses
 
 OUT_OF_MEMORY_ADVICE = "lower micro_batch or max_length (raise accumulation to keep the batch), or set gradient_checkpointing=true"
 
@@ -44,8 +45,10 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     from llmops_tui.engine.jobs import adaptation, hardware, samples, scratch
     from llmops_tui.engine.jobs.callback import RunCallback
     from llmops_tui.engine.jobs.corpus import read_split
+    from llmops_tui.engine.jobs.keeping import see
     from llmops_tui.engine.jobs.loading import load_tokenizer, quiet
     from llmops_tui.engine.jobs.methods.method import Work, method_named
+    from llmops_tui.engine.jobs.probe import compare, encode_probe, kept_words, probe_losses
     from llmops_tui.engine.jobs.run_trainer import Books, Carried, read_progress
 
     memory = MemoryUse()
@@ -69,6 +72,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     # Encode.
     reporter.phase("tokenising", unit="rows")
     rows = method.encode()
+    keep = spec.keep
+    general = encode_probe(tokenizer, spec, prepared.get("probe"), reporter.beat)
 
     def score(step: int, phase: str) -> HeldOutScore | None:
         """Score the held-out rows now; None where there are none."""
@@ -77,6 +82,14 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
             reporter.events.metrics(step, result.metrics())
             reporter.log(result.describe())
         return result
+
+    def probe(step: int, phase: str) -> ProbeLosses:
+        """Score the rows of general ability now."""
+        reporter.phase(phase, total=sum(len(row.input_ids) for row in general), unit="tokens")
+        budget = hardware.scoring_token_budget(plan.device)
+        losses = probe_losses(trainer.causal_model, general, pad_id=tokenizer.pad_token_id, token_budget=budget, progress=reporter.beat)
+        reporter.events.metrics(step, {"eval/probe_loss": sum(losses["losses"]) / sum(losses["counts"])})
+        return losses
 
     def sample(step: int) -> None:
         """Let the model speak."""
@@ -90,8 +103,14 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         """Evaluation and samples in the middle of training, then back to training."""
         looks = callback.looks()
         try:
-            if looks.evaluate:
-                score(step, "evaluating")
+            if looks.evaluate and (result := score(step, "evaluating")) and keep.watched:
+                seen = see(carried.get("best"), step, result.loss, keep.early_stop)
+                carried["best"] = seen.best
+                if keep.best and seen.improved:
+                    trainer.save_soon()
+                if seen.enough:
+                    reporter.log(f"ends early: {keep.early_stop.patience} evaluations without a better held-out loss")
+                    trainer.end_early()
             if looks.sample:
                 sample(step)
         except StoppedError:
@@ -115,6 +134,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     if resume_from is None:
         before = score(0, "evaluating before")
         carried["before"] = before.to_json() if before else None
+        if general:
+            carried["probe"] = probe(0, "probing before")
         if spec.scratch.preset and before:
             words, as_expected = scratch.first_loss_words(before.loss, len(tokenizer))
             reporter.log(words, "info" if as_expected else "warning")
@@ -132,7 +153,14 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         return {"steps": trainer.state.global_step, "tokens": carried["tokens"], "seconds": round(carried["seconds"], 3)}, True
 
     # After.
-    after = score(trainer.state.global_step, "evaluating after")
+    after, taken = score(trainer.state.global_step, "evaluating after"), trainer.state.global_step
+    best = carried.get("best")
+    if keep.best and best and after and not after.loss <= best["loss"]:
+        taken = best["step"]
+        trainer.take_up_weights(run.checkpoints / f"checkpoint-{taken}")
+        after = method.score(trainer, "evaluating the best")
+        reporter.log(f"the model of step {taken} is taken, whose held-out loss was the lowest: {best['loss']:.4f}")
+    forgotten = compare(carried["probe"], probe(trainer.state.global_step, "probing after")) if general else None
     sample(trainer.state.global_step)
 
     # Save.
@@ -141,7 +169,10 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     path = str(saved.directory.relative_to(run.path))
     before_json = carried["before"] or {}
     after_json = after.to_json() if after else {}
+    kept = kept_words(before_json.get("loss"), after_json.get("loss"), forgotten)
+    reporter.log(kept)
     summary: Summary = {
+        "kept": kept,
         "eval_loss_before": before_json.get("loss"),
         "eval_loss_after": after_json.get("loss"),
         "perplexity_before": before_json.get("perplexity"),
@@ -150,7 +181,9 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         "token_accuracy_after": after_json.get("token_accuracy"),
         "before": before_json,
         "after": after_json,
+        "probe": forgotten.to_json() if forgotten else None,
         "steps": trainer.state.global_step,
+        "step_taken": taken,
         "tokens": carried["tokens"],
         "seconds": round(carried["seconds"], 3),
         "tokens_per_second": round(carried["tokens"] / max(carried["seconds"], 1e-9), 2),

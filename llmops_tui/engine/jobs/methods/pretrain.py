@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from llmops_tui.data.split import drawn_rows
 from llmops_tui.engine.jobs import samples
 from llmops_tui.engine.jobs.blocks import cut_into_blocks, tokenised
-from llmops_tui.engine.jobs.corpus import Row, read_split
+from llmops_tui.engine.jobs.corpus import Row, read_split, rehearsal_rows
 from llmops_tui.engine.jobs.methods.labelled import LabelledMethod
 from llmops_tui.engine.jobs.methods.method import Rows
 from llmops_tui.errors import UsageError
@@ -18,6 +19,10 @@ class Pretrain(LabelledMethod):
         train_rows, held_out_rows, all_rows = read_split(
             spec.dataset, work.prepared["dataset"], work.prepared.get("eval_dataset"), spec.seed
         )
+        rehearsed = rehearsal_rows(spec.keep, work.prepared.get("rehearsal", []), len(train_rows), spec.seed)
+        if rehearsed:  # blocks are cut from what follows one another: so that they mix, the documents must
+            train_rows = [*train_rows, *rehearsed]
+            train_rows = [train_rows[place] for place in drawn_rows(len(train_rows), len(train_rows), spec.seed)]
         texts = _texts(train_rows)
         learnt = cut_into_blocks(tokenised(work.tokenizer, texts, work.reporter.beat), spec.max_length)
         held_out = cut_into_blocks(tokenised(work.tokenizer, _texts(held_out_rows), work.reporter.beat), spec.max_length)
@@ -25,8 +30,9 @@ class Pretrain(LabelledMethod):
             raise UsageError("no text is left to learn from: the rows hold no two tokens", "check the rows and their format")
         self.learnt = [block.row for block in learnt]
         self.held_out = [block.row for block in held_out]
-        places = {id(row): number for number, row in enumerate(all_rows, 1)}  # in the file
-        self.numbers = [[places[id(train_rows[place])] for place in block.documents] for block in learnt]
+        # Those of the data file; a rehearsed document has none there.
+        places = {id(row): number for number, row in enumerate(all_rows, 1)}
+        self.numbers = [[places[key] for place in block.documents if (key := id(train_rows[place])) in places] for block in learnt]
         tokens = sum(len(row.input_ids) for row in self.learnt)
         work.reporter.log(
             f"{len(texts)} documents, {tokens} tokens in {len(learnt)} blocks of {spec.max_length}; "
@@ -34,7 +40,14 @@ class Pretrain(LabelledMethod):
         )
         return Rows(
             prompts=list(spec.sample_prompts) or samples.choose_prompts([], held_out_rows),
-            facts={"rows": len(texts), "rows_held_out": len(held_out_rows), "blocks": len(learnt), "rows_cut": 0, "rows_without_labels": 0},
+            facts={
+                "rows": len(texts),
+                "rows_held_out": len(held_out_rows),
+                "blocks": len(learnt),
+                "rows_rehearsed": len(rehearsed),
+                "rows_cut": 0,
+                "rows_without_labels": 0,
+            },
         )
 
 
