@@ -11,9 +11,9 @@ from textual.containers import Container
 from llmops_tui.errors import EngineUnavailableError, LlmopsError
 from llmops_tui.keys import bindings, keys_of, name_of
 from llmops_tui.screens.beginnings import Beginnings
-from llmops_tui.screens.board import Board
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.draft import Draft
+from llmops_tui.screens.fit_feed import FitFeed
 from llmops_tui.screens.form_rows import KIND, LAUNCH, about_lines, command_lines, finding_lines, form_rows
 from llmops_tui.screens.offers import Offer, OfferBook, choice_offers, looks_like_path, path_offers
 from llmops_tui.screens.palette import plain_text
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _FEW_CHOICES = 3  # of a field with no more, Enter takes the next one
 
 
-class NewRunScreen(Board):
+class NewRunScreen(FitFeed):
     """`base`: the run whose spec it begins with; without one it is the newest run's, of `kind` if one is named.
 
     `again`: the form stands again after a lost terminal; its cursor is then on a field: an Enter meant for the shell launches nothing.
@@ -64,7 +64,7 @@ class NewRunScreen(Board):
         with Container(id="form"):
             yield FormView(id="fields")
             with Container(id="beside"):
-                for name in ("about", "equal", "found"):
+                for name in ("about", "equal", "fit", "found"):
                     yield LineWidget(id=name, classes="panel")
         yield LineWidget(id="foot")
 
@@ -75,6 +75,7 @@ class NewRunScreen(Board):
         fields.add_class("panel")
         take_keys(fields)
         self.query_one("#equal").border_title = f"the same on the command line ({self._key('form_copy')} copies)"
+        self.query_one("#fit").border_title = "what it takes"
         self.query_one("#found").border_title = "check"
         self.call_after_refresh(self._begin)
 
@@ -369,6 +370,7 @@ class NewRunScreen(Board):
 
     def _take(self, draft: Draft, select: str = "") -> None:
         self._draft, self._found = draft, None
+        self.ask_fit(draft)
         self.llmops.view.pages[self.PAGE] = self.remember()
         self._go_to(select or draft.first_wrong() or LAUNCH)
 
@@ -395,6 +397,7 @@ class NewRunScreen(Board):
     def _changed(self) -> None:
         if self._draft is not None:
             self._found = None
+            self.ask_fit(self._draft)
             self._draft.forgive()
             self.llmops.view.pages[self.PAGE] = self.remember()
             self._check()
@@ -440,6 +443,7 @@ class NewRunScreen(Board):
         about.border_title = {LAUNCH: "launch", KIND: "kind"}.get(view.key, view.key)
         about.show_lines(about_lines(draft, view.key, about.size.width))
         command.show_lines(command_lines(self._command(draft), command.size.width))
+        self.draw_fit()
         found.show_lines(finding_lines(draft, self._found, self._checking, self._key("form_check"), found.size.width))
 
     def _title(self, draft: Draft) -> str:
