@@ -92,7 +92,7 @@ class Run:
             case "not_finite":
                 loss = math.nan
             case "spike":
-                loss = loss * 4 if after == 0 else loss
+                loss = loss * 5 if after == 0 else loss
             case "divergence":
                 loss += min(4.0, 0.02 * after) * max(sigma, 0.1) * 5
             case "gradient":

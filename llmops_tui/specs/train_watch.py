@@ -33,7 +33,7 @@ class SpikeRule(StrictModel):
 
     action: Action = Field("alarm", description=_what("spike"))
     spreads: float = Field(
-        10.0, ge=2, le=1000, description="Standard deviations (from the quartiles) above the median of the last 300 losses"
+        10.0, ge=2, le=1000, description="Times the noise (its spread by the quartiles) above the median of the last 50 losses"
     )
 
 

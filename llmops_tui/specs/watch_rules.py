@@ -39,10 +39,10 @@ RULES: dict[RuleName, RuleWords] = {
     ),
     "spike": RuleWords(
         "loss spike",
-        "a single training loss far above the last 300; its rows are named",
-        _ONE_IN_1000 + "; 1 in 20 where the noise has heavy tails (lognormal, Student's t)",
+        "a single training loss far above those before it; its rows are named",
+        _ONE_IN_1000 + "; 1 in 10 where the noise has heavy tails (lognormal, Student's t)",
         0.001,
-        0.05,
+        0.1,
     ),
     "divergence": RuleWords("divergence", "a training loss that rises and stays up (CUSUM over a robust reference)", _ONE_IN_1000, 0.001),
     "gradient": RuleWords("exploding gradient", "3 of the last 5 gradient norms many times the usual one", _ONE_IN_1000, 0.001),

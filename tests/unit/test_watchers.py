@@ -61,6 +61,13 @@ def test_a_single_wild_loss_is_a_spike_and_says_what_was_usual() -> None:
     assert "jumped to" in firing.words
 
 
+def test_a_spike_is_seen_although_the_loss_fell_steeply_just_before() -> None:
+    """As in a run on real rows: the loss of the beginning must not stand for what is usual."""
+    rng = random.Random(2)
+    falling = [(0.6 + 5 * 0.95**step) * (1 + rng.gauss(0, 0.08)) for step in range(150)]
+    assert [(rule, firing.step) for rule, firing in fired(of("train/loss", [*falling, 5.0, 0.6, 0.61]))] == [("spike", 151)]
+
+
 def test_a_loss_that_rises_and_stays_is_a_divergence_seen_within_forty_steps() -> None:
     series = losses(200) + [3.2 + 0.01 * step for step in range(60)]
     found = [firing.step for rule, firing in fired(of("train/loss", series)) if rule == "divergence"]
@@ -151,7 +158,8 @@ def test_silence_fires_once_at_its_share_of_the_limit_and_again_after_a_word() -
 
 def test_without_a_limit_silence_is_measured_by_the_usual_pause() -> None:
     hang = Hang(0.5, None)
-    assert hang.threshold is None and hang.silent(10_000, 0.0) is None, "it has reported nothing yet: it may never do"
+    assert hang.threshold is None
+    assert hang.silent(10_000, 0.0) is None, "it has reported nothing yet: it may never do"
     for step in range(5):
         hang.record(step, 100.0 * step)
     assert hang.threshold == 3000.0
