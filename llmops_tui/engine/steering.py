@@ -65,7 +65,7 @@ class Steering:
                 else:
                     await self._ask_job(run, command, _settings(given) if command == "set" else Adjustment(), who)
             if command == "pause" and run.stop == "pause":
-                await self._supervisor.request_stop(run, who_asks().uid)
+                await self._supervisor.request_stop(run, who_asks().uid, who)
         except OSError as error:
             raise LlmopsError(f"{run.id} was not asked: {error.strerror or error}", "make room in the state directory") from error
         return self._table.summary(run)
@@ -80,7 +80,7 @@ class Steering:
                 await self._table.journal(run, "stopping", reason, {"mode": "preempt", "for": by.id})
                 run.stop, run.stop_told, run.held, run.state, run.reason = "preempt", False, False, "stopping", reason
                 self._table.tell_state(run)
-                await self._supervisor.request_stop(run, by.uid)
+                await self._supervisor.request_stop(run, by.uid, by.id)
             except OSError as error:  # a full disk: it stays as it is until there is room for the wish
                 log.warning("%s was not asked to make room: %s", run.id, error)
 
@@ -107,7 +107,8 @@ class Steering:
             raise ConflictError(f"{run.id} does not run: {run.state}", "only a running job can be asked for that")
         if run.kind not in LISTENS:
             raise ConflictError(f"{run.id}: the job of a run of kind {run.kind!r} takes no such wishes", "it can be paused and stopped")
-        wish = f"go on with {', '.join(f'{key}={value}' for key, value in settings.items())}" if settings else WORDS[command]
+        told = ", ".join(f"{key}={'none' if value is None else value}" for key, value in settings.items())
+        wish = f"go on with {told}" if settings else WORDS[command]
         await self._note(run, command, f"{who} asked it to {wish}", settings)
         run.set_live.update(settings)
         await self._tell(run, command, settings, who)

@@ -119,14 +119,14 @@ class Supervisor:
         quiet = hang_seconds(run) or 0.0
         return judge(seen.exit_record, end, run.stop, rebooted=seen.rebooted, timed_out=timed_out, quiet_seconds=quiet)
 
-    async def request_stop(self, run: LiveRun, by: int) -> None:
-        """Make the wish durable for the shim or the job; whoever watches the run then acts on it.
+    async def request_stop(self, run: LiveRun, by: int, who: str = "") -> None:
+        """Make the wish durable for the shim or the job; whoever watches the run then acts on it. `who` is told in the job's answer.
 
         Raises OSError where a wish for a checkpoint cannot be written. To end a run needs no room on the disk.
         """
         if run.stop in SAVING:
             wish = {"command": "stop"} if run.stop == "checkpoint" else {"command": "pause", "mode": "free"}
-            line = {"t": time.time(), **wish, "by": by}
+            line = {"t": time.time(), **wish, "by": by, "who": who}
             await asyncio.to_thread(append_line, run.dir.control, line, durable=True)
         else:
             grace = run.spec.limits.grace_seconds if run.spec else 0.0

@@ -154,7 +154,7 @@ class Wishes:
             if run.kind in CONDUCTED:
                 return self._table.summary(run)
         try:
-            await self._supervisor.request_stop(run, who_asks().uid)
+            await self._supervisor.request_stop(run, who_asks().uid, asker_of(run))
         except OSError as error:
             raise LlmopsError(f"{run.id} was not told: {error}", "make room and stop it again") from error
         return self._table.summary(run)
