@@ -142,6 +142,18 @@ class NewRunScreen(FitFeed):
         self._every = not self._every
         self.redraw()
 
+    def action_rows(self) -> None:
+        """The first rows as the model will meet them, on a page of their own."""
+        self._take_written()
+        if (draft := self._draft) is None:
+            return
+        if draft.kind != "train" or not draft.words("model") or not draft.words("dataset.path"):
+            self.llmops.tell("rows are rendered of a train run with a model and a dataset", "warn")
+            return
+        from llmops_tui.screens.rendered import RenderedScreen
+
+        self.app.push_screen(RenderedScreen(draft.spec(), draft.cwd))
+
     def action_copy(self) -> None:
         """The equal command into the clipboard of the terminal."""
         if self._draft is not None:

@@ -13,7 +13,7 @@ OPEN, CLOSE = "[[", "]]"
 
 def head_line(found: Preview) -> str:
     """How the rows were read, and how the marks are."""
-    return f"{found['format']}: {found['why']}. {OPEN}learnt{CLOSE}, the rest is only read; max_length {found['max_length']}"
+    return f"{OPEN}learnt{CLOSE}, the rest only read · {found['format']} ({found['why']}) · max_length {found['max_length']}"
 
 
 def text_line(row: PreviewRow, text: PreviewText) -> str:

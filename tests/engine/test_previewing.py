@@ -46,7 +46,7 @@ def test_both_sides_of_a_pair_are_rendered_and_a_broken_row_says_why_in_its_plac
     head = "<|im_start|>system\nBe nice<|im_end|>\n<|im_start|>user\nHi?<|im_end|>\n<|im_start|>assistant\n"
     assert [text["title"] for text in good["texts"]] == ["chosen", "rejected"]
     assert [shown(text) for text in good["texts"]] == [f"{head}[[Hello.<|im_end|>]]\n", f"{head}[[Go.<|im_end|>]]\n"]
-    assert head_line(found).startswith("preference: set by the user. [[learnt]]")
+    assert head_line(found) == "[[learnt]], the rest only read · preference (set by the user) · max_length 1024"
 
 
 def test_what_is_cut_is_counted_and_not_shown(model: Path, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from llmops_tui.screens.hosts import HostColumn, HostsScreen
 from llmops_tui.screens.linked_page import LinkedScreen
 from llmops_tui.screens.new_run import NewRunScreen
 from llmops_tui.screens.possible import places_now
+from llmops_tui.screens.rendered import RenderedPane, RenderedScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.sql import SqlScreen
@@ -262,6 +263,14 @@ async def form(desk: Desk) -> None:
 
 
 stage("form", "fields form", OVER_PAGES)(form)
+
+
+@stage("rendered", "rendered rendered_page", OVER_PAGES, "rendered rendered_page")
+async def rendered(desk: Desk) -> None:
+    await form(desk)
+    await desk.press("p")
+    await desk.until(lambda: isinstance(desk.screen, RenderedScreen) and "[[Yes" in screen_text(desk.pilot))
+    desk.focused(RenderedPane).action_end(False)
 
 
 @stage("form-field", "field edit fields form", OVER_PAGES, "field edit")

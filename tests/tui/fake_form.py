@@ -43,6 +43,24 @@ def model(name: str, version: int | None, **changes: Any) -> ModelInfo:
     return row  # type: ignore[return-value]
 
 
+def a_preview(path: str, rows: int) -> Preview:
+    """Pairs: the first broken, the second cut on one side."""
+    question = "Is the night sky dark because the universe is expanding, or because stars are few?"
+    head = f"<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n"
+
+    def text(title: str, said: str, cut: int = 0) -> PreviewText:
+        pieces = [PreviewPiece(text=head, learnt=False), PreviewPiece(text=f"{said}<|im_end|>", learnt=True)]
+        return PreviewText(title=title, pieces=pieces, tokens=60 + len(said) // 4, learnt_tokens=len(said) // 4, cut_tokens=cut)
+
+    good, bad = "Yes: light of far stars is stretched until no eye sees it, and of the others there has not been time.", "Nobody knows."
+    found = [PreviewRow(row="1", problem="`rejected` is missing", texts=[])]
+    found += [
+        PreviewRow(row=str(n), problem="", texts=[text("chosen", good, 12 * (n == 2)), text("rejected", bad)]) for n in range(2, rows + 1)
+    ]
+    why = "all 200 sampled rows have `chosen` and `rejected`"
+    return Preview(dataset=path, format="preference", why=why, model="/models/smollm2", max_length=1024, method="dpo", rows=found)
+
+
 def dataset(name: str, version: int, rows: int) -> DatasetInfo:
     """A registered dataset."""
     row: dict[str, Any] = {
@@ -100,6 +118,10 @@ class FormAnswers:
             model("fiqa-adapter", 3, format="adapter", created_at=9.0), model("smollm2", 1, aliases=["champion"]),
             model("qwen3-4b", 2, parameters=4_000_000_000), model("found-on-disk", None),
         ]  # fmt: skip
+
+    def preview(self, spec: Mapping[str, Any], /, cwd: str | None = None, rows: int = 3) -> Preview:
+        self._check()
+        return a_preview(spec["dataset"]["path"], rows)
 
     def datasets(self) -> list[DatasetInfo]:
         self._check()

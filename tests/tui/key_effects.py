@@ -18,6 +18,7 @@ from llmops_tui.screens.hosts import BoxTold
 from llmops_tui.screens.jump import JumpLabels
 from llmops_tui.screens.linked_page import LinkedScreen
 from llmops_tui.screens.new_run import NewRunScreen
+from llmops_tui.screens.rendered import RenderedPane, RenderedScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.steer import SteerScreen
 from llmops_tui.screens.stop import StopScreen
@@ -66,7 +67,8 @@ def closes(desk: Desk) -> Callable[[], bool]:
     return lambda: desk.screen is not before
 
 
-@effect("back", "linked_back", "compare_back", "sql_back", "form_back", "hosts_back", "help_close", "jump_leave", "command_leave",
+@effect("back", "linked_back", "compare_back", "sql_back", "form_back", "hosts_back", "help_close", "jump_leave",
+        "rendered_back", "command_leave",
         "choose_leave")  # fmt: skip
 async def leaves(desk: Desk) -> None:
     gone, exits = closes(desk), len(desk.exits)
@@ -795,6 +797,30 @@ def scrolls_samples(begin_last: bool, goes: Callable[[int, int], bool]) -> Effec
         await desk.until(lambda: goes(before, pane._top))
 
     return press
+
+
+def scrolls_rows(begin_last: bool, goes: Callable[[int, int], bool]) -> Effect:
+    async def press(desk: Desk) -> None:
+        pane = desk.focused(RenderedPane)
+        pane.action_end(begin_last)
+        before = pane._top
+        await desk.press()
+        await desk.until(lambda: goes(before, pane._top))
+
+    return press
+
+
+put({
+    "form_rows": opens(RenderedScreen),
+    "rendered_down": scrolls_rows(False, lambda before, after: after == 1),
+    "rendered_up": scrolls_rows(True, lambda before, after: after == before - 1),
+    "rendered_page_down": scrolls_rows(False, lambda before, after: after > 5),
+    "rendered_page_up": scrolls_rows(True, lambda before, after: after < before - 5),
+    "rendered_first": scrolls_rows(True, lambda before, after: after == 0),
+    "rendered_last": scrolls_rows(False, lambda before, after: after > 5),
+    "rendered_next": scrolls_rows(False, lambda before, after: after > before),
+    "rendered_previous": scrolls_rows(True, lambda before, after: after < before),
+})  # fmt: skip
 
 
 put({

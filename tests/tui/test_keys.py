@@ -22,6 +22,7 @@ from llmops_tui.screens.linked_page import LinkedScreen
 from llmops_tui.screens.new_run import NewRunScreen
 from llmops_tui.screens.pulse import PulseScreen
 from llmops_tui.screens.queue import QueueScreen
+from llmops_tui.screens.rendered import RenderedPane, RenderedScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.sql import SqlScreen
@@ -43,7 +44,7 @@ OWNERS = {
     "hosts": HostsScreen, "stop": StopScreen, "steer": SteerScreen, "help": HelpScreen,
     "runs": RunsScreen, "run_actions": RunsScreen, "compare": CompareScreen, "confirm": ConfirmScreen,
     "form": NewRunScreen, "fields": FormView, "field": FieldLine,
-    "edit": EditLine, "samples": SamplePane, "linked": LinkedScreen,
+    "edit": EditLine, "samples": SamplePane, "linked": LinkedScreen, "rendered": RenderedPane, "rendered_page": RenderedScreen,
 }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from llmops_tui.screens.compare import CompareScreen
 from llmops_tui.screens.confirm import ConfirmScreen
 from llmops_tui.screens.linked_page import LinkedScreen
 from llmops_tui.screens.new_run import NewRunScreen
+from llmops_tui.screens.rendered import RenderedScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.sql import SqlScreen
@@ -151,6 +152,11 @@ async def side_by_side(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: screen_text(pilot).count("train-fiqa-0003") >= 2)
 
 
+async def rendered(pilot: Pilot[None]) -> None:
+    await new_run("p")(pilot)
+    await until(pilot, lambda: isinstance(pilot.app.screen, RenderedScreen) and "[[Yes" in screen_text(pilot))
+
+
 NARROW, WIDE = SIZES[:1], SIZES[1:]
 SCENES: dict[str, Scene] = {
     "pulse": Scene(keys()),
@@ -175,6 +181,7 @@ SCENES: dict[str, Scene] = {
     "linked": Scene(linked, gpus=4),
     "new-run": Scene(new_run()),
     "new-run-field": Scene(new_run("j", "j", "enter", "down")),
+    "rendered": Scene(rendered),
     "queue": Scene(keys("3")),
     "gpus": Scene(keys("4"), gpus=4),
     "gpus-none": Scene(keys("4"), sizes=NARROW),
