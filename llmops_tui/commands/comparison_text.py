@@ -63,8 +63,8 @@ def markdown(comparison: Comparison, everything: bool) -> str:
             continue
         lines = [f"### {title.capitalize()}\n"]
         if rows:
-            lines += [_pipes(["", *ids]), _pipes(["---", *["---:"] * len(ids)])]
-            lines += [_pipes([f"`{key}`" if title != "runs" else key, *_markdown_values(title, key, values)]) for key, values, _ in rows]
+            lines += [pipes(["", *ids]), pipes(["---", *["---:"] * len(ids)])]
+            lines += [pipes([f"`{key}`" if title != "runs" else key, *_markdown_values(title, key, values)]) for key, values, _ in rows]
         if same:
             lines.append(f"{'' if not rows else chr(10)}{'No difference' if not rows else f'{same} more are the same'}.")
         parts.append("\n".join(lines) + "\n")
@@ -118,7 +118,8 @@ def _cut(text: str) -> str:
     return text if len(text) <= _LONGEST_CELL else f"{text[: half - 1]}…{text[-half:]}"
 
 
-def _pipes(cells: Sequence[str]) -> str:
+def pipes(cells: Sequence[str]) -> str:
+    """A row of a table in markdown."""
     return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
 
 

@@ -300,6 +300,10 @@ def _add_comparing(runs: Group, common: Parser) -> None:
             (f"llmops-tui runs {verb} train-fiqa-0001 train-fiqa-0002 --format markdown", "for a pull request"),
         )  # fmt: skip
         compare.add_argument("run", nargs=count, metavar=metavar, help="run ids")
+        compare.add_argument(
+            "--group-by", default="", metavar="KEY",
+            help="put runs of the same value of this setting together: mean and 95 %% interval of each metric over them (seeds)",
+        )  # fmt: skip
         compare.add_argument("--all", action="store_true", help="also what they agree in, and the least and greatest value of each metric")
         compare.add_argument(
             "--format", choices=("table", "markdown", "csv", "json"), default="table", metavar="FORMAT",

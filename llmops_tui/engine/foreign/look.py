@@ -25,6 +25,8 @@ from llmops_tui.engine.foreign.wandb_file import read_wandb
 _SCAN_BYTES = 4 << 20
 _WRITE_BYTES = 64 << 10
 _SHORTEST_PAUSE_SECONDS = 5.0
+# A log of a hundred megabytes that was there at once is read over several looks: the engine has other things to do.
+_LONGEST_LOOK_SECONDS = 0.5
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -80,7 +82,7 @@ def look(wanted: Wanted, memory: Memory, *, final: bool = False) -> bool:
             if source.kind == "trainer":
                 _read_trainer(source, wanted, memory, out, only_progress, final)
             else:
-                _read_growing(source, wanted, memory, out)
+                _read_growing(source, wanted, memory, out, None if final else now + _LONGEST_LOOK_SECONDS)
         except OSError as error:
             if error.filename is None or os.fspath(error.filename) == os.fspath(events):
                 raise
@@ -91,7 +93,7 @@ def look(wanted: Wanted, memory: Memory, *, final: bool = False) -> bool:
     return out.wrote
 
 
-def _read_growing(source: Source, wanted: Wanted, memory: Memory, out: _Out) -> None:
+def _read_growing(source: Source, wanted: Wanted, memory: Memory, out: _Out, until: float | None) -> None:
     number = memory.numbers.get(source.group)
     offset = memory.places.get(number, 0) if number is not None else 0
     while True:
@@ -100,7 +102,7 @@ def _read_growing(source: Source, wanted: Wanted, memory: Memory, out: _Out) -> 
         offset = stretch.end
         if stretch.problem:
             out.say(source, stretch.problem)
-        if not stretch.more:
+        if not stretch.more or (until is not None and time.monotonic() > until):
             number = memory.numbers.get(source.group)
             if number is not None:  # what lies behind the last number needs no second look while this process lives
                 memory.places[number] = max(memory.places.get(number, 0), offset)
@@ -215,6 +217,8 @@ class _Out:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 data = b"\n" + data  # a line that a kill tore: it must not become part of the next
+            if size == self._memory.scanned:  # nobody wrote meanwhile, and what we write is in memory
+                self._memory.scanned += len(data)
             while data:
                 data = data[os.write(descriptor, data) :]
         finally:
