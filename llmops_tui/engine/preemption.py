@@ -62,10 +62,10 @@ def _as_left_by(gpus: Sequence[GpuSample], gone: Collection[LiveRun]) -> list[Gp
     names = {run.id for run in gone}
     left: list[GpuSample] = []
     for gpu in gpus:
-        theirs = sum(process["memory_bytes"] or 0 for process in gpu["processes"] if process["run"] in names)
-        if any(gpu["uuid"] in run.gpu_uuids for run in gone) and theirs == 0:
-            theirs = gpu["memory_used_bytes"] or 0  # in a container the driver lists no processes
-        processes = [process for process in gpu["processes"] if process["run"] not in names]
         used = gpu["memory_used_bytes"]
+        theirs = sum(process["memory_bytes"] or 0 for process in gpu["processes"] if process["run"] in names)
+        if theirs == 0:  # in a container the driver lists no processes: what is used is of the one that has it alone, or as predicted
+            theirs = sum(run.memory_bytes or used or 0 for run in gone if gpu["uuid"] in run.gpu_uuids)
+        processes = [process for process in gpu["processes"] if process["run"] not in names]
         left.append({**gpu, "processes": processes, "memory_used_bytes": None if used is None else max(0, used - theirs)})
     return left

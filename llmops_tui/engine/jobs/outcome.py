@@ -34,6 +34,9 @@ def run_job(job: Job, out_of_memory_advice: str) -> int:
         status, code = ("stopped" if stopped else "succeeded"), 0
     except StoppedError:
         status, code = "stopped", 0
+        ending = reporter.control.ending
+        told = "ends between two pieces of work; what was saved before is kept"
+        events.write("control", command=ending.command or "stop", outcome=told, by=ending.who)
     except LlmopsError as problem:
         error, code = str(problem), problem.exit_code
         print(f"error: {error}", flush=True)

@@ -215,7 +215,8 @@ def event_line(event: EngineEvent) -> list[Run]:
     elif kind == "run.checkpoint":
         line.append((f"checkpoint at step {data.get('step', '?')}", "good"))
     elif kind == "run.control":
-        line.append((f"{data.get('command', '?')} at step {data.get('step', '?')}: {data.get('outcome', '')}", "text"))
+        at = f" at step {data['step']}" if data.get("step") is not None else ""
+        line.append((f"{data.get('command', '?')}{at}: {data.get('outcome', '')}", "text"))
     elif kind == "run.submitted":
         line.append(("submitted", "muted"))
     elif kind.startswith("gpu."):
