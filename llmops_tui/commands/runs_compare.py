@@ -47,7 +47,9 @@ def _print_groups(args: argparse.Namespace, grouped: Grouped) -> int:
     elif form == "markdown":
         sys.stdout.write(grouped_markdown(grouped))
     else:
-        table = [[metric, *(f"*{cell}" if place == best else cell for place, cell in enumerate(cells))] for metric, cells, best in rows(grouped)]
+        table = [
+            [metric, *(f"*{cell}" if place == best else cell for place, cell in enumerate(cells))] for metric, cells, best in rows(grouped)
+        ]
         print_table([grouped.key.upper(), *heads(grouped)], table, right=range(1, len(grouped.groups) + 1))
         say(f"{footnote(grouped)}; * is better than every other group beyond it")
     return 0
