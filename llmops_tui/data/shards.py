@@ -104,6 +104,8 @@ def _shards(path: Path) -> list[Path]:
     for name in ("train", "training"):
         if name in splits:
             return splits[name]
+    if file_kind(files[0]) == ".txt":
+        return files  # a text may well be called eval.txt
     named = ", ".join(sorted(name or "others" for name in splits))
     raise UsageError(f"{path}: holds the splits {named}", "name one of the files")
 

@@ -126,7 +126,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
     teacher = teacher_record(spec, home, cwd, files)
     rewards = prepare_rewards(spec.grpo, dataset, cwd) if spec.method == "grpo" else []
     warnings = [
-        *row_warnings(spec.max_length, files, found, eval_found, learnt, held_out),
+        *row_warnings(spec.max_length, files, found, eval_found, learnt, held_out, cut=spec.method != "pretrain"),
         *([f"only {len(learnt)} rows to learn from: the model will repeat them"] if len(learnt) < _FEW_LEARNT_ROWS else []),
         *adaptation_warnings(spec),
         *licence_warnings(info, dataset),

@@ -143,11 +143,18 @@ def split(choice: DatasetChoice, found: Scan, eval_found: Scan | None, seed: int
 
 
 def row_warnings(
-    max_length: int, files: ModelFiles, found: Scan, eval_found: Scan | None, learnt: Sequence[int], held_out: Sequence[int]
+    max_length: int,
+    files: ModelFiles,
+    found: Scan,
+    eval_found: Scan | None,
+    learnt: Sequence[int],
+    held_out: Sequence[int],
+    *,
+    cut: bool = True,
 ) -> list[str]:
-    """What is odd about the rows and yet no reason to refuse them."""
+    """What is odd about the rows and yet no reason to refuse them. `cut`: what is beyond `max_length` is not learnt."""
     warnings = []
-    long = sum(count > max_length * _CHARACTERS_A_TOKEN for count in found.characters)
+    long = cut and sum(count > max_length * _CHARACTERS_A_TOKEN for count in found.characters)
     if long:
         warnings.append(f"about {long:,} of {found.rows:,} rows are longer than max_length ({max_length} tokens) and will be cut")
     if files.context_length and max_length > files.context_length:

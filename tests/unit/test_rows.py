@@ -169,3 +169,19 @@ def test_a_kind_of_file_we_do_not_read_names_those_we_do(tmp_path: Path, name: s
 def test_a_directory_without_rows_is_no_dataset(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no dataset files lie in this directory"):
         list(read_rows(tmp_path))
+
+
+def test_a_plain_text_is_rows_of_whole_paragraphs_numbered_by_their_first_line(tmp_path: Path) -> None:
+    paragraph = "word " * 150 + "\n" + "word " * 150  # 1,500 characters in two lines
+    rows, bad = collect(file(tmp_path, "book.txt", ("\ufeff\n\n" + "\n\n".join([paragraph] * 5)).encode()))
+    assert bad == []
+    assert [number for number, _ in rows] == [3, 9, 15]
+    assert [row["text"].count("\n\n") for _, row in rows] == [1, 1, 0]
+    assert "\n\n".join(row["text"] for _, row in rows).split() == ["word"] * 1500
+    assert collect(file(tmp_path, "empty.txt", b"\n \n"))[0] == []
+
+
+def test_a_line_of_a_text_that_is_not_utf8_is_named_and_reading_goes_on(tmp_path: Path) -> None:
+    rows, bad = collect(file(tmp_path, "a.txt", b"one\nt\xffwo\nthree\n"))
+    assert [row["text"] for _, row in rows] == ["one\nthree"]
+    assert bad == ["row 2: not UTF-8: byte 2 of the line"]

@@ -134,3 +134,11 @@ def test_an_exchanged_file_of_the_same_size_and_time_is_noticed(tmp_path: Path) 
     (path / "a.jsonl").write_text((path / "a.jsonl").read_text().replace("It is 1.", "It is 7."))
     os.utime(path / "a.jsonl", ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert datasets.unchanged(prepared) is not None
+
+
+def test_texts_in_a_directory_are_rows_unless_they_tell_of_others(tmp_path: Path) -> None:
+    for name in ("a.txt", "eval.txt", "README.txt"):
+        (tmp_path / name).write_text(f"{name} says this")
+    assert [row["text"] for row in rows_of(tmp_path)] == ["a.txt says this", "eval.txt says this"]
+    write_rows(tmp_path / "rows.jsonl", list(ROWS))
+    assert rows_of(tmp_path) == list(ROWS)
