@@ -152,7 +152,7 @@ def test_a_run_tells_every_step_and_leaves_an_adapter_that_scores_as_it_said(
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     phases = [event["phase"] for event in events if event["type"] == "phase"]
     assert phases[0] == "importing libraries"
-    assert phases[-1] == "saving"
+    assert phases[-1] == "checking how it speaks"
     samples = [event for event in events if event["type"] == "sample"]
     assert [event["step"] for event in samples] == [0, 0, 10, 10]
     artifact = next(event for event in events if event["type"] == "artifact")

@@ -6,12 +6,14 @@ A model whose template or stop token was lost on the way answers endlessly or in
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
 from llmops_tui.data.formats import Conversation, Message
+from llmops_tui.engine.jobs.loading import load_tokenizer
 from llmops_tui.specs.answers import ModelCheck
 
 # Each shows something that a broken template loses: roles, several turns, blanks at the edges, other scripts, a system prompt.
@@ -27,13 +29,18 @@ _CONVERSATIONS: list[Conversation] = [
     [Message(role="user", content="翻译: cat\n\n```python\nprint('{{ x }}')\n```"), Message(role="assistant", content="猫 <b>&</b>")],
 ]
 _PROMPTS = ["What is 2 + 2? Answer with one number.", "Say hello."]
-_MOST_TOKENS = 64
+MOST_TOKENS = 64
 
 Beat = Callable[[int, int], None]
 
 
 def check_speech(
-    source: PreTrainedTokenizerBase, produced: PreTrainedTokenizerBase, settings: Any, source_ended: int | None, produced_ended: int
+    source: PreTrainedTokenizerBase,
+    produced: PreTrainedTokenizerBase,
+    settings: Any,
+    source_ended: int | None,
+    produced_ended: int,
+    most_tokens: int = MOST_TOKENS,
 ) -> list[ModelCheck]:
     """All checks of a produced model: its tokenizer beside the source's, its generation settings, and how many prompts it ended.
 
@@ -43,8 +50,15 @@ def check_speech(
         check_template(source, produced),
         check_token("stop token", source.eos_token_id, produced.eos_token_id, settings.eos_token_id, produced),
         check_token("padding token", source.pad_token_id, produced.pad_token_id, settings.pad_token_id, produced),
-        check_ending(source_ended, produced_ended),
+        check_ending(source_ended, produced_ended, most_tokens),
     ]
+
+
+def check_trained(model: Any, source: PreTrainedTokenizerBase, directory: Path, most_tokens: int, beat: Beat) -> list[ModelCheck]:
+    """The checks of a model that was just trained and still lies in memory; `directory` is where its tokenizer was written."""
+    produced = load_tokenizer(directory)
+    ended = count_ended(model, produced, beat, most_tokens)
+    return check_speech(source, produced, model.generation_config, None, ended, most_tokens)
 
 
 def check_template(source: PreTrainedTokenizerBase, produced: PreTrainedTokenizerBase) -> ModelCheck:
@@ -72,9 +86,9 @@ def check_token(
     return ModelCheck(name=name, verdict="passed", words=f"{tokenizer.convert_ids_to_tokens(produced)} ({produced}), as its source's")
 
 
-def check_ending(source_ended: int | None, produced_ended: int) -> ModelCheck:
+def check_ending(source_ended: int | None, produced_ended: int, most_tokens: int = MOST_TOKENS) -> ModelCheck:
     """Whether short answers come to an end; a model that ends fewer than its source has unlearnt to stop."""
-    words = f"{produced_ended} of {len(_PROMPTS)} short prompts ended within {_MOST_TOKENS} tokens"
+    words = f"{produced_ended} of {len(_PROMPTS)} short prompts ended within {most_tokens} tokens"
     if source_ended is not None:
         words += f", {source_ended} of its source"
     good = produced_ended >= max(1, source_ended or 0)
@@ -87,7 +101,7 @@ def faults(checks: list[ModelCheck]) -> list[str]:
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
-def count_ended(model: Any, tokenizer: PreTrainedTokenizerBase, beat: Beat) -> int:
+def count_ended(model: Any, tokenizer: PreTrainedTokenizerBase, beat: Beat, most_tokens: int = MOST_TOKENS) -> int:
     """How many of the fixed prompts the model ends by itself, greedily; `beat(done, total)` after each."""
     stops = {tokenizer.eos_token_id}
     settled = model.generation_config.eos_token_id
@@ -101,7 +115,7 @@ def count_ended(model: Any, tokenizer: PreTrainedTokenizerBase, beat: Beat) -> i
             text = str(tokenizer.apply_chat_template([Message(role="user", content=prompt)], tokenize=False, add_generation_prompt=True))
         ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]], device=device)
         output = model.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=_MOST_TOKENS, do_sample=False, temperature=None,
+            input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=most_tokens, do_sample=False, temperature=None,
             top_p=None, top_k=None, eos_token_id=[stop for stop in stops if stop is not None] or None, pad_token_id=tokenizer.pad_token_id,
         )  # fmt: skip
         ended += int(output[0, -1]) in stops

@@ -50,6 +50,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     from llmops_tui.engine.jobs.methods.method import Work, method_named
     from llmops_tui.engine.jobs.probe import compare, encode_probe, kept_words, probe_losses
     from llmops_tui.engine.jobs.run_trainer import Books, Carried, read_progress
+    from llmops_tui.engine.jobs.template_check import check_trained
 
     memory = MemoryUse()
     quiet()
@@ -166,6 +167,10 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     # Save.
     reporter.phase("saving")
     saved = adaptation.save(trainer.model, tokenizer, run.artifacts, spec, prepared["model"].get("dtype", ""), model_path)
+    checks = []
+    if rows.prompts:
+        reporter.phase("checking how it speaks", total=2, unit="prompts")
+        checks = check_trained(trainer.causal_model, tokenizer, saved.directory, spec.sample_tokens, reporter.beat)
     path = str(saved.directory.relative_to(run.path))
     before_json = carried["before"] or {}
     after_json = after.to_json() if after else {}
@@ -191,6 +196,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         **memory.facts(),
         "model" if saved.format == "full" else "adapter": path,
         **rows.facts,
+        "checks": checks,
         "plan": plan.describe(),
     }
     reporter.events.write(
@@ -201,6 +207,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         format=saved.format,
         base="" if spec.scratch.preset else str(model_path),
         eval=after_json,
+        checks=checks,
     )
     return summary, False
 
