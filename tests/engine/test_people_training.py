@@ -11,6 +11,7 @@ import pytest
 
 from llmops_tui.client import Client
 from tests.engine.tiny_model import save_model, write_rows
+from tests.foreign_files import TENSORBOARD
 from tests.running_engine import kill_engine, make_home
 from tests.several_users import Users, place_for_all, real_users
 from tests.waiting import wait_for
@@ -79,3 +80,20 @@ def test_a_users_own_data_becomes_a_model_of_that_users_which_the_group_may_scor
     assert users.bob.run("/bin/cat", str(config)).returncode == 0
     assert users.eve.run("/bin/cat", str(config)).returncode != 0
     assert [(entry["user"], entry["outcome"]) for entry in root.audit(run=run)] == [(users.ada.name, "ok")]
+
+
+def test_another_users_own_logs_are_read_with_that_users_rights(users: Users, root: Client) -> None:
+    work = Path(users.ada.environment["HOME"]) / "logs"
+    work.mkdir()
+    (work / "source").write_bytes(TENSORBOARD)
+    (work / "events.out.tfevents.2000.secret").symlink_to("/etc/shadow")
+    for path in (work, work / "source"):
+        os.chown(path, users.ada.uid, users.ada.gid)
+    program = "open('events.out.tfevents.1000.box', 'wb').write(open('source', 'rb').read())"
+    argv = ["run", "command", "--set", "resources.gpus=0", "--set", f"cwd={work}", "--", users.ada.python, "-c", program]
+    run = users.ada.cli(root.home.root, *argv).stdout.strip()
+    wait_for(lambda: root.run(run)["ended_at"] is not None, what="ada's program to end", seconds=60)
+    assert root.run(run)["latest"]["eval/loss"] == 0.25
+    events = root.home.runs / run / "events.jsonl"
+    assert events.stat().st_uid == users.ada.uid
+    assert "secret" not in events.read_text()
