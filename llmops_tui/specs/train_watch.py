@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from llmops_tui.specs.common import MOST_STEPS, StrictModel
 from llmops_tui.specs.watch_rules import RULES, Action, RuleName
@@ -14,13 +14,22 @@ def _what(rule: RuleName) -> str:
     return f"Fires on {words.sees}. False alarms: {words.wrong}"
 
 
-class NotFiniteRule(StrictModel):
+class _Rule(StrictModel):
+    """What all rules have in common."""
+
+    @field_validator("action", mode="before", check_fields=False)
+    @classmethod
+    def _yaml_takes_off_for_false(cls, value: object) -> object:
+        return "off" if value is False else value
+
+
+class NotFiniteRule(_Rule):
     """A number that is none."""
 
     action: Action = Field("alarm", description=_what("not_finite"))
 
 
-class FirstLossRule(StrictModel):
+class FirstLossRule(_Rule):
     """The loss before anything was learnt."""
 
     action: Action = Field("alarm", description=_what("first_loss"))
@@ -28,7 +37,7 @@ class FirstLossRule(StrictModel):
     lowest: float = Field(0.02, ge=0, le=100, description="Below this is too low; only where the loss is a token's")
 
 
-class SpikeRule(StrictModel):
+class SpikeRule(_Rule):
     """One wild batch."""
 
     action: Action = Field("alarm", description=_what("spike"))
@@ -37,21 +46,21 @@ class SpikeRule(StrictModel):
     )
 
 
-class DivergenceRule(StrictModel):
+class DivergenceRule(_Rule):
     """A loss that rises and stays up."""
 
     action: Action = Field("alarm", description=_what("divergence"))
     limit: float = Field(40.0, ge=3, le=10_000, description="Sum of spreads above the median, less one a step, that fires; lower is sooner")
 
 
-class GradientRule(StrictModel):
+class GradientRule(_Rule):
     """A gradient that explodes."""
 
     action: Action = Field("alarm", description=_what("gradient"))
     times: float = Field(10.0, gt=1, le=1e6, description="Times the usual norm")
 
 
-class PlateauRule(StrictModel):
+class PlateauRule(_Rule):
     """A loss that does not fall any more."""
 
     action: Action = Field("note", description=_what("plateau"))
@@ -59,7 +68,7 @@ class PlateauRule(StrictModel):
     improvement: float = Field(0.01, gt=0, lt=1, description="Share the loss must fall by from one stretch to the next")
 
 
-class OverfitRule(StrictModel):
+class OverfitRule(_Rule):
     """A model that learns its rows by heart."""
 
     action: Action = Field("alarm", description=_what("overfit"))
@@ -67,14 +76,14 @@ class OverfitRule(StrictModel):
     rise: float = Field(0.02, ge=0, le=100, description="Share above the best held-out loss that counts as worse")
 
 
-class DataStallRule(StrictModel):
+class DataStallRule(_Rule):
     """A box that is slower at reading than at training."""
 
     action: Action = Field("alarm", description=_what("data_stall"))
     fraction: float = Field(0.5, gt=0, lt=1, description="Share of a step's time spent waiting, median of 20 steps")
 
 
-class HangRule(StrictModel):
+class HangRule(_Rule):
     """A run that says nothing."""
 
     action: Action = Field("alarm", description=_what("hang"))
@@ -83,7 +92,7 @@ class HangRule(StrictModel):
     )
 
 
-class FrozenRule(StrictModel):
+class FrozenRule(_Rule):
     """A model that does not move."""
 
     action: Action = Field("alarm", description=_what("frozen"))

@@ -202,6 +202,11 @@ def test_a_command_has_nothing_to_be_rolled_back_to() -> None:
         parse_spec({"kind": "command", "argv": ["true"], "watch": {"spike": {"action": "rollback"}}})
 
 
+def test_off_means_off_although_yaml_takes_it_for_false() -> None:
+    spec = parse_spec({"kind": "command", "argv": ["true"], "watch": {"spike": {"action": False}}})
+    assert spec.model_dump()["watch"]["spike"]["action"] == "off"
+
+
 async def test_silence_alarms_before_the_limit_ends_the_run(box: Box) -> None:
     spec = parse_spec({"kind": "command", "argv": ["true"], "limits": {"hang_seconds": 100}})
     box.live.spec = spec
