@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, cast
 from textual._context import active_app
 from textual.await_complete import AwaitComplete
 from textual.css.query import NoMatches
-from textual.screen import Screen
 from textual.widget import Widget
 
 from llmops_tui import __version__
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import hints
 from llmops_tui.screens.calls import call
+from llmops_tui.screens.steady import SteadyScreen
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.panels import foot, header
 from llmops_tui.specs.states import ACTIVE, WAITING
@@ -31,7 +31,7 @@ WIDE_COLUMNS = 120
 SHORT_ROWS = 16
 
 
-class Board(Screen[None]):
+class Board(SteadyScreen[None]):
     """A page that draws the app's state: subclasses say which run is meant and how they draw."""
 
     HORIZONTAL_BREAKPOINTS: list[tuple[int, str]] | None = [(0, "-narrow"), (WIDE_COLUMNS, "-wide")]  # noqa: RUF012  # as the base class has it

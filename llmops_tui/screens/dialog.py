@@ -7,10 +7,12 @@ from typing import TypeVar
 from textual.await_complete import AwaitComplete
 from textual.screen import ModalScreen
 
+from llmops_tui.screens.steady import SteadyScreen
+
 T = TypeVar("T")
 
 
-class Dialog(ModalScreen[T]):
+class Dialog(SteadyScreen[T], ModalScreen[T]):
     """Answers once: a second answer that was typed in the same burst would close the page under it."""
 
     _answered = False

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from textual import events
+from textual.geometry import Size
+from textual.screen import Screen
 from textual.widgets import Input
 
 from llmops_tui.app import LlmopsApp
@@ -96,3 +98,29 @@ async def test_a_query_that_does_not_parse_is_told_where_its_rows_would_be_and_c
         await until(pilot, lambda: isinstance(app.screen, SqlScreen) and "Parser Error" in screen_text(pilot))
         await pilot.press("i")
         await until(pilot, lambda: isinstance(app.screen, CommandLine) and app.screen.query_one(Input).value == "sql slect 1")
+
+
+@pytest.mark.parametrize("keys", [("2",), ("2", "x")], ids=["page", "question"])
+async def test_two_sizes_that_wait_at_once_do_not_bring_each_other_back_for_ever(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...]
+) -> None:
+    app = LlmopsApp(engine, status_seconds=60)
+    async with app.run_test(size=(140, 40)) as pilot:
+        await until(pilot, lambda: app.state.live)
+        await pilot.press(*keys)
+        await pilot.pause(0.2)
+        layouts = 0
+        lay_out = Screen._screen_resized
+
+        def counted(screen: Screen[object], size: Size) -> None:
+            nonlocal layouts
+            layouts += 1
+            lay_out(screen, size)
+
+        monkeypatch.setattr(Screen, "_screen_resized", counted)
+        for size in (Size(60, 10), app.size, Size(2, 1), app.size):
+            app.screen.post_message(events.Resize(size, size, size))
+            app.screen.call_later(lambda: None)  # between two messages that stand next to each other the newer is taken
+        for _ in range(50):
+            await pilot.pause()
+        assert 0 < layouts < 10
