@@ -28,6 +28,10 @@ LICENCE_FILES = ("LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "NOTICE")
 _LICENCES = (("Apache License", "apache-2.0"), ("MIT License", "mit"), ("LLAMA", "llama"), ("Gemma Terms", "gemma"))
 
 
+# What the architecture of an adapter says where it scores answers; a full model's own ends in ForSequenceClassification.
+REWARD_MODEL = "reward model"
+
+
 @dataclass
 class ModelFiles:
     """A recognised model. `format` is empty when the path is none; `missing` says why it cannot be loaded."""
@@ -146,6 +150,8 @@ def _adapter(found: ModelFiles, names: set[str]) -> None:
     found.architecture = (
         f"{found.config.get('peft_type', 'adapter')} r={found.config.get('r', '?')} alpha={found.config.get('lora_alpha', '?')}"
     )
+    if found.config.get("task_type") == "SEQ_CLS":
+        found.architecture += f" {REWARD_MODEL}"
     found.tokenizer = any(name in names for name in TOKENIZER_FILES)
     found.chat_template = _has_chat_template(found.path, names)
     found.licence = licence_of(found.path)

@@ -12,7 +12,7 @@ from typing import Any
 
 from llmops_tui.data import datasets, models
 from llmops_tui.data.folds import groups_of
-from llmops_tui.data.model_files import ModelFiles
+from llmops_tui.data.model_files import REWARD_MODEL, ModelFiles
 from llmops_tui.data.safetensors_header import read_safetensors_header
 from llmops_tui.data.scan import Scan, scan
 from llmops_tui.data.split import held_out_file_rows, split_rows
@@ -35,11 +35,14 @@ def require_packages(names: Sequence[str]) -> None:
 
 
 def model_info(home: Home, ref: str, cwd: Path, field: str = "model") -> ModelInfo:
-    """The model meant by `ref`, which can be loaded. Raises NotFoundError or UsageError at `field`."""
+    """The model meant by `ref`, which can be loaded and speaks. Raises NotFoundError or UsageError at `field`."""
     try:
-        return models.resolve(home, ref, cwd)
+        info = models.resolve(home, ref, cwd)
     except NotFoundError as error:
         raise NotFoundError(error.message, error.next_step, [{"field": field, "message": error.message}]) from None
+    if info["architecture"].endswith((REWARD_MODEL, "ForSequenceClassification")):
+        raise field_error(field, f"{ref!r} is a reward model: it scores answers and does not speak", "name the model it was trained from")
+    return info
 
 
 def model_record(home: Home, ref: str, info: ModelInfo, files: ModelFiles, field: str = "model") -> dict[str, Any]:
@@ -80,7 +83,8 @@ def base_of(home: Home, adapter: ModelInfo, cwd: Path, field: str = "model") -> 
             field, f"the adapter {adapter['path']} does not name its base", "set base_model_name_or_path in adapter_config.json"
         )
     try:
-        return models.resolve(home, adapter["base"], cwd)
+        base = models.resolve(home, adapter["base"], cwd)
+        return models.registered_at(home, Path(base["path"])) or base  # its name and licence, which the files may not say
     except NotFoundError as error:
         raise NotFoundError(
             f"the adapter's base is missing: {error.message}", "bring it to this box, or import it under that name"
