@@ -167,8 +167,8 @@ def _progress(detail: RunDetail) -> str:
     if state in ("queued", "blocked", "starting"):
         return f"{detail['id']} {state}" + (f": {one_line(detail['reason'])}" if detail["reason"] else "")
     parts = [progress_text(detail["progress"]) or state]
-    if state == "stopping":
-        parts.append("stopping")
+    if state in ("stopping", "paused"):
+        parts.append(state)
     for metric, label in (("train/loss", "loss"), ("eval/loss", "held-out loss"), ("perf/tokens_per_second", "tokens/s")):
         if metric in latest:
             parts.append(f"{label} {number(latest[metric])}")
@@ -179,6 +179,8 @@ def _note(event: dict[str, Any]) -> str:
     kind, step = event.get("type"), event.get("step")
     if kind == "checkpoint":
         return f"  checkpoint at step {step}"
+    if kind == "control":
+        return one_line(f"  {event.get('command', 'asked')} at step {step}: {event.get('outcome', '')}")
     if kind == "sample":
         return one_line(f"  sample at step {step}: {str(event.get('prompt', ''))[:60]!r} -> {str(event.get('text', ''))[:160]!r}")
     if kind == "artifact":

@@ -334,13 +334,16 @@ def descendants() -> list[int]:
 def oom_kills() -> dict[str, int]:
     """How many processes the kernel has killed so far because memory ran out: in the job's control group, and on the whole box.
 
-    `memory.events` of the group (cgroup v2) and /proc/vmstat; what cannot be read is left out.
+    `memory.events` of the group (`memory.oom_control` where memory is cgroup v1's) and /proc/vmstat; what cannot be read is left out.
     """
     places = {"box": "/proc/vmstat"}
-    with contextlib.suppress(OSError, StopIteration):
-        with open("/proc/self/cgroup") as file:
-            group = next(line.rstrip("\n")[3:] for line in file if line.startswith("0::"))
-        places["group"] = f"/sys/fs/cgroup{group.rstrip('/')}/memory.events"
+    with contextlib.suppress(OSError, ValueError), open("/proc/self/cgroup") as file:
+        for line in file:  # v2's line comes last
+            number, kinds, group = line.rstrip("\n").split(":", 2)
+            if "memory" in kinds.split(","):
+                places["group"] = f"/sys/fs/cgroup/memory{group.rstrip('/')}/memory.oom_control"
+            elif number == "0":
+                places.setdefault("group", f"/sys/fs/cgroup{group.rstrip('/')}/memory.events")
     counts = {}
     for name, path in places.items():
         with contextlib.suppress(OSError, ValueError, StopIteration), open(path) as file:

@@ -33,7 +33,8 @@ def title_line(run: RunSummary | None, run_id: str, width: int, now: float, asci
         left += [("  ", "text"), progress_run(run, min(_BAR_CELLS, max(10, width - 62)), ascii_only), (f" {progress['phase']}", "muted")]
     if run["baseline"]:
         left.append(("  baseline", "accent"))
-    if run["reason"] and (progress is None or run["state"] not in ("running", "starting")):
+    held = run["reason"].startswith("paused by ")
+    if run["reason"] and (progress is None or held or run["state"] not in ("running", "starting")):
         left.append((f"  {run['reason']}", "muted"))
     if run["tags"]:
         left.append((f"  {' '.join(run['tags'])}", "muted"))

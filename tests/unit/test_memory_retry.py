@@ -11,10 +11,11 @@ import pytest
 
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs.adjustments import VARIABLE, Adjustment, adjusted, of_this_attempt
-from llmops_tui.engine.jobs.outcome import is_out_of_memory, memory_of
+from llmops_tui.engine.jobs.outcome import is_out_of_memory, memory_of, run_job
 from llmops_tui.engine.memory_retry import advice, next_adjustment
 from llmops_tui.engine.queue_rules import adjustment_after, another_attempt, memory_advice
 from llmops_tui.engine.recovery import load_run
+from llmops_tui.engine.shim import oom_kills
 from llmops_tui.engine.verdict import Verdict, judge
 from llmops_tui.specs.train import TrainSpec
 
@@ -82,6 +83,29 @@ def test_the_memory_that_ran_out_is_named() -> None:
     for whose, words in (("gpu", "memory of the GPU"), ("host", "memory of the host"), ("", "no more")):
         end = {"status": "out_of_memory", "error": "no more", "memory": whose}
         assert words in judge({"code": 1, "reason": "exited"}, end, "").reason
+
+
+def test_a_job_tells_whose_memory_ran_out_at_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def job(*_: object) -> tuple[dict[str, Any], bool]:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9e12 bytes")
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("LLMOPS_RUN_DIR", str(tmp_path))
+    (tmp_path / "spec.json").write_text("{}")
+    try:
+        assert run_job(job, "use less") == 1
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    end = json.loads((tmp_path / "events.jsonl").read_text().splitlines()[-1])
+    assert (end["status"], end["memory"]) == ("out_of_memory", "host")
+    assert judge({"code": 1, "reason": "exited"}, end, "").reason.startswith("the memory of the host ran out: RuntimeError")
+
+
+def test_the_shim_counts_the_kernels_kills_where_it_can() -> None:
+    counts = oom_kills()
+    assert set(counts) <= {"box", "group"}
+    assert "box" in counts
+    assert all(count >= 0 for count in counts.values())
 
 
 def test_an_engine_killed_between_the_decision_and_the_queue_decides_the_same_for_the_same_attempt(tmp_path: Path) -> None:
