@@ -20,6 +20,7 @@ from llmops_tui.screens.farewell import farewell
 from llmops_tui.screens.pulse import PulseScreen
 from llmops_tui.screens.view_file import ViewFile
 from llmops_tui.specs.console import ConsoleSettings
+from llmops_tui.specs.states import CONDUCTED
 
 
 def _page(module: str, name: str) -> Callable[[], Screen[Any]]:
@@ -216,7 +217,12 @@ class LlmopsApp(ConsoleApp):
             self.show_hosts([name for name in names if isinstance(name, str)])
 
     def open_run(self, run_id: str) -> None:
-        """The run's page on top of the present one."""
+        """The run's page on top of the present one; of a sweep the page of its trials."""
+        if run_id.partition("-")[0] in CONDUCTED:
+            from llmops_tui.screens.sweep import SweepScreen
+
+            self.push_screen(SweepScreen(run_id))
+            return
         from llmops_tui.screens.run import RunScreen
 
         self.push_screen(RunScreen(run_id))

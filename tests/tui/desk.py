@@ -27,6 +27,7 @@ from llmops_tui.screens.rendered import RenderedPane, RenderedScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.sql import SqlScreen
+from llmops_tui.screens.sweep import SweepScreen
 from llmops_tui.screens.travel_bar import TravelBar
 from llmops_tui.screens.widgets.edit_line import EditLine
 from llmops_tui.screens.widgets.form import FieldLine, FormView
@@ -34,6 +35,7 @@ from llmops_tui.screens.widgets.table import RowTable
 from tests.tui.driving import screen_text, until, words
 from tests.tui.fake import FakeEngine, summary
 from tests.tui.fake_form import TRAIN
+from tests.tui.fake_sweep import SWEEP
 from tests.tui.random_acts import character_of
 from tests.tui.still import MOMENT, other_box, still_engine
 
@@ -124,6 +126,7 @@ STAGES: dict[str, Stage] = {}
 OVER_PAGES = frozenset({"everywhere"})
 PAGES = frozenset({"everywhere", "pages"})
 RUN = frozenset({"run", "run_actions", "everywhere"})
+SWEEPS = frozenset({"sweep", "run_actions", "everywhere"})
 COMPARE = frozenset({"compare", "run_actions", "everywhere"})
 
 
@@ -228,6 +231,29 @@ async def compared(desk: Desk) -> None:
     desk.screen.query_one("#every").marks = dict.fromkeys(["train-support-1038", "train-fiqa-1036", "train-legal-de-1035"])
     await desk.press("o")
     await desk.until(lambda: isinstance(desk.screen, CompareScreen) and " 1038 " in words(desk.pilot, "#chart"))
+
+
+async def swept(desk: Desk) -> None:
+    desk.app.open_run(SWEEP)
+    await desk.until(lambda: isinstance(desk.screen, SweepScreen) and "complete" in screen_text(desk.pilot))
+
+
+@stage("sweep-trials", "table", SWEEPS, "table")
+async def sweep_trials(desk: Desk) -> None:
+    await swept(desk)
+    await focus("#trials", "1")(desk)
+
+
+@stage("sweep-chart", "chart", SWEEPS, "chart sweep")
+async def sweep_chart(desk: Desk) -> None:
+    await swept(desk)
+    await focus("#chart", "2")(desk)
+
+
+@stage("sweep-facts", "table", SWEEPS, "table")
+async def sweep_facts(desk: Desk) -> None:
+    await swept(desk)
+    await focus("#facts", "3")(desk)
 
 
 @stage("compare-chart", "chart", COMPARE)

@@ -33,12 +33,14 @@ from llmops_tui.specs.answers import (
     Span,
     Status,
 )
+from llmops_tui.specs.answers_sweep import SweepAnswer
 from llmops_tui.specs.log_text import PIECE_BYTES
 from llmops_tui.specs.reproduction import Difference, Reproduction
 from tests.tui import fake_past
 from tests.tui.fake_archive import Archive, comparison
 from tests.tui.fake_form import FormAnswers
 from tests.tui.fake_people import PeopleAnswers
+from tests.tui.fake_sweep import sweep_answer
 from tests.tui.fake_watch import WatchAnswers
 
 NOW = time.time()
@@ -377,6 +379,10 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
         self.archive.removed.add(run_id)
         self.recent = [run for run in self.recent if run["id"] != run_id]
         return {"done": f"removed {run_id}"}
+
+    def sweep(self, run_id: str, /) -> SweepAnswer:
+        self._check()
+        return sweep_answer(self.now)
 
     def compare(self, run_ids: Sequence[str], /) -> Comparison:
         self._check()

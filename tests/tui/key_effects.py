@@ -22,6 +22,7 @@ from llmops_tui.screens.rendered import RenderedPane, RenderedScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.steer import SteerScreen
 from llmops_tui.screens.stop import StopScreen
+from llmops_tui.screens.sweep import SweepScreen
 from llmops_tui.screens.travel_bar import STEPS, TravelBar
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.chart_view import ChartView
@@ -67,7 +68,7 @@ def closes(desk: Desk) -> Callable[[], bool]:
     return lambda: desk.screen is not before
 
 
-@effect("back", "linked_back", "compare_back", "sql_back", "form_back", "hosts_back", "help_close", "jump_leave",
+@effect("back", "linked_back", "compare_back", "sweep_back", "sql_back", "form_back", "hosts_back", "help_close", "jump_leave",
         "rendered_back", "command_leave",
         "choose_leave")  # fmt: skip
 async def leaves(desk: Desk) -> None:
@@ -353,7 +354,18 @@ def shows_pane(name: str) -> Effect:
     return press
 
 
+def shows_pane_of_sweep(name: str) -> Effect:
+    async def press(desk: Desk) -> None:
+        desk.screen.action_show_pane("facts" if name != "facts" else "trials")
+        await desk.until(lambda: desk.app.focused.id != name)
+        await desk.press()
+        await desk.until(lambda: desk.app.focused.id == name and desk.app.focused.size.height)
+
+    return press
+
+
 put({
+    **{f"sweep_pane_{number}": shows_pane_of_sweep(name) for number, name in enumerate(SweepScreen.PANES, 1)},
     **{f"pane_{number}": shows_pane(name) for number, name in enumerate(RunScreen.PANES, 1)},
     **{f"compare_pane_{number}": shows_pane(name) for number, name in enumerate(CompareScreen.PANES, 1)},
 })  # fmt: skip
@@ -370,9 +382,11 @@ def turns_panes(by: int) -> Effect:
 
 
 put({"next_pane": turns_panes(1), "previous_pane": turns_panes(-1), "compare_pane": turns_panes(1), "compare_pane_back": turns_panes(-1)})
+put({"sweep_pane": turns_panes(1), "sweep_pane_back": turns_panes(-1)})
 
 
-@effect("pulse_metric", "run_metric", "run_metric_back", "compare_metric", "compare_metric_back")
+@effect("pulse_metric", "run_metric", "run_metric_back", "compare_metric", "compare_metric_back",
+        "sweep_chart", "sweep_chart_back")  # fmt: skip
 async def shows_another_metric(desk: Desk) -> None:
     chart = desk.screen.query_one(BrailleChart)
     before = chart.border_title

@@ -28,6 +28,7 @@ from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.sql import SqlScreen
 from llmops_tui.screens.steer import SteerScreen
 from llmops_tui.screens.stop import StopScreen
+from llmops_tui.screens.sweep import SweepScreen
 from llmops_tui.screens.travel_bar import TravelBar
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.edit_line import EditLine
@@ -42,7 +43,7 @@ OWNERS = {
     "sql": SqlScreen, "queue": QueueScreen, "gpus": GpusScreen,
     "inbox": InboxScreen, "pages": PulseScreen,
     "hosts": HostsScreen, "stop": StopScreen, "steer": SteerScreen, "help": HelpScreen,
-    "runs": RunsScreen, "run_actions": RunsScreen, "compare": CompareScreen, "confirm": ConfirmScreen,
+    "runs": RunsScreen, "run_actions": RunsScreen, "compare": CompareScreen, "sweep": SweepScreen, "confirm": ConfirmScreen,
     "form": NewRunScreen, "fields": FormView, "field": FieldLine,
     "edit": EditLine, "samples": SamplePane, "linked": LinkedScreen, "rendered": RenderedPane, "rendered_page": RenderedScreen,
 }  # fmt: skip

@@ -27,8 +27,10 @@ from llmops_tui.screens.rendered import RenderedScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.sql import SqlScreen
+from llmops_tui.screens.sweep import SweepScreen
 from tests.tui.driving import screen_text, until, words
 from tests.tui.fake import FakeEngine
+from tests.tui.fake_sweep import SWEEP
 from tests.tui.still import MOMENT, at_rest, still_app, still_engine
 
 PICTURES = Path(__file__).parent / "snapshots"
@@ -75,6 +77,15 @@ async def compared(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: pilot.app.screen.run_id() == "train-support-1038")  # type: ignore[attr-defined]
     await pilot.press("space", "space", "space", "space", "o")
     await until(pilot, lambda: isinstance(pilot.app.screen, CompareScreen) and " 1038 " in words(pilot, "#chart"))
+
+
+def swept(*pressed: str) -> Go:
+    async def go(pilot: Pilot[None]) -> None:
+        pilot.app.open_run(SWEEP)  # type: ignore[attr-defined]
+        await until(pilot, lambda: isinstance(pilot.app.screen, SweepScreen) and "complete" in screen_text(pilot))
+        await pilot.press(*pressed)
+
+    return go
 
 
 def run_page(*pressed: str) -> Go:
@@ -170,6 +181,10 @@ SCENES: dict[str, Scene] = {
     "runs": Scene(runs),
     "runs-filter": Scene(filtered),
     "compare": Scene(compared),
+    "sweep": Scene(swept()),
+    "sweep-slice": Scene(swept("2", "m")),
+    "sweep-matters": Scene(swept("3"), sizes=((80, 24),)),
+    "sweep-ascii": Scene(swept("2", "m"), ascii_only=True, sizes=((160, 45),)),
     "run-chart": Scene(run_page("left", "left")),
     "run-metrics": Scene(run_page("2"), sizes=NARROW),
     "run-log": Scene(run_page("3"), sizes=NARROW),
