@@ -121,6 +121,7 @@ KEYS: tuple[Key, ...] = (
     Key("sweep_chart", ("m",), "cycle_metric(1)", "sweep", "the next setting in the chart", "setting"),
     Key("sweep_chart_back", ("M",), "cycle_metric(-1)", "sweep", "the setting before"),
     Key("compare_all", ("d",), "toggle_all", "compare", "only what differs, or everything", "all/differing"),
+    Key("compare_group", ("B",), "cycle_group", "compare", "runs of one value together, mean ± interval; next setting", "group by"),
     Key("edit_submit", ("enter",), "submit", "edit", "done", "done"),
     Key("edit_leave", ("escape",), "leave", "edit", "leave the line", "back"),
     Key("edit_complete", ("tab",), "complete(1)", "edit", "complete the word; again: the next suggestion", "complete"),

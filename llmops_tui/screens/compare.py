@@ -10,11 +10,12 @@ from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
 
 from llmops_tui.commands.comparison_text import markdown
+from llmops_tui.commands.grouped_text import footnote, grouped_markdown, heads
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.curves import curve_groups, fetch_curves
-from llmops_tui.screens.differences import compare_columns, difference_rows, metric_rows, short_ids
+from llmops_tui.screens.differences import compare_columns, difference_rows, group_rows, metric_rows, short_ids, value_columns
 from llmops_tui.screens.panes import PanedBoard
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.chart_view import ChartView
@@ -22,6 +23,7 @@ from llmops_tui.screens.widgets.curve import Curve
 from llmops_tui.screens.widgets.edit_line import EditLine
 from llmops_tui.screens.widgets.lines import LineWidget, Run, spaced
 from llmops_tui.screens.widgets.table import RowTable
+from llmops_tui.specs.run_groups import Grouped, group, keys_to_group_by
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import Comparison, RunSummary
@@ -39,6 +41,7 @@ class CompareScreen(PanedBoard):
         super().__init__()
         self._ids = list(run_ids)
         self._every = False
+        self._by = ""
         self._metric = ""
         self._comparison: Comparison | None = None
         self._curves: dict[str, list[Curve]] = {}
@@ -120,7 +123,10 @@ class CompareScreen(PanedBoard):
 
     def export_markdown(self) -> str | None:
         """The comparison as it is shown: only what differs, or everything."""
-        return markdown(self._comparison, self._every) if self._comparison is not None else None
+        if self._comparison is None:
+            return None
+        grouped = self._grouped()
+        return markdown(self._comparison, self._every) + (f"\n{grouped_markdown(grouped)}" if grouped is not None else "")
 
     def action_back(self) -> None:
         """To the page before."""
@@ -130,6 +136,25 @@ class CompareScreen(PanedBoard):
         """Only what differs, or everything."""
         self._every = not self._every
         self._draw_tables()
+
+    def action_cycle_group(self) -> None:
+        """Runs put together by the next setting that puts two of them together; after the last one each run by itself again."""
+        keys = keys_to_group_by(self._comparison) if self._comparison is not None else []
+        if not keys:
+            self.llmops.tell("no setting puts two of these runs together and two apart", "warn")
+            return
+        order = ["", *keys]
+        self._by = order[(order.index(self._by) + 1) % len(order)] if self._by in order else keys[0]
+        self._draw_tables()
+        if (grouped := self._grouped()) is not None:
+            self.llmops.tell(footnote(grouped), "muted")
+            self.action_show_pane("metrics")
+
+    def _grouped(self) -> Grouped | None:
+        """As it was chosen; None for each run by itself, and where these runs have no such setting any more."""
+        if self._comparison is None or self._by not in keys_to_group_by(self._comparison):
+            return None
+        return group(self._comparison, self._by)
 
     def action_cycle_metric(self, by: int) -> None:
         """Another metric in the chart."""
@@ -188,6 +213,11 @@ class CompareScreen(PanedBoard):
             table.set_columns(compare_columns(self._ids, table.size.width, first, rows))
             table.show(rows)
         metrics.border_title = "metrics, the best marked *"
+        if (grouped := self._grouped()) is not None:
+            told = group_rows(grouped)
+            metrics.set_columns(value_columns(heads(grouped), metrics.size.width, "mean", told))
+            metrics.show(told)
+            metrics.border_title = f"metrics by {grouped.key}, mean ± 95 % interval, * better beyond it"
         facts.border_title = "everything, d shows what differs" if self._every else "what differs, d shows everything"
 
     async def _fetch(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from llmops_tui.commands.grouped_text import rows as grouped_cells
 from llmops_tui.screens.run_cells import scalar_text
 from llmops_tui.screens.widgets.axes import duration_text, value_text
 from llmops_tui.screens.widgets.lines import Run
@@ -14,6 +15,7 @@ from llmops_tui.specs.metric_sense import best_of, least_wins
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import Comparison, DifferenceRow, RunSummary
+    from llmops_tui.specs.run_groups import Grouped
 
 _KEY_CELLS, _LEAST_CELLS, _MOST_CELLS = 16, 6, 26
 
@@ -26,7 +28,11 @@ def short_ids(ids: Sequence[str]) -> list[str]:
 
 def compare_columns(ids: Sequence[str], width: int, first: str, rows: Sequence[Row]) -> list[Column]:
     """A column a run, in the colours' order, as wide as what stands in it; all of them stay however narrow the table."""
-    names = short_ids(ids)
+    return value_columns(short_ids(ids), width, first, rows)
+
+
+def value_columns(names: Sequence[str], width: int, first: str, rows: Sequence[Row]) -> list[Column]:
+    """A column a name, after the first one."""
     told = [row.cells for row in rows if not row.title]
     wanted = [max([len(name), *(len(cells[at][0]) for cells in told)]) for at, name in enumerate(names, 1)]
     each = [min(_MOST_CELLS, max(_LEAST_CELLS, cells)) for cells in wanted]
@@ -78,6 +84,15 @@ def metric_rows(comparison: Comparison) -> list[Row]:
             if best != metric["last"]:
                 rows.append(Row(f"{name} {word}", _metric_cells(name, f"  {word}", best)))
     return [*rows, *_effort_rows(comparison["runs"])]
+
+
+def group_rows(grouped: Grouped) -> list[Row]:
+    """Each metric's mean and interval in each group; marked where one is better beyond it."""
+    found = []
+    for metric, cells, best in grouped_cells(grouped):
+        told: list[Run] = [(f"*{cell}", "good") if place == best else (cell, "text") for place, cell in enumerate(cells)]
+        found.append(Row(metric, ((metric, "text"), *told)))
+    return found
 
 
 def _metric_cells(metric: str, title: str, values: Sequence[float | None]) -> tuple[Run, ...]:

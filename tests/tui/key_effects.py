@@ -404,6 +404,13 @@ async def shows_all(desk: Desk) -> None:
     await desk.until(lambda: facts.total == before)
 
 
+@effect("compare_group")
+async def puts_runs_together(desk: Desk) -> None:
+    metrics = desk.screen.query_one("#metrics")
+    await desk.press()
+    await desk.until(lambda: "metrics by" in str(metrics.border_title) or "no setting puts two" in desk.app.state.notice)
+
+
 @effect("pulse_log_y", "run_log_y", "chart_log_y")
 async def turns_log(desk: Desk) -> None:
     chart = desk.screen.query_one(BrailleChart) if not isinstance(desk.app.focused, BrailleChart) else desk.app.focused

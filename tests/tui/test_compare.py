@@ -143,3 +143,20 @@ async def test_a_lost_engine_and_a_tiny_terminal_leave_what_was_known(engine: Fa
         assert "1066" in words(pilot, "#title")
         engine.lost = False
         await until(pilot, lambda: "LIVE" in words(pilot, "#header"))
+
+
+async def test_runs_over_seeds_are_put_together_by_a_setting(engine: FakeEngine) -> None:
+    async with compared(engine) as pilot:
+        page = pilot.app.screen
+        assert isinstance(page, CompareScreen)
+        assert page._comparison is not None
+        page._comparison["config"] = [{"key": "optim.learning_rate", "values": [1e-4, 1e-4, 2e-4, 2e-4], "differs": True}]
+        await pilot.press("B")
+        await until(pilot, lambda: "by optim.learning_rate" in str(page.query_one("#metrics").border_title))
+        table = words(pilot, "#metrics")
+        assert "0.0001 (n=2)" in table
+        assert "±" in table
+        assert "Student's t" in words(pilot, "#foot")
+        assert "### By `optim.learning_rate`" in (page.export_markdown() or "")
+        await pilot.press("B")
+        assert "the best marked" in str(page.query_one("#metrics").border_title)
