@@ -156,11 +156,9 @@ def _data(record: Mapping[str, Any], wish: Mapping[str, Any]) -> list[LineageDat
     if (wish.get("spec") or {}).get("kind") != "train":
         return []
     prepared = wish.get("prepared") or {}
-    return [
-        _rows(prepared[key], role)
-        for key, role in (("dataset", "learnt"), ("eval_dataset", "held out"))
-        if isinstance(prepared.get(key), dict)
-    ]
+    one = [(prepared.get(key), role) for key, role in (("dataset", "learnt"), ("eval_dataset", "held out"), ("probe", "probed"))]
+    several = [(each, "rehearsed") for each in prepared.get("rehearsal") or []]
+    return [_rows(each, role) for each, role in (*one, *several) if isinstance(each, dict)]
 
 
 def _rows(told: Mapping[str, Any], role: str) -> LineageData:

@@ -67,6 +67,21 @@ def resolve(home: Home, ref: str, cwd: Path) -> ModelInfo:
     return info
 
 
+def registered_at(home: Home, path: Path) -> ModelInfo | None:
+    """The newest version whose files lie at `path`, under whatever name; None where none does."""
+    real = os.path.realpath(path)
+    found = [
+        (record, name)
+        for name in registry.names(home.models)
+        for record in registry.versions(home.models, name)
+        if os.path.realpath(record["path"]) == real
+    ]
+    if not found:
+        return None
+    record, name = max(found, key=lambda each: float(each[0].get("created_at") or 0))
+    return _present(record, registry.aliases(home.models, name), Recogniser(home.cache))
+
+
 def register_model(
     home: Home,
     name: str,

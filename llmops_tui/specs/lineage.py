@@ -6,7 +6,7 @@ from typing_extensions import TypedDict
 
 
 class LineageData(TypedDict):
-    """Rows that went in. `role` is what for: learnt, held out."""
+    """Rows that went in. `role` is what for: learnt, held out, rehearsed, probed."""
 
     role: str
     name: str

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from llmops_tui.data import models
 from llmops_tui.data.durable import write_json
 from llmops_tui.engine.preflight import prepare
 from llmops_tui.errors import InsufficientResourcesError, LlmopsError
@@ -61,6 +62,13 @@ def test_adapter_base_and_rows_are_found_and_the_whole_model_is_forecast(home: H
     assert prepared["verify"]["dataset"]["rows"] == 40
     assert prepared["disk_bytes"] > prepared["base"]["bytes"]
     json.dumps(prepared)
+
+
+def test_a_base_that_is_registered_brings_its_name_and_licence(home: Home, tmp_path: Path) -> None:
+    models.register_model(home, "small", tmp_path / "model", licence="mit")
+    prepared = check(home, verify=ROWS_FILE)
+    assert (prepared["base"]["name"], prepared["base"]["version"], prepared["base"]["licence"]) == ("small", 1, "mit")
+    assert prepared["warnings"] == []
 
 
 def test_without_named_rows_those_are_taken_that_the_adapters_run_held_out(home: Home, tmp_path: Path) -> None:

@@ -29,7 +29,17 @@ def home(tmp_path: Path) -> Home:
     adapter = write_adapter(train.artifacts / "adapter", base["path"])
     spec = {"kind": "train", "method": "sft", "adaptation": "lora"}
     write_json(
-        train.spec, {"id": train.id, "spec": spec, "prepared": {"model": {**base, "ref": "smollm"}, "dataset": rows, "eval_dataset": None}}
+        train.spec,
+        {
+            "id": train.id,
+            "spec": spec,
+            "prepared": {
+                "model": {**base, "ref": "smollm"},
+                "dataset": rows,
+                "eval_dataset": None,
+                "rehearsal": [{**rows, "name": "chat"}],
+            },
+        },
     )
     tuned = models.register_artifact(home, train, {"artifact": "model", "name": "fiqa", "path": "artifacts/adapter", "base": base["path"]})
     assert tuned is not None
@@ -58,7 +68,10 @@ def test_every_generation_is_told_with_its_rows_run_licence_and_template(home: H
         "train sft lora",
         "train-fiqa-0001",
     )
-    assert [(rows["role"], rows["name"], rows["rows"]) for rows in adapter["data"]] == [("learnt", "fiqa", 648)]
+    assert [(rows["role"], rows["name"], rows["rows"]) for rows in adapter["data"]] == [
+        ("learnt", "fiqa", 648),
+        ("rehearsed", "chat", 648),
+    ]
     assert (base["reference"], base["how"], base["licence"]) == ("smollm@v1", "import", "apache-2.0")
     assert adapter["parents"][0]["reference"] == "smollm@v1"
     assert adapter["template_sha256"] == sha256(b"{{ messages }}").hexdigest()

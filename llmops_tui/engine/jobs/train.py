@@ -206,6 +206,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         path=path,
         format=saved.format,
         base="" if spec.scratch.preset else str(model_path),
+        licence=prepared["model"].get("licence", ""),
         eval=after_json,
         checks=checks,
     )
