@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llmops_tui.specs.answers import EngineEvent
-from llmops_tui.specs.notable import notable
+from llmops_tui.specs.notable import TYPES, notable
 
 
 def event(kind: str, run: str | None = None, **data: Any) -> EngineEvent:
@@ -74,3 +74,12 @@ def test_nonsense_in_an_event_is_no_error_and_no_flood() -> None:
     assert words is not None
     assert (words.title, len(words.text)) == ("GPU ? is lost", 2000)
     assert notable(event("run.state", None, state=["failed"])) is None
+
+
+def test_an_alarm_of_a_watcher_is_told_and_one_that_is_only_noted_is_not() -> None:
+    data = {"title": "train-a-0001: loss spike", "text": "the loss jumped", "action": "alarm", "level": "warn"}
+    words = notable(event("alarm.spike", "train-a-0001", **data))
+    assert words is not None
+    assert (words.title, words.text) == ("train-a-0001: loss spike", "the loss jumped")
+    assert notable(event("alarm.spike", "train-a-0001", **{**data, "action": "note"})) is None
+    assert "alarm.spike" in TYPES

@@ -107,3 +107,9 @@ def test_the_log_keeps_what_a_submission_is_and_never_its_environment() -> None:
     found = deed("POST", "/v1/runs", spec={"kind": "train", "name": "a", "env": {"HF_TOKEN": "x"}}, cwd="/home")
     assert found.detail == {"kind": "train", "name": "a"}
     assert len(str(deed("POST", "/v1/runs/a/ask", message="x" * 5000).detail["message"])) < 400
+
+
+def test_an_alarm_is_acknowledged_by_who_may_act_on_its_run() -> None:
+    deed = deed_of("POST", "/v1/alarms/train-a.b-0001.1.spike.7/ack", b"{}")
+    assert deed is not None
+    assert (deed.action, deed.needs, deed.run, deed.target) == ("ack alarm", "operator", "train-a.b-0001", "train-a.b-0001.1.spike.7")

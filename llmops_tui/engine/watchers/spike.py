@@ -10,7 +10,7 @@ from llmops_tui.engine.watchers.usual import Usual
 
 _LEVEL_STEPS = 50
 _NOISE_STEPS = 300
-_LEAST = 30
+_LEAST = 60
 _TIMES_FARTHEST = 2.5
 _CALM = 10
 _LEAST_SPREAD = 0.01  # of the median: a loss that hardly moves is no reason to take fright at a hundredth of it
