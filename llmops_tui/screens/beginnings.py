@@ -42,7 +42,7 @@ class Beginnings:
         run = await self._run_to_repeat()
         if run is None or run["kind"] not in JOB_KINDS:
             return Draft(await self.form(self._kind or JOB_KINDS[0]), self._here), False
-        return _with_advice(Draft.of_run(await self.form(run["kind"]), run), run), False
+        return with_advice(Draft.of_run(await self.form(run["kind"]), run), run), False
 
     def use_newest(self) -> None:
         """Forget the base and what was kept of a new run."""
@@ -74,7 +74,7 @@ class Beginnings:
         return _SLOTS[1 if self._base else 0]
 
 
-def _with_advice(draft: Draft, run: RunDetail) -> Draft:
+def with_advice(draft: Draft, run: RunDetail) -> Draft:
     """A clone of a run that ran out of memory begins with what the engine found would fit."""
     advice = run["journal"][-1]["data"].get("advice") if run["state"] == "out_of_memory" and run["journal"] else None
     for key, value in (advice if isinstance(advice, dict) else {}).items():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from llmops_tui.specs.control import read_settings
+from tests.catalog_files import ROWS, write_model, write_rows
 from tests.engine.test_commands import FOREVER, Shell
 from tests.running_engine import kill_engine, make_home
 from tests.waiting import wait_for
@@ -42,7 +43,20 @@ def test_a_program_is_held_resumed_refused_what_it_cannot_do_and_reproduced_with
         assert json.loads((home.runs / again / "spec.json").read_text())["prepared"]["reproduces"] == {
             "run": run, "differences": told["differences"],
         }  # fmt: skip
-        shell("runs", "stop", again, run, "--now")
+        # One that learns from rows that are not what they were: its capsule is all that this takes.
+        model, rows = write_model(tmp_path / "model"), write_rows(tmp_path / "rows.jsonl", ROWS)
+        learnt = shell("run", "train", "--set", f"model={model}", "--set", f"dataset.path={rows}").strip()
+        record = json.loads((home.runs / learnt / "spec.json").read_text())
+        attempt = home.runs / learnt / "attempt-1"
+        attempt.mkdir()
+        (attempt / "capsule.json").write_text(json.dumps({"prepared": record["prepared"]}))
+        write_rows(rows, ROWS[:30])
+        assert "data changed" in shell.error("runs", "reproduce", learnt, code=1)
+        anyway = shell("runs", "reproduce", learnt, "--anyway").strip()
+        assert json.loads((home.runs / anyway / "spec.json").read_text())["prepared"]["reproduces"]["differences"][0]["what"] == "data"
+        rows.unlink()
+        assert "no file at" in shell.error("runs", "reproduce", learnt, "--anyway", code=4)
+        shell("runs", "stop", anyway, learnt, again, run, "--now")
         wait_for(lambda: (home.runs / run / "attempt-1" / "exit.json").exists(), 30)
 
         entries = json.loads(shell("audit", "list", "--json"))

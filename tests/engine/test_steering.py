@@ -106,6 +106,9 @@ async def test_a_held_run_keeps_still_is_no_hang_and_goes_on(home: Home) -> None
         await until(lambda: [command for command, _ in answers(home, run)] == ["pause"])
         with pytest.raises(ConflictError, match="cannot save"):
             await scheduler.control(program, "pause", {"mode": "free"})
+    async with engine(home) as scheduler:  # another engine knows that they keep still because they were told to
+        assert [scheduler.one(each).held for each in (run, program)] == [True, True]
+        await until(lambda: scheduler.one(program).pid is not None)
         for each in (run, program):
             assert (await scheduler.control(each, "resume"))["reason"] == ""
         size = (home.runs / program / "stdout.log").stat().st_size
