@@ -273,7 +273,7 @@ def _add_runs(nouns: Group, common: Parser) -> None:
             runs, common, "export", "runs_export:export", "write every point of a run's metrics, or the whole run for another tool",
             ("llmops-tui runs export train-fiqa-0001 -o points.csv", "CSV, or JSON lines with --format json"),
             ("llmops-tui runs export train-fiqa-0001 --to tensorboard logs/fiqa", "a new directory; mlflow and csv alike"),
-            ("llmops-tui --host box runs export train-fiqa-0001 --to csv - | tar xz", "another box's run, here"),
+            ("llmops-tui --host box runs export train-fiqa-0001 --to csv -", "another box's run, as a tar: add | tar xz"),
         )
     )  # fmt: skip
     told = "the whole run for tensorboard, mlflow or csv, into a new directory; - is a tar on stdout"
