@@ -143,7 +143,8 @@ def test_grpo_learns_what_a_function_of_the_users_rewards(run_method: MakeRun, t
     rewards = [event["values"]["train/reward_tall"] for event in read_events(run) if "train/reward_tall" in event.get("values", {})]
     assert len(rewards) == 8
     summary = read_events(run)[-1]["summary"]
-    assert summary["after"]["reward"] > summary["before"]["reward"]
+    assert summary["reward_after"] > summary["reward_before"]
+    assert "of held-out reward" in summary["kept"]
     assert last(run, "train/completion_tokens") <= 8
     assert last(run, "train/tokens") > 0
     assert {"train/reward", "train/reward_std", "train/kl", "train/reward_exact"} <= read_events_values(run)

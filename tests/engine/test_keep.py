@@ -74,6 +74,7 @@ def test_what_was_lost_is_told_apart_from_chance_by_pairs() -> None:
     assert kept_words(2.0, 1.5, None) == "gained 0.5000 on the held-out loss; what was lost was not measured (keep.probe_path)"
     assert kept_words(1.5, 2.0, None).startswith("gained nothing: worse by 0.5000")
     assert kept_words(None, None, None).startswith("gained: not measured")
+    assert kept_words(None, None, None, (0.25, 0.75)).startswith("gained 0.5000 of held-out reward;")
 
 
 def test_a_run_that_forgets_ends_early_takes_its_best_moment_and_says_what_was_gained_and_lost(

@@ -94,9 +94,17 @@ def compare(before: ProbeLosses, after: ProbeLosses) -> Forgotten:
     )
 
 
-def kept_words(loss_before: float | None, loss_after: float | None, forgotten: Forgotten | None) -> str:
-    """The run in one line: what was gained on the held-out rows, what was lost of the base ability."""
-    if loss_before is None or loss_after is None:
+def kept_words(
+    loss_before: float | None, loss_after: float | None, forgotten: Forgotten | None, rewards: tuple[float, float] | None = None
+) -> str:
+    """The run in one line: what was gained on the held-out rows, what was lost of the base ability.
+
+    `rewards`: the mean reward before and after, of a run that has one in the place of a loss.
+    """
+    if rewards is not None:
+        change = rewards[1] - rewards[0]
+        gained = f"{'gained' if change >= 0 else 'gained nothing: worse by'} {abs(change):.4f} of held-out reward"
+    elif loss_before is None or loss_after is None:
         gained = "gained: not measured, no rows were held out"
     else:
         change = loss_before - loss_after

@@ -174,7 +174,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     path = str(saved.directory.relative_to(run.path))
     before_json = carried["before"] or {}
     after_json = after.to_json() if after else {}
-    kept = kept_words(before_json.get("loss"), after_json.get("loss"), forgotten)
+    rewards = (before_json["reward"], after_json["reward"]) if "reward" in before_json and "reward" in after_json else None
+    kept = kept_words(before_json.get("loss"), after_json.get("loss"), forgotten, rewards)
     reporter.log(kept)
     summary: Summary = {
         "kept": kept,
@@ -184,6 +185,12 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         "perplexity_after": after_json.get("perplexity"),
         "token_accuracy_before": before_json.get("token_accuracy"),
         "token_accuracy_after": after_json.get("token_accuracy"),
+        **{
+            f"{name}_{when}": scores[name]
+            for name in ("reward_accuracy", "reward_margin", "reward")
+            for when, scores in (("before", before_json), ("after", after_json))
+            if name in scores
+        },
         "before": before_json,
         "after": after_json,
         "probe": forgotten.to_json() if forgotten else None,
