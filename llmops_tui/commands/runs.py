@@ -11,6 +11,7 @@ from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.money import spent
 from llmops_tui.commands.output import ago, cell_width, duration, number, one_line, print_fields, print_json, print_table, say, size
+from llmops_tui.commands.runs_estimate import kept
 from llmops_tui.commands.status import print_runs, progress_text
 from llmops_tui.errors import LlmopsError, UsageError
 from llmops_tui.specs.run_sorts import descends
@@ -86,6 +87,7 @@ def show(args: argparse.Namespace) -> int:
             ("ended", (ago(ended) if ended is not None else "") + (f", took {took}" if took else "")),
             ("exit code", "" if detail["exit_code"] is None else str(detail["exit_code"])),
             ("gpus", ", ".join(detail["gpus"])),
+            *kept(detail),
             ("used", spent(detail, _currency(client, [detail]))),
             ("tags", one_line(", ".join(detail["tags"]))),
             ("note", one_line(detail["note"])),

@@ -11,7 +11,7 @@ from llmops_tui.commands.output import MISSING, duration, number, print_fields, 
 from llmops_tui.commands.spec_file import build_spec
 
 if TYPE_CHECKING:
-    from llmops_tui.specs.answers import EstimateAnswer
+    from llmops_tui.specs.answers import EstimateAnswer, RunDetail
 
 _FITS = {"yes": "yes", "maybe": "maybe: the upper bound does not", "no": "no", "unknown": "not known: the device does not tell its memory"}
 
@@ -52,6 +52,20 @@ def fields(found: EstimateAnswer, currency: str) -> list[tuple[str, str]]:
         ("disk", size(found["disk_bytes"])),
         ("basis", found["basis"]),
     ]
+
+
+def kept(detail: RunDetail) -> list[tuple[str, str]]:
+    """A run's prediction beside what it took, for `runs show`; empty where nothing was predicted."""
+    predicted, measured = detail["predicted"], detail["measured"]
+    if predicted is None:
+        return []
+    memory = f"{size(predicted['memory_bytes'])} ({size(predicted['memory_low'])} to {size(predicted['memory_high'])}) predicted"
+    time = f"{duration(predicted['seconds'])} predicted" if predicted["seconds"] is not None else ""
+    if measured is not None and measured["memory_bytes"] is not None:
+        memory += f", {size(measured['memory_bytes'])} measured"
+    if measured is not None and measured["seconds"] is not None:
+        time += f"{', ' if time else ''}{duration(measured['seconds'])} of training measured"
+    return [("memory", memory), ("time", time)]
 
 
 def _largest(count: int | None) -> str:

@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import duckdb
 
@@ -21,6 +21,7 @@ from llmops_tui.data.event_store import decode_latest
 from llmops_tui.data.store import Store
 from llmops_tui.engine.capsule import newest_capsule
 from llmops_tui.engine.comparison import check_number, compare
+from llmops_tui.engine.estimate.history import measured
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ledger import Holding
 from llmops_tui.engine.live_run import LiveRun
@@ -28,8 +29,8 @@ from llmops_tui.engine.queue_rules import obstacle, queue_key
 from llmops_tui.engine.tariff import Tariff
 from llmops_tui.engine.verdict import Verdict
 from llmops_tui.errors import LlmopsError, NotFoundError
-from llmops_tui.specs.answers import Comparison, Progress, RunDetail, RunSummary
-from llmops_tui.specs.states import ACTIVE, QUEUED, WAITING
+from llmops_tui.specs.answers import Comparison, EstimateAnswer, Progress, RunDetail, RunSummary
+from llmops_tui.specs.states import ACTIVE, ENDED, QUEUED, WAITING
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +91,8 @@ class RunTable:
             checkpoints=complete_checkpoints(run.dir),
             capsule=newest_capsule(run.dir, run.attempt),
             metrics=sorted(run.latest),
+            predicted=cast(EstimateAnswer | None, run.predicted),
+            measured=measured(run.dir, run.attempt, str((run.predicted or {}).get("device"))) if run.state in ENDED else None,
         )
 
     async def compare(self, run_ids: Sequence[str]) -> Comparison:

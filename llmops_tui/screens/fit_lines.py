@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llmops_tui.screens.run_cells import cost_text, energy_text
 from llmops_tui.screens.widgets.axes import bytes_text, duration_text
 from llmops_tui.screens.widgets.lines import Run
+from llmops_tui.screens.widgets.table import Row
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import EstimateAnswer
@@ -63,6 +64,12 @@ def part_lines(parts: Mapping[str, int], width: int) -> list[list[Run]]:
         filled = round(room * size / whole)
         lines.append([(f" {name:<12}{bytes_text(size):>9} ", "text"), ("█" * filled, "accent"), ("·" * (room - filled), "faint")])
     return lines
+
+
+def fit_rows(predicted: Mapping[str, object] | None, measured: Mapping[str, object] | None) -> list[Row]:
+    """`memory_rows` as a table's."""
+    rows = memory_rows(predicted, measured) if predicted else []
+    return [Row(name, ((name, "muted"), (value, "text"))) for name, value in rows]
 
 
 def memory_rows(predicted: Mapping[str, object], measured: Mapping[str, object] | None) -> list[tuple[str, str]]:

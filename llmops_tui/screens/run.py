@@ -13,6 +13,7 @@ from llmops_tui.keys import bindings
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.curves import curve_groups, fetch_curves
 from llmops_tui.screens.facts import CHECKPOINT_COLUMNS, capsule_rows, checkpoint_rows, event_marks, fact_rows, title_line
+from llmops_tui.screens.fit_lines import fit_rows
 from llmops_tui.screens.log_feed import LogFeed
 from llmops_tui.screens.panes import PanedBoard
 from llmops_tui.screens.watch_rows import WATCH_COLUMNS, alarm_marks, alarm_of, open_alarms, told_of, watch_rows
@@ -53,8 +54,9 @@ class RunScreen(LogFeed, PanedBoard):
         "facts": ("spec", "right"),
         "capsule": ("capsule", "right"),
         "watchers": ("watchers", "right"),
+        "memory": ("memory", "right"),
     }
-    STACKED = ("facts", "samples", "checkpoints", "capsule", "watchers")
+    STACKED = ("facts", "samples", "checkpoints", "capsule", "watchers", "memory")
 
     def __init__(self, run_id: str) -> None:
         super().__init__()
@@ -87,6 +89,7 @@ class RunScreen(LogFeed, PanedBoard):
                 yield RowTable(_FACT_COLUMNS, "asking the engine…", id="facts")
                 yield RowTable(_FACT_COLUMNS, "asking the engine…", id="capsule")
                 yield RowTable(WATCH_COLUMNS, "asking the engine…", id="watchers")
+                yield RowTable(_FACT_COLUMNS, "nothing was predicted for this run", id="memory")
         yield EditLine("", id="ask")
         yield LineWidget(id="foot")
 
@@ -126,6 +129,8 @@ class RunScreen(LogFeed, PanedBoard):
         capsule = "asking the engine…" if self._detail is None else "written when the run starts"
         self.query_one("#capsule", RowTable).show(capsule_rows(self._detail), empty=capsule)
         self._draw_watchers()
+        predicted = self._detail.get("predicted") if self._detail else None  # an engine of before tells none
+        self.query_one("#memory", RowTable).show(fit_rows(predicted, self._detail.get("measured") if self._detail else None))
         self.query_one("#samples", SamplePane).show(self._samples, self._why_no_samples(run))
 
     def status_arrived(self) -> None:

@@ -199,8 +199,55 @@ class JournalEntry(TypedDict):
     data: dict[str, Any]
 
 
+class EstimateAnswer(TypedDict):
+    """`POST /v1/estimate`: what a training run will take here. `low` and `high` hold 95 % of runs like it.
+
+    `memory_bytes` is the peak of one GPU, or of the process on a CPU; `parts` add up to it. `fits` is yes (the upper bound too),
+    maybe, no, or unknown. The largest sizes still fit with their upper bound: 0 where none does. `formula` is what was
+    calculated before this box's history corrected it.
+    """
+
+    parameters: int
+    trainable: int
+    device: str
+    device_name: str
+    adaptation: str
+    checkpointing: bool
+    architecture: str
+    capacity_bytes: int | None
+    memory_bytes: int
+    memory_low: int
+    memory_high: int
+    parts: dict[str, int]
+    seconds: float | None
+    seconds_low: float | None
+    seconds_high: float | None
+    steps: int | None
+    tokens: int | None
+    energy_joules: float | None
+    cost: float | None
+    disk_bytes: int
+    fits: str
+    largest_micro_batch: int | None
+    largest_max_length: int | None
+    basis: str
+    formula: dict[str, Any]
+
+
+class Measured(TypedDict):
+    """What a finished run took; None for what it did not tell. `work_bytes` is without what was there before its work began."""
+
+    memory_bytes: int | None
+    work_bytes: int | None
+    seconds: float | None
+    tokens: int | None
+
+
 class RunDetail(RunSummary):
-    """`GET /v1/runs/{id}`. `cwd` is the directory it was submitted from: relative paths in its spec start there."""
+    """`GET /v1/runs/{id}`. `cwd` is the directory it was submitted from: relative paths in its spec start there.
+
+    `predicted` is what the estimator said at its submission, `measured` what it took, once it has ended; None where not known.
+    """
 
     directory: str
     cwd: str
@@ -209,6 +256,8 @@ class RunDetail(RunSummary):
     checkpoints: list[Checkpoint]
     capsule: dict[str, Any] | None
     metrics: list[str]
+    predicted: EstimateAnswer | None
+    measured: Measured | None
 
 
 class Series(TypedDict):
@@ -340,41 +389,6 @@ class Submission(TypedDict):
     spec: dict[str, Any]
     prepared: dict[str, Any]
     warnings: list[str]
-
-
-class EstimateAnswer(TypedDict):
-    """`POST /v1/estimate`: what a training run will take here. `low` and `high` hold 95 % of runs like it.
-
-    `memory_bytes` is the peak of one GPU, or of the process on a CPU; `parts` add up to it. `fits` is yes (the upper bound too),
-    maybe, no, or unknown. The largest sizes still fit with their upper bound: 0 where none does. `formula` is what was
-    calculated before this box's history corrected it.
-    """
-
-    parameters: int
-    trainable: int
-    device: str
-    device_name: str
-    adaptation: str
-    checkpointing: bool
-    architecture: str
-    capacity_bytes: int | None
-    memory_bytes: int
-    memory_low: int
-    memory_high: int
-    parts: dict[str, int]
-    seconds: float | None
-    seconds_low: float | None
-    seconds_high: float | None
-    steps: int | None
-    tokens: int | None
-    energy_joules: float | None
-    cost: float | None
-    disk_bytes: int
-    fits: str
-    largest_micro_batch: int | None
-    largest_max_length: int | None
-    basis: str
-    formula: dict[str, Any]
 
 
 class SeriesAnswer(TypedDict):

@@ -210,6 +210,9 @@ pane(6, "facts", "table")
 pane(7, "capsule", "table")
 
 
+pane(9, "memory", "table")
+
+
 @stage("run-watchers", "table", RUN, "table")
 async def watched(desk: Desk) -> None:
     desk.engine.alarmed = True

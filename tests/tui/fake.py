@@ -198,7 +198,7 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
                                  "data": {}}],
                     "checkpoints": [{"step": 200, "path": "checkpoints/200", "bytes": 18 << 20, "t": self.now - 500},
                                     {"step": 400, "path": "checkpoints/400", "bytes": 18 << 20, "t": self.now - 60}],
-                    "capsule": self.capsule, "metrics": sorted(run["latest"]),
+                    "capsule": self.capsule, "metrics": sorted(run["latest"]), "predicted": self.predicted, "measured": self.measured,
                 }  # fmt: skip
                 return detail  # type: ignore[return-value]
         raise NotFoundError(f"there is no run {run_id}", "see `llmops-tui runs list`")

@@ -11,6 +11,7 @@ from llmops_tui.errors import EngineUnavailableError, LlmopsError, NotFoundError
 from llmops_tui.specs.answers import (
     DatasetInfo,
     EstimateAnswer,
+    Measured,
     ModelInfo,
     Preview,
     PreviewPiece,
@@ -96,6 +97,8 @@ class FormAnswers:
     submitted: list[tuple[dict[str, Any], str]] = field(default_factory=list, kw_only=True)
     checked: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
     estimated: list[dict[str, Any]] = field(default_factory=list, kw_only=True)
+    predicted: EstimateAnswer | None = field(default=None, kw_only=True)
+    measured: Measured | None = field(default=None, kw_only=True)
     refusal: LlmopsError | None = field(default=None, kw_only=True)
     before_answer: Event | None = field(default=None, kw_only=True)
     lose_answer: bool = field(default=False, kw_only=True)

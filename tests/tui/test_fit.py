@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from llmops_tui.app import LlmopsApp
 from llmops_tui.errors import NotFoundError
 from llmops_tui.screens.fit_lines import fit_line, fit_lines, memory_rows
+from llmops_tui.screens.run import RunScreen
 from llmops_tui.specs.answers import EstimateAnswer
 from tests.tui.driving import screen_text, until
 from tests.tui.fake import FakeEngine
@@ -121,3 +123,16 @@ async def test_what_cannot_be_estimated_is_said_in_its_place(engine: FakeEngine,
     monkeypatch.setattr(engine, "estimate", refuse)
     async with form(engine) as pilot:
         await until(pilot, lambda: "model 'gone': no registered name" in screen_text(pilot))
+
+
+async def test_a_runs_page_shows_predicted_beside_measured(engine: FakeEngine) -> None:
+    engine.predicted = an_estimate(memory_bytes=3 << 30)
+    engine.measured = {"memory_bytes": 2 << 30, "work_bytes": 1 << 30, "seconds": None, "tokens": 900}
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.state.live)
+        app.open_run("train-fiqa-0003")
+        await until(pilot, lambda: isinstance(app.screen, RunScreen))
+        await press(pilot, "9")
+        await until(pilot, lambda: "+50.0% predicted" in screen_text(pilot))
+        assert "corrected by 3 runs like it" in screen_text(pilot)

@@ -8,20 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from typing_extensions import TypedDict
-
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.attempt_files import end_event
 from llmops_tui.engine.estimate.calibration import FORMULA, Likeness, Outcome
-
-
-class Measured(TypedDict):
-    """What a finished run took; None for what it did not tell. `memory_bytes` as the estimate counts it."""
-
-    memory_bytes: int | None
-    work_bytes: int | None
-    seconds: float | None
-    tokens: int | None
+from llmops_tui.specs.answers import Measured
 
 
 def measured(run: RunDir, attempt: int, device: str) -> Measured | None:
