@@ -1,6 +1,6 @@
 """How much of the perplexity that pruning costs comes back by 200 steps of distillation from the unpruned model, in one run.
 
-    python benchmarks/prune_distill.py [--quick] [--steps N] [--threads N] [--model DIR] [--data FILE]
+    python benchmarks/prune_distill.py [--quick] [--no-peer] [--steps N] [--threads N] [--model DIR] [--data FILE]
 
 SmolLM2-135M-Instruct loses 8 of its 30 layers (a quarter, rounded up), those of least block influence over 32 rows, and learns
 from its unpruned self on rows of Fiqa cut at 96 tokens, two a step: the job `prune` in a run directory, as the engine starts it,
@@ -66,6 +66,7 @@ def main() -> int:
     """Exit code 0 only where the claim holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="60 steps on 8 held-out rows, without the peer: some two minutes of CPU")
+    parser.add_argument("--no-peer", action="store_true", help="only ours")
     parser.add_argument("--steps", type=int, default=200, help="steps of healing (default: 200)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="CPU threads of torch (default: all cores)")
     parser.add_argument("--model", type=Path, help="model directory; the demo's where not given")
@@ -81,7 +82,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="prune_distill.") as scratch:
         ways = [("ours, distilled from the unpruned model", 1.0)]
-        if not options.quick:
+        if not (options.quick or options.no_peer):
             ways.append(("the rows alone, plain fine-tuning", 0.0))
         results = [
             run_prune(Path(scratch) / f"prune-{number}", name, model, data, options.steps, weight, held_out, options.threads)
