@@ -39,8 +39,8 @@ from llmops_tui.paths import find_home
 from llmops_tui.specs.sweep import SweepSpec
 
 BARS = {"loss_excess": 0.02, "token_share": 0.45}
-STEPS, QUICK_STEPS = 54, 18
-LENGTH = 160
+STEPS, QUICK_STEPS = 27, 9
+LENGTH = 128
 SPACE: dict[str, Any] = {
     "optim.learning_rate": [3e-4, 3e-3, 3e-2],
     "optim.schedule": ["cosine", "linear", "constant"],
@@ -71,8 +71,8 @@ def sweep(work: Path, model: Path, rows: Path, steps: int, *, pruner: str) -> li
     spec = SweepSpec.model_validate(
         {
             "base": {
-                "model": str(model), "dataset": {"path": str(rows), "eval_fraction": 0.15, "eval_limit": 96, "format": "question_answer"},
-                "adaptation": "full", "max_steps": steps, "evaluate_every": max(1, steps // 9), "micro_batch": 8, "max_length": LENGTH,
+                "model": str(model), "dataset": {"path": str(rows), "limit": 320, "eval_fraction": 0.15, "eval_limit": 48, "format": "question_answer"},
+                "adaptation": "full", "max_steps": steps, "evaluate_every": max(1, steps // 9), "micro_batch": 4, "max_length": LENGTH,
                 "sample_tokens": 1, "threads": 1,
             },
             "space": SPACE, "sampler": "grid", "pruner": pruner, "parallel": 1,
