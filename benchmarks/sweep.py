@@ -71,7 +71,8 @@ def sweep(work: Path, model: Path, rows: Path, steps: int, *, pruner: str) -> li
     spec = SweepSpec.model_validate(
         {
             "base": {
-                "model": str(model), "dataset": {"path": str(rows), "limit": 320, "eval_fraction": 0.15, "eval_limit": 48, "format": "question_answer"},
+                "model": str(model),
+                "dataset": {"path": str(rows), "format": "question_answer", "limit": 320, "eval_fraction": 0.15, "eval_limit": 48},
                 "adaptation": "full", "max_steps": steps, "evaluate_every": max(1, steps // 9), "micro_batch": 4, "max_length": LENGTH,
                 "sample_tokens": 1, "threads": 1,
             },

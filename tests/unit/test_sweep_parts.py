@@ -68,7 +68,7 @@ def next_of(spec: SweepSpec, trials: Sequence[Trial], *, stopping: bool = False,
         ({"metric": "my/thing"}, "set minimize or maximize"),
         ({"resources": {"gpus": 1}}, "set base.resources"),
         ({"parallel": 0}, "must be 1 to 1000"),
-        ({"base": {**BASE, "model": ""}}, "base.model: must not be empty"),
+        ({"base": {**BASE, "model": ""}}, "base: model: name the model"),
     ],
 )
 def test_a_wish_that_cannot_be_carried_out_is_refused_with_the_field_and_the_reason(values: dict[str, Any], words: str) -> None:
