@@ -99,6 +99,18 @@ def test_a_history_that_is_written_anew_at_each_checkpoint_is_told_once(tmp_path
     assert beats == 3  # how far it is, after each checkpoint
 
 
+def test_a_checkpoint_that_its_trainer_removes_is_no_fault(tmp_path: Path) -> None:
+    want, memory = wanted(tmp_path), Memory()
+    first = put(tmp_path, "out/checkpoint-2/trainer_state.json", trainer_state(2))
+    look(want, memory)
+    first.unlink()
+    put(tmp_path, "out/checkpoint-4/trainer_state.json", trainer_state(4))
+    look(want, memory)  # with the old list of files
+    look(want, memory, final=True)
+    assert max(step for step, _, _ in points(want.run_dir / "events.jsonl")) == 4
+    assert "cannot be read" not in (want.run_dir / "events.jsonl").read_text()
+
+
 def test_one_kind_of_log_is_read_where_a_program_writes_several(tmp_path: Path) -> None:
     put(tmp_path, f"out/runs/{EVENTS}", TENSORBOARD)
     put(tmp_path, "out/trainer_state.json", trainer_state(5))

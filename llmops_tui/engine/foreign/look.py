@@ -86,7 +86,8 @@ def look(wanted: Wanted, memory: Memory, *, final: bool = False) -> bool:
         except OSError as error:
             if error.filename is None or os.fspath(error.filename) == os.fspath(events):
                 raise
-            out.say(source, f"cannot be read: {error.strerror}")
+            if not isinstance(error, FileNotFoundError):  # trainers remove their old checkpoints
+                out.say(source, f"cannot be read: {error.strerror}")
     if wanted.note and not memory.found:
         out.note(wanted.note)
     out.flush()

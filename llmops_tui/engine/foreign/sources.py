@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections import deque
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -51,9 +52,9 @@ def find_sources(roots: Sequence[Path], since: float) -> list[Source]:
     found: dict[str, Source] = {}
     budget = _MOST_ENTRIES
     for root in roots:
-        waiting = [(str(root), 0)]
-        while waiting and budget > 0:
-            directory, depth = waiting.pop()
+        waiting = deque([(str(root), 0)])
+        while waiting and budget > 0:  # what lies near comes first: a large tree is not walked to its end
+            directory, depth = waiting.popleft()
             try:
                 with os.scandir(directory) as entries:
                     listed = sorted(entries, key=lambda entry: entry.name)
