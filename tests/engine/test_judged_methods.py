@@ -77,6 +77,11 @@ def last(run: Path, name: str) -> float:
     return float(found[-1])
 
 
+def series(run: Path, name: str) -> dict[int, float]:
+    """A metric by step."""
+    return {event["step"]: event["values"][name] for event in read_events(run) if name in event.get("values", {})}
+
+
 def read_events_values(run: Path) -> set[str]:
     """Every metric the run told."""
     return {name for event in read_events(run) if event["type"] == "metric" for name in event["values"]}
@@ -92,7 +97,24 @@ def test_dpo_with_an_adapter_prefers_the_chosen_answers_to_the_model_it_began_as
     assert low <= summary["after"]["reward_margin"] <= high
     assert last(run, "train/reward_margin") > 0
     assert last(run, "eval/reward_accuracy") == 1.0
+    noted = [json.loads(line) for line in (run / "artifacts" / "batches.jsonl").read_text().splitlines()]
+    assert [len(line["rows"]) for line in noted] == [2, 2, 2, 2]
+    assert all(1 <= row <= 16 for line in noted for row in line["rows"])
     assert (run / "artifacts" / "adapter" / "adapter_model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("method", "row_format"), [("dpo", "preference"), ("kto", "kto"), ("grpo", "question_answer")])
+def test_a_resumed_run_learns_what_the_uninterrupted_one_did(run_method: MakeRun, method: str, row_format: str) -> None:
+    changes: dict[str, Any] = {"checkpoint_every": 2, "lora": {"r": 4, "dropout": 0.1}, "keep_checkpoints": 4}
+    if method == "grpo":
+        changes |= {"micro_batch": 4, "grpo": {"group": 4, "completion_tokens": 4}}
+    whole = run_method(method, row_format, **changes)
+    resumed = run_method(method, row_format, resume=whole / "checkpoints" / "checkpoint-2", **changes)
+    # An exact match earns nothing here, so that what grpo shows is what was tried.
+    metric = "train/entropy" if method == "grpo" else "train/loss"
+    losses, again = series(whole, metric), series(resumed, metric)
+    assert list(again) == [3, 4]
+    assert [again[step] for step in (3, 4)] == [losses[step] for step in (3, 4)]
 
 
 @pytest.mark.parametrize("row_format", ["kto", "preference"])

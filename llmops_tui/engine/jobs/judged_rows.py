@@ -18,18 +18,20 @@ AnswerRow = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two answers to one prompt."""
+    """Two answers to one prompt; `place` is the row's among those given."""
 
     chosen: EncodedRow
     rejected: EncodedRow
+    place: int
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One answer, and whether it is a good one."""
+    """One answer, and whether it is a good one; `place` is the row's among those given."""
 
     answer: EncodedRow
     good: bool
+    place: int
 
 
 @dataclass
@@ -49,7 +51,7 @@ def encode_pairs(encoder: RowEncoder, rows: Sequence[AnyRow], counted: Counted, 
     """Both sides of every pair. A pair of which one side has no answer token within the length is left out."""
     pairs: list[Pair] = []
     for number, row in enumerate(rows, 1):
-        pair = _pair(encoder, row)
+        pair = _pair(encoder, row, number - 1)
         if _keep(counted, pair.chosen, pair.rejected):
             pairs.append(pair)
         _tell(progress, number, len(rows))
@@ -61,10 +63,10 @@ def encode_judged(encoder: RowEncoder, rows: Sequence[AnyRow], counted: Counted,
     answers: list[Judged] = []
     for number, row in enumerate(rows, 1):
         if isinstance(row, dict) and "completion" in row:
-            found = [Judged(_answer(encoder, row), row["label"])]
+            found = [Judged(_answer(encoder, row), row["label"], number - 1)]
         else:
-            pair = _pair(encoder, row)
-            found = [Judged(pair.chosen, True), Judged(pair.rejected, False)]
+            pair = _pair(encoder, row, number - 1)
+            found = [Judged(pair.chosen, True, pair.place), Judged(pair.rejected, False, pair.place)]
         answers += [judged for judged in found if _keep(counted, judged.answer)]
         _tell(progress, number, len(rows))
     return answers
@@ -95,10 +97,10 @@ def padded(answers: Sequence[AnswerRow], pad_id: int) -> dict[str, torch.Tensor]
     }
 
 
-def _pair(encoder: RowEncoder, row: AnyRow) -> Pair:
+def _pair(encoder: RowEncoder, row: AnyRow, place: int) -> Pair:
     assert isinstance(row, dict)  # preflight let no other format through
     assert "chosen" in row
-    return Pair(_side(encoder, row, "chosen"), _side(encoder, row, "rejected"))
+    return Pair(_side(encoder, row, "chosen"), _side(encoder, row, "rejected"), place)
 
 
 def _side(encoder: RowEncoder, row: PreferenceRow, side: str) -> EncodedRow:

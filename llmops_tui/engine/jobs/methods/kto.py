@@ -21,7 +21,7 @@ from llmops_tui.engine.jobs.judged_score import JudgedScore, score_of_answers
 from llmops_tui.engine.jobs.labels import RowEncoder
 from llmops_tui.engine.jobs.methods.arguments import common_arguments
 from llmops_tui.engine.jobs.methods.method import CommonArguments, Method, Rows
-from llmops_tui.engine.jobs.methods.pairs import shown_prompt
+from llmops_tui.engine.jobs.methods.pairs import numbers_in_file, ring_of_rows, shown_prompt
 from llmops_tui.engine.jobs.run_trainer import Books, RunTrainer
 from llmops_tui.errors import UsageError
 from llmops_tui.specs.train_preference import LOSSES
@@ -74,11 +74,12 @@ class Kto(Method):
     def encode(self) -> Rows:
         spec, reporter, counted = self.work.spec, self.work.reporter, Counted()
         prepared = self.work.prepared
-        learnt, held_out, _ = read_any_split(spec.dataset, prepared["dataset"], prepared.get("eval_dataset"), spec.seed)
+        learnt, held_out, every = read_any_split(spec.dataset, prepared["dataset"], prepared.get("eval_dataset"), spec.seed)
         encoder = RowEncoder(self.work.tokenizer, spec.max_length)
         self._learnt = encode_judged(encoder, learnt, counted, reporter.beat)
         self._held_out = encode_judged(encoder, held_out, counted, reporter.beat)
         require_answers(len(self._learnt), spec.max_length)
+        self._numbers = numbers_in_file(every, [learnt[judged.place] for judged in self._learnt])
         good = sum(judged.good for judged in self._learnt)
         if not 0 < good < len(self._learnt):
             raise UsageError(
@@ -98,10 +99,12 @@ class Kto(Method):
     def build(self, books: Books, common: CommonArguments) -> RunTrainer:
         work, choice = self.work, self.work.spec.preference
         lengths = [len(judged.answer.input_ids) for judged in self._learnt]
+        # Not grouped by length: a pass should hold good and bad answers, and answers that differ.
+        order = LengthGroupedOrder(lengths, work.spec.micro_batch * work.spec.accumulation, work.spec.seed, grouped=False)
         return KtoTrainer(
             books=books,
-            # Not grouped by length: a pass should hold good and bad answers, and answers that differ.
-            order=LengthGroupedOrder(lengths, work.spec.micro_batch * work.spec.accumulation, work.spec.seed, grouped=False),
+            order=order,
+            ring=ring_of_rows(books.run, order, self._numbers),
             args=KTOConfig(
                 **common_arguments(work.spec, work.plan, books.run.checkpoints),
                 beta=choice.beta,

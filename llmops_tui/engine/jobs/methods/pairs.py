@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from llmops_tui.data.formats import Conversation
 from llmops_tui.data.judged import AnyRow
+from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs import samples
+from llmops_tui.engine.jobs.batch_ring import RING, BatchRing
+from llmops_tui.engine.jobs.batching import LengthGroupedOrder
 from llmops_tui.engine.jobs.corpus import read_any_split
 from llmops_tui.engine.jobs.judged_rows import Counted, Pair, encode_pairs, require_answers
 from llmops_tui.engine.jobs.labels import RowEncoder
@@ -15,10 +20,11 @@ from llmops_tui.engine.jobs.methods.method import Rows, Work
 
 @dataclass(frozen=True)
 class PairRows:
-    """Both halves of the split, and what train.py wants to know of them."""
+    """Both halves of the split, and what train.py wants to know of them; `numbers` are the learnt pairs' rows in the file."""
 
     learnt: list[Pair]
     held_out: list[Pair]
+    numbers: list[int]
     rows: Rows
 
     @property
@@ -30,7 +36,7 @@ class PairRows:
 def read_pairs(work: Work, *, sampled: bool = True) -> PairRows:
     """Read and tokenise. Raises RowError, UsageError where no pair is left, ConflictError where the rows have changed."""
     spec, reporter, counted = work.spec, work.reporter, Counted()
-    learnt_rows, held_out_rows, _ = read_any_split(spec.dataset, work.prepared["dataset"], work.prepared.get("eval_dataset"), spec.seed)
+    learnt_rows, held_out_rows, every = read_any_split(spec.dataset, work.prepared["dataset"], work.prepared.get("eval_dataset"), spec.seed)
     encoder = RowEncoder(work.tokenizer, spec.max_length)
     learnt = encode_pairs(encoder, learnt_rows, counted, reporter.beat)
     held_out = encode_pairs(encoder, held_out_rows, counted, reporter.beat)
@@ -40,7 +46,20 @@ def read_pairs(work: Work, *, sampled: bool = True) -> PairRows:
         f"{counted.rows_cut} cut at {spec.max_length} tokens, {counted.rows_left_out} left out (no answer left)"
     )
     prompts = samples.choose_prompts(spec.sample_prompts, [shown_prompt(row) for row in held_out_rows]) if sampled else []
-    return PairRows(learnt, held_out, Rows(prompts=prompts, facts=counted.facts(len(learnt), len(held_out))))
+    numbers = numbers_in_file(every, [learnt_rows[pair.place] for pair in learnt])
+    return PairRows(learnt, held_out, numbers, Rows(prompts=prompts, facts=counted.facts(len(learnt), len(held_out))))
+
+
+def numbers_in_file(every: Sequence[AnyRow], rows: Sequence[AnyRow]) -> list[int]:
+    """Where rows stand among all that were read, from 1."""
+    places = {id(row): number for number, row in enumerate(every, 1)}
+    return [places[id(row)] for row in rows]
+
+
+def ring_of_rows(run: RunDir, order: LengthGroupedOrder, numbers: Sequence[int]) -> BatchRing:
+    """Where the rows behind each step are noted, for an alarm that asks for them."""
+    attempt = int(os.environ.get("LLMOPS_ATTEMPT", "1"))
+    return BatchRing(run.path / RING, attempt, order, [[number] for number in numbers])
 
 
 def shown_prompt(row: AnyRow) -> Conversation:

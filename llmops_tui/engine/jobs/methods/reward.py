@@ -19,7 +19,7 @@ from llmops_tui.engine.jobs.judged_rows import AnswerRow, Pair, answer_columns, 
 from llmops_tui.engine.jobs.judged_score import JudgedScore, score_of_pairs
 from llmops_tui.engine.jobs.methods.arguments import common_arguments
 from llmops_tui.engine.jobs.methods.method import CommonArguments, Method, Rows
-from llmops_tui.engine.jobs.methods.pairs import read_pairs
+from llmops_tui.engine.jobs.methods.pairs import read_pairs, ring_of_rows
 from llmops_tui.engine.jobs.run_trainer import Books, RunTrainer
 
 
@@ -71,9 +71,11 @@ class Reward(Method):
 
     def build(self, books: Books, common: CommonArguments) -> RunTrainer:
         work = self.work
+        order = LengthGroupedOrder(self._pairs.lengths, work.spec.micro_batch * work.spec.accumulation, work.spec.seed)
         return RewardModelTrainer(
             books=books,
-            order=LengthGroupedOrder(self._pairs.lengths, work.spec.micro_batch * work.spec.accumulation, work.spec.seed),
+            order=order,
+            ring=ring_of_rows(books.run, order, self._pairs.numbers),
             args=RewardConfig(
                 **common_arguments(work.spec, work.plan, books.run.checkpoints),
                 center_rewards_coefficient=work.spec.reward.center or None,
