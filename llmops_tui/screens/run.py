@@ -31,7 +31,7 @@ from llmops_tui.specs.states import ACTIVE
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import RunDetail, RunSummary, Series
-    from llmops_tui.specs.answers_watch import WatchState
+    from llmops_tui.specs.answers_watch import AlarmRows, WatchState
 
 _ASK_SECONDS = 2.0
 _SAMPLES_AT_ONCE = 1000
@@ -69,6 +69,8 @@ class RunScreen(LogFeed, PanedBoard):
         self._samples_end = 0
         self._samples_known = False
         self._watch: WatchState | None = None
+        self._batch: AlarmRows | None = None  # the rows behind the alarm under the cursor
+        self._batch_of = ""
         self._busy = False
         self._seen: tuple[object, ...] = ()
         self._asked_at = 0.0
@@ -266,7 +268,11 @@ class RunScreen(LogFeed, PanedBoard):
     def _draw_watchers(self) -> None:
         table = self.query_one("#watchers", RowTable)
         empty = "asking the engine…" if self._watch is None else "a run of this kind is not watched"
-        table.show(watch_rows(self._watch, self.state.moment), empty=empty)
+        table.show(watch_rows(self._watch, self.state.moment, self._batch), empty=empty)
+        alarm = alarm_of(self._watch, table.key) if table.key and not table.key.startswith("rule ") and self.pane == "watchers" else None
+        if alarm is not None and alarm["id"] != self._batch_of:
+            self._batch_of = alarm["id"]
+            self.run_worker(self._fetch_batch(alarm["id"]))
         count = len(open_alarms(self._watch))
         told = told_of(self._watch, table.key)
         table.border_title = "watchers" + (f" {count} open" if count else "") + (f": {told}" if told else "")
@@ -314,6 +320,17 @@ class RunScreen(LogFeed, PanedBoard):
             self.redraw()
             if self._seen and self._seen[-1] != self._metrics():
                 self.status_arrived()  # other curves were chosen meanwhile
+
+    async def _fetch_batch(self, identity: str) -> None:
+        try:
+            batch = await call(self.client.alarm_rows, identity)
+        except LlmopsError as error:
+            if self.state.live and self.ready:
+                self.llmops.tell(str(error), "bad")
+            return
+        if self.ready and identity == self._batch_of:
+            self._batch = batch
+            self._draw_watchers()
 
     async def _fetch_watch(self) -> None:
         try:

@@ -10,7 +10,7 @@ from llmops_tui.screens.widgets.marks import Mark
 from llmops_tui.screens.widgets.table import Column, Row
 
 if TYPE_CHECKING:
-    from llmops_tui.specs.answers_watch import Alarm, RuleState, WatchState
+    from llmops_tui.specs.answers_watch import Alarm, AlarmRows, RuleState, WatchState
 
 WATCH_COLUMNS = (
     Column("", 1),
@@ -25,12 +25,19 @@ WATCH_COLUMNS = (
 _STATE_ROLES = {"learning": "muted", "quiet": "good", "raised": "bad", "off": "muted"}
 
 
-def watch_rows(state: WatchState | None, moment: float | None = None) -> list[Row]:
-    """The alarms, the newest first, `!` where nobody has seen it; then every rule as it stands. With `moment` the alarms until then."""
+def watch_rows(state: WatchState | None, moment: float | None = None, unfolded: AlarmRows | None = None) -> list[Row]:
+    """The alarms, the newest first, `!` where nobody has seen it; then every rule as it stands. With `moment` the alarms until then.
+
+    `unfolded` are the rows of the data file behind one of the alarms: they stand under it.
+    """
     if state is None or not (state["rules"] or state["alarms"]):
         return []
     titles = {rule["rule"]: rule["title"] for rule in state["rules"]}
-    alarms = [_alarm_row(alarm, titles) for alarm in reversed(state["alarms"]) if moment is None or alarm["t"] <= moment]
+    alarms: list[Row] = []
+    for alarm in reversed(state["alarms"]):
+        if moment is None or alarm["t"] <= moment:
+            alarms.append(_alarm_row(alarm, titles))
+            alarms += _data_rows(unfolded) if unfolded is not None and unfolded["id"] == alarm["id"] else []
     rules = [_rule_row(rule) for rule in state["rules"]]
     return [*([_title("alarms"), *alarms] if alarms else []), *([_title("rules"), *rules] if rules else [])]
 
@@ -46,7 +53,8 @@ def alarm_marks(state: WatchState | None, moment: float | None = None) -> list[M
 
 
 def alarm_of(state: WatchState | None, key: str) -> Alarm | None:
-    """The alarm a row stands for: itself, or the newest of a rule's."""
+    """The alarm a row stands for: itself, the one whose rows it belongs to, or the newest of a rule's."""
+    key = key.partition(" row ")[0]
     alarms = state["alarms"] if state is not None else []
     return next((alarm for alarm in reversed(alarms) if key in (alarm["id"], f"rule {alarm['rule']}")), None)
 
@@ -61,7 +69,7 @@ def told_of(state: WatchState | None, key: str | None) -> str:
     for rule in state["rules"] if state is not None else []:
         if key == f"rule {rule['rule']}":
             return f"{rule['sees']}; false alarms: {rule['wrong']}"
-    alarm = next((alarm for alarm in state["alarms"] if alarm["id"] == key), None) if state is not None else None
+    alarm = alarm_of(state, key) if key is not None and not key.startswith("rule ") else None
     if alarm is None:
         return ""
     seen = f"seen by {alarm['acked_by']}" if alarm["acked_by"] else "seen by nobody yet"
@@ -82,6 +90,16 @@ def _alarm_row(alarm: Alarm, titles: dict[str, str]) -> Row:
         (alarm["words"], "bright" if fresh else "text"),
     )
     return Row(alarm["id"], (*cells, empty, empty, empty, empty), wide=3)
+
+
+def _data_rows(unfolded: AlarmRows) -> list[Row]:
+    """A line for each row of the batch; why there is none stands in the answer's `problem`, which the title tells."""
+    empty = ("", "text")
+    found = []
+    for row in unfolded["rows"]:
+        cells = (empty, ("row of the batch", "muted"), (str(row["number"]), "accent"), (row["text"], "text"))
+        found.append(Row(f"{unfolded['id']} row {row['number']}", (*cells, empty, empty, empty, empty), wide=3))
+    return found
 
 
 def _rule_row(rule: RuleState) -> Row:

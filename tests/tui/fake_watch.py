@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llmops_tui.errors import NotFoundError
-from llmops_tui.specs.answers_watch import Alarm, RuleState, WatchState
+from llmops_tui.specs.answers_watch import Alarm, AlarmRow, AlarmRows, RuleState, WatchState
 from llmops_tui.specs.watch_rules import RULES, RuleName
 
 _LOOKS: dict[RuleName, tuple[str, float | None, float | None]] = {
@@ -77,6 +77,17 @@ class WatchAnswers:
             for rule, words in RULES.items()
         ]
         return WatchState(run=run_id, rules=rules, alarms=alarms)
+
+    def alarm_rows(self, identity: str, /) -> AlarmRows:
+        """Two rows behind each spike."""
+        rows = [
+            AlarmRow(number=421, text="What is a call option? 罏菕匮漤轱谲"),
+            AlarmRow(number=77, text="Is it safe to hold cash? It depends."),
+        ]
+        spike = ".spike." in identity
+        return AlarmRows(
+            id=identity, step=340, file="/data/fiqa.jsonl", rows=rows if spike else [], problem="" if spike else "which rows is not known"
+        )
 
     def ack_alarm(self, identity: str, /) -> Alarm:
         """Somebody has seen it."""

@@ -100,7 +100,7 @@ def run_page(*pressed: str) -> Go:
 async def watchers(pilot: Pilot[None]) -> None:
     pilot.app.client.alarmed = True  # type: ignore[attr-defined]
     await run_page("8")(pilot)
-    await until(pilot, lambda: "jumped" in words(pilot, "#watchers"))
+    await until(pilot, lambda: "call option" in words(pilot, "#watchers"))
 
 
 async def linked(pilot: Pilot[None]) -> None:

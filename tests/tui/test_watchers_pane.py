@@ -16,7 +16,8 @@ async def test_enter_on_an_alarm_goes_to_its_moment_on_the_chart_and_a_acknowled
         await pilot.press("8")
         await until(pilot, lambda: "jumped to 5.9" in words(pilot, "#watchers"))
         assert "2 open" in str(pilot.app.screen.query_one("#watchers").border_title)
-        await pilot.press("enter")
+        await until(pilot, lambda: "What is a call option?" in words(pilot, "#watchers"))
+        await pilot.press("j", "j", "enter")  # a row of the batch leads where its alarm does
         chart = pilot.app.screen.query_one(BrailleChart)
         await until(pilot, lambda: pilot.app.focused is chart and chart.view.crosshair == 340.0)
         await until(pilot, lambda: "alarm" in words(pilot, "#chart"))
