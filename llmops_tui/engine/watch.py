@@ -79,10 +79,13 @@ class _Watched:
     def feed(self, batch: Batch) -> list[Fired]:
         """The points of a stretch of lines; what fires on them."""
         self.offset = batch.end
-        if not any(name in FAMILIES for name in batch.names):
-            return []
+        watched = [name in FAMILIES for name in batch.names]
         fired: list[Fired] = []
+        if not any(watched):
+            return fired
         for number, step, t_ms, value, attempt in zip(batch.metric, batch.step, batch.t_ms, batch.value, batch.attempt, strict=True):
+            if not watched[number]:
+                continue
             if attempt > self.attempt:
                 self.attempt, self.panel = attempt, Panel(self.choice, self.facts)
             fired += [(attempt, rule, firing) for rule, firing in self.panel.feed(batch.names[number], step, t_ms / 1000, value)]
