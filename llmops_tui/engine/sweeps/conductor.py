@@ -91,6 +91,7 @@ class Conductor:
             while not stop.is_set():
                 changed.clear()
                 busy = False
+                self._families = {run_id: known for run_id, known in self._families.items() if run_id in self._queue.table.by_id}
                 for parent in [run for run in self._queue.runs() if run.kind in CONDUCTED]:
                     if parent.state in ACTIVE or parent.state in QUEUED:
                         busy = True
@@ -122,8 +123,11 @@ class Conductor:
         if self._not_before.get(parent.id, 0.0) > time.monotonic():
             return
         spec = parent.spec
-        assert isinstance(spec, SweepSpec | CrossvalSpec)
         try:
+            if not isinstance(spec, SweepSpec | CrossvalSpec):  # written by another version; its trials go on as runs of their own
+                async with parent.lock:
+                    await self._queue.table.end(parent, Verdict("failed", "its spec is not valid for this version: submit it again"))
+                return
             if parent.state in QUEUED:
                 if obstacle(parent, self._queue.table.by_id) == "":
                     await self._begin(parent)

@@ -120,7 +120,7 @@ def _end(spec: ParentSpec, trials: Sequence[Trial], exhausted: str) -> Ended:
     if isinstance(spec, CrossvalSpec):
         if len(complete) == spec.folds:
             return Ended("succeeded", "")
-        return Ended("failed", f"only {len(complete)} of {spec.folds} folds have a score")
+        return Ended("failed", f"only {len(complete)} of {spec.folds} folds have a score: retry the others, then this")
     if not complete:
         return Ended("failed", f"{exhausted}, and none came to its end with a value of {spec.metric}")
     return Ended("succeeded", f"{exhausted}; {_told(spec, trials)}")

@@ -39,7 +39,7 @@ class Mark(NamedTuple):
 
 
 class Family:
-    """The trials of one parent. Reading belongs to a thread, one at a time; the rest to the event loop."""
+    """The trials of one parent. Belongs to the event loop; the files are read in threads, one at a time."""
 
     def __init__(self, parent: LiveRun, metric: str) -> None:
         self.parent = parent
@@ -47,12 +47,14 @@ class Family:
         self._readers: dict[str, ReportReader] = {}
         self._final: set[str] = set()
         self._refused: dict[int, Trial] | None = None
+        self._reading = asyncio.Lock()
 
     async def trials(self, runs: Iterable[LiveRun]) -> list[Trial]:
         """All of them by number, with what they have told until now. Raises OSError."""
         own = [run for run in runs if run.parent == self.parent.id]
         shown = [(run, run.state, run.reason) for run in own]
-        await asyncio.to_thread(self._read, [(run, state in ENDED) for run, state, _ in shown])
+        async with self._reading:
+            await asyncio.to_thread(self._read, [(run, state in ENDED) for run, state, _ in shown])
         found = {trial.number: trial for trial in (self._trial(run, state, reason) for run, state, reason in shown)}
         return [found[number] for number in sorted(found)] if not self._refused else _with(found, self._refused)
 

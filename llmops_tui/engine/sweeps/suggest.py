@@ -6,6 +6,7 @@ from the trials. So an engine that was killed asks the same and hears the same. 
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import threading
 import warnings
@@ -61,7 +62,7 @@ def importances(spec: SweepSpec, trials: Sequence[Trial]) -> dict[str, float]:
     PED-ANOVA (Watanabe et al. 2023, arXiv:2304.10255): Optuna's fANOVA needs scikit-learn, this does not. Call it in a thread.
     """
     told = [trial for trial in trials if trial.state in ("complete", "pruned") and trial.value is not None]
-    if len(told) < _FEWEST_FOR_IMPORTANCE or len({trial.value for trial in told}) < 2:
+    if len(told) < _FEWEST_FOR_IMPORTANCE or len({trial.value for trial in told}) < 2 or importlib.util.find_spec("optuna") is None:
         return {}
     with _one_at_a_time:
         import optuna
