@@ -12,7 +12,7 @@ import pytest
 from llmops_tui.client import Client
 from llmops_tui.errors import LlmopsError
 from tests.foreign_files import TENSORBOARD, WANDB, points, trainer_state
-from tests.running_engine import kill_engine, running_engine
+from tests.running_engine import kill_engine, make_home
 from tests.waiting import wait_for
 
 GROWS = """
@@ -78,8 +78,15 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    with running_engine(tmp_path_factory.mktemp("home")) as client:
+    home = make_home(tmp_path_factory.mktemp("home"))
+    with home.config.open("a") as file:  # its last section is the engine's
+        file.write("cpu_slots = 2\n")
+    client = Client(home)
+    try:
+        client.ensure_engine()
         yield client
+    finally:
+        kill_engine(home)
 
 
 def submit(client: Client, work: Path, program: str, *arguments: str, **others: object) -> str:
@@ -145,3 +152,20 @@ def test_logs_that_are_named_are_read_and_wrong_words_refused(client: Client, tm
     assert client.run(silent)["metrics"] == []
     with pytest.raises(LlmopsError, match="logs"):
         submit(client, tmp_path, program, logs=[""])
+
+
+def test_two_runs_in_one_directory_keep_their_logs_apart(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(TENSORBOARD)
+    program = """
+import os, sys, time
+with open(f"events.out.tfevents.1000.box.{sys.argv[1]}", "wb", buffering=0) as file:
+    file.write(open("source", "rb").read()[:int(sys.argv[2])])
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+"""
+    runs = [submit(client, tmp_path, program, name, size, name=name) for name, size in (("a", str(len(TENSORBOARD))), ("b", "508"))]
+    wait_for(lambda: all(client.run(run)["latest"] for run in runs), what="both logs to be read", seconds=60)
+    (tmp_path / "go").touch()
+    assert [ended(client, run) for run in runs] == ["succeeded", "succeeded"]
+    assert "eval/loss" in client.run(runs[0])["metrics"]
+    assert client.run(runs[1])["metrics"] == ["train/learning_rate", "train/loss"]

@@ -10,11 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.foreign.look import Memory, Wanted, look
 from llmops_tui.engine.foreign.sources import output_directories
 from llmops_tui.engine.jobs.launch import job_cwd
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.on_behalf import OnBehalf
+from llmops_tui.engine.proc_tree import tree_of
 from llmops_tui.engine.submitter import account_of
 from llmops_tui.errors import LlmopsError
 from llmops_tui.specs.command import CommandSpec
@@ -23,7 +25,7 @@ _LOOK_SECONDS = 2.0
 # For another user each look is a process of that user's.
 _OTHERS_LOOK_SECONDS = 15.0
 _CLOCK_SECONDS = 1.0
-_SHARED = "another run works in the same directory, so no logs are looked for in it: name this run's in `logs`"
+_SHARED = "another run works in the same directory: of the logs in it those count that this one's processes hold open; others by `logs`"
 log = logging.getLogger(__name__)
 
 
@@ -107,6 +109,8 @@ class ForeignLogs:
             since=_first_start(run),
             auto=auto,
             note=_SHARED if auto and followed.cwd in neighbours else "",
+            shared=(followed.cwd,) if auto and followed.cwd in neighbours else (),
+            mine=open_files(run.dir) if auto and followed.cwd in neighbours else frozenset(),
         )
         if _is_others(run.uid):
             followed.memory.own_metrics = self._on_behalf.read_foreign(run.uid, wanted, final)
@@ -119,7 +123,7 @@ class ForeignLogs:
             return [Path(os.path.abspath(cwd / os.path.expanduser(path))) for path in spec.logs]
         if not followed.outputs and not _is_others(followed.run.uid):  # its files are opened, which root must not do
             followed.outputs = output_directories(spec.argv, cwd, spec.env)
-        # In a directory where two runs work nobody can say whose a file is, except by the directory that a command names.
+        # In a directory where two runs work a file is a run's by the directory that its command names, or because it holds it open.
         alone = [] if cwd in neighbours else [cwd]
         return [*followed.outputs, followed.run.dir.path.absolute(), *alone]
 
@@ -130,6 +134,17 @@ def _is_others(uid: int) -> bool:
         return account_of(uid) is not None
     except OSError:
         return True
+
+
+def open_files(run: RunDir) -> frozenset[str]:
+    """Real paths of the files that the run's processes hold open: TensorBoard's and wandb's writers keep theirs."""
+    found = set()
+    for pid in tree_of(run):
+        with contextlib.suppress(OSError):  # gone meanwhile
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with contextlib.suppress(OSError):
+                    found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
+    return frozenset(path for path in found if path.startswith("/"))
 
 
 def _first_start(run: LiveRun) -> float:

@@ -32,7 +32,10 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to look at. `auto`: only where the program tells nothing itself, and only one kind of log; `since` in Unix seconds."""
+    """What to look at. `auto`: only where the program tells nothing itself, and only one kind of log; `since` in Unix seconds.
+
+    In `shared` directories other runs work too: there only the files of `mine` (real paths), and those read before, are the run's.
+    """
 
     run_dir: Path
     attempt: int
@@ -40,6 +43,8 @@ class Wanted:
     since: float
     auto: bool = True
     note: str = ""
+    shared: tuple[Path, ...] = ()
+    mine: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -71,6 +76,10 @@ def look(wanted: Wanted, memory: Memory, *, final: bool = False) -> bool:
     now = time.monotonic()
     if final or now >= memory.find_again:
         memory.found = find_sources(wanted.roots, wanted.since)
+        known = {source.path for source in memory.found}
+        for source in find_sources(wanted.shared, wanted.since):
+            if source.path not in known and (str(source.path) in wanted.mine or source.group in memory.numbers):
+                memory.found.append(source)
         took = time.monotonic() - now
         memory.find_again = now + max(_SHORTEST_PAUSE_SECONDS, 50 * took)  # a tree of 20,000 files costs two per cent of a core at most
     out = _Out(events, wanted.attempt, memory)
