@@ -25,7 +25,8 @@ _AUTO_SHARE = 0.8
 MOST_MICRO_BATCH = 4096
 MOST_LENGTH = 1 << 20
 _LABELLED_SHARE = 0.5
-_NOT_OURS = "methods other than sft keep whole logits: their estimate is rougher"
+_OWN_LOSS_METHODS = ("sft", "pretrain")
+_NOT_OURS = "methods other than sft and pretrain keep whole logits: their estimate is rougher"
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,8 @@ class _Question:
         spec = self.spec.model_copy(update={"micro_batch": micro_batch, "max_length": max_length})
         shape, device = self.model.shape, self.box.device
         adaptation = adaptation_of(spec)
-        # The chunked loss needs a frozen output layer (jobs/loss.has_plain_head).
-        own_loss = shape.plain_head and adaptation != "full" and spec.method == "sft"
+        # Other methods, and logits that are squashed (jobs/loss.has_plain_head), need the whole of them.
+        own_loss = shape.plain_head and spec.method in _OWN_LOSS_METHODS
         packed = device == "cuda" if spec.packing == "auto" else spec.packing
         load = workload(spec, self.rows, device=device, packed=packed, own_loss=own_loss)
         item_bytes = _item_bytes(spec, device)
@@ -205,7 +206,7 @@ class _Question:
         else:
             words.append(f"tokens: {self.rows.source}")
         words += self.model.shape.guessed
-        if self.spec.method != "sft":
+        if self.spec.method not in _OWN_LOSS_METHODS:
             words.append(_NOT_OURS)
         if pace.alike == 0 and memory.alike:
             words.append("no run like it was timed here yet")
