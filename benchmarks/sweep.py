@@ -5,7 +5,7 @@
 Real training of a tiny model (Llama of 2 layers, hidden 64, a BPE vocabulary of 512 trained on the rows) on real rows (Fiqa), every
 weight trained, by the `train` job's own function in this process. What to try next, whom to end and when to stop is decided by the
 very functions the engine conducts sweeps with (engine/sweeps: decide, suggest, asha, reports); only the queue is missing: trials run
-one after the other here. The grid's 27 points: learning rate x schedule x gradient norm. Both begin from the same weights and see the
+one after the other here. The grid's 27 points: learning rate x schedule x warm-up. Both begin from the same weights and see the
 same rows in the same order; the held-out loss is over the same rows. The bar: a loss within 2 % of the grid's best, with at most 45 %
 of its tokens. `--quick` takes a third of the steps.
 """
@@ -44,7 +44,7 @@ LENGTH = 128
 SPACE: dict[str, Any] = {
     "optim.learning_rate": [3e-4, 3e-3, 3e-2],
     "optim.schedule": ["cosine", "linear", "constant"],
-    "optim.max_grad_norm": [0.1, 1.0, 10.0],
+    "optim.warmup_fraction": [0.0, 0.1, 0.3],
 }
 
 

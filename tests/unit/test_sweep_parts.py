@@ -138,6 +138,12 @@ def test_a_trial_that_falls_behind_at_a_rung_is_ended_with_the_reason() -> None:
     assert cut(bad, [*others, bad], eta=3, first=500, least_wins=True, metric="eval/loss") == ""
 
 
+def test_of_equal_values_only_the_earlier_one_goes_on() -> None:
+    first, same = trial(1, "running", 3.0), trial(2, "running", 3.0)
+    assert cut(first, [first, same], eta=3, first=None, least_wins=True, metric="eval/loss") == ""
+    assert "best 1 of 2" in cut(same, [first, same], eta=3, first=None, least_wins=True, metric="eval/loss")
+
+
 def test_only_the_highest_rung_it_reached_counts_and_no_number_is_the_worst() -> None:
     others = [trial(1, "complete", 1.0, 9.0)]
     survivor = trial(2, "running", 5.0, 2.0)

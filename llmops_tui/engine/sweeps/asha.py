@@ -36,10 +36,14 @@ def cut(trial: Trial, trials: Sequence[Trial], *, eta: int, first: int | None, l
         rung *= eta
     own = at_rung(trial.reports, rung)
     assert own is not None  # its last report lies beyond the rung
-    others = [value for other in trials if other.number != trial.number and (value := at_rung(other.reports, rung)) is not None]
+    others = [
+        (value, other.number) for other in trials if other.number != trial.number and (value := at_rung(other.reports, rung)) is not None
+    ]
     reached = len(others) + 1
     kept = max(1, reached // eta)
-    better = sum(_cost(value, least_wins) < _cost(own, least_wins) for value in others)
+    # Of equal values the earlier one goes on: settings that change nothing yet would otherwise all go on together.
+    mine = (_cost(own, least_wins), trial.number)
+    better = sum((_cost(value, least_wins), number) < mine for value, number in others)
     if better < kept and math.isfinite(own):
         return ""
     return f"{PRUNED}{rung:,} tokens: {metric} {own:.4g} is not among the best {kept} of {reached}"
