@@ -138,6 +138,8 @@ def report(results: list[Result], steps: int) -> int:
             f"{result.recovered_log:12.1%}{result.cpu_seconds:8.0f}"
         )
     ours = results[0]
+    if ours.pruned <= ours.before:
+        raise SystemExit("pruning cost no perplexity on these rows: there is nothing to recover")
     peer = results[1] if len(results) > 1 else None
     holds = ours.recovered >= BAR
     verdict = {

@@ -12,7 +12,15 @@ from typing import Any
 
 from llmops_tui.data.model_files import ModelFiles, recognise
 from llmops_tui.engine import disk_forecast
-from llmops_tui.engine.preflight_checks import base_of, described, field_error, model_info, model_record, require_packages
+from llmops_tui.engine.preflight_checks import (
+    base_of,
+    check_adapter_task,
+    described,
+    field_error,
+    model_info,
+    model_record,
+    require_packages,
+)
 from llmops_tui.errors import UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import ModelInfo
@@ -76,6 +84,7 @@ def _check_bases(home: Home, bases: dict[str, ModelInfo]) -> None:
 
 
 def _rank(name: str, adapter: ModelFiles) -> int:
+    check_adapter_task(name, adapter, "adapters")
     config = adapter.config
     if config.get("peft_type") != "LORA":
         raise _refusal(f"{name!r} is {config.get('peft_type')}, not LoRA", "combine LoRA adapters")

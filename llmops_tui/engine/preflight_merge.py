@@ -42,6 +42,7 @@ def prepare_merge(spec: MergeSpec, home: Home, cwd: Path) -> tuple[dict[str, Any
     info = model_info(home, spec.adapter, cwd, "adapter")
     if info["format"] != "adapter":
         raise field_error("adapter", f"{spec.adapter!r} is {described(info)}, and merging needs an adapter", "name an adapter")
+    files = recognise(Path(info["path"]))
     base = base_of(home, info, cwd, "adapter")
     if base["format"] != "full":
         raise field_error("adapter", f"its base {base['path']} is {described(base)}", "merging needs the base as safetensors")
@@ -53,7 +54,6 @@ def prepare_merge(spec: MergeSpec, home: Home, cwd: Path) -> tuple[dict[str, Any
             "pip install bitsandbytes into the engine's environment"
             + ("" if quantized == "stored" else ", or set quantized_base=original"),
         )
-    files = recognise(Path(info["path"]))
     verify = _rows(spec, home, cwd, info, made_by)
     base_files = recognise(Path(base["path"]))
     speaks = files if files.tokenizer else base_files

@@ -83,6 +83,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     for name, changes in (
         ("wide", {"r": 16}), ("dora", {"use_dora": True}), ("pattern", {"target_modules": ".*q_proj"}),
         ("head1", {"modules_to_save": ["lm_head"]}), ("head2", {"modules_to_save": ["lm_head"]}), ("other_kind", {"peft_type": "IA3"}),
+        ("judge", {"task_type": "SEQ_CLS"}),
     ):  # fmt: skip
         config = json.loads((write_adapter(tmp_path / name, str(base)) / "adapter_config.json").read_text())
         (tmp_path / name / "adapter_config.json").write_text(json.dumps({**config, **changes}))
@@ -110,6 +111,7 @@ def test_adapters_of_the_same_base_are_taken_also_where_it_lies_twice(home: Home
         (("./one", "./wide"), "the adapters have different ranks (./one 4, ./wide 16), which linear cannot add"),
         (("./one", "./dora"), "'./dora' is a DoRA adapter"),
         (("./one", "./other_kind"), "'./other_kind' is IA3, not LoRA"),
+        (("./one", "./judge"), "'./judge' is an adapter for SEQ_CLS"),
         (("./one", "./pattern"), "'./pattern' names its modules by a pattern"),
         (("./head1", "./head2"), "both bring whole modules"),
         (("./one",), "at least 2"),
