@@ -14,7 +14,6 @@ from llmops_tui.data.model_files import ModelFiles, recognise
 from llmops_tui.engine import disk_forecast
 from llmops_tui.engine.preflight_checks import (
     base_of,
-    check_adapter_task,
     described,
     field_error,
     model_info,
@@ -84,7 +83,6 @@ def _check_bases(home: Home, bases: dict[str, ModelInfo]) -> None:
 
 
 def _rank(name: str, adapter: ModelFiles) -> int:
-    check_adapter_task(name, adapter, "adapters")
     config = adapter.config
     if config.get("peft_type") != "LORA":
         raise _refusal(f"{name!r} is {config.get('peft_type')}, not LoRA", "combine LoRA adapters")

@@ -111,7 +111,7 @@ def test_adapters_of_the_same_base_are_taken_also_where_it_lies_twice(home: Home
         (("./one", "./wide"), "the adapters have different ranks (./one 4, ./wide 16), which linear cannot add"),
         (("./one", "./dora"), "'./dora' is a DoRA adapter"),
         (("./one", "./other_kind"), "'./other_kind' is IA3, not LoRA"),
-        (("./one", "./judge"), "'./judge' is an adapter for SEQ_CLS"),
+        (("./one", "./judge"), "'./judge' is a reward model"),
         (("./one", "./pattern"), "'./pattern' names its modules by a pattern"),
         (("./head1", "./head2"), "both bring whole modules"),
         (("./one",), "at least 2"),

@@ -102,7 +102,7 @@ def test_a_run_that_held_nothing_out_gives_no_rows(home: Home, tmp_path: Path) -
 def test_a_reward_models_adapter_is_refused(home: Home, tmp_path: Path) -> None:
     path = tmp_path / "adapter" / "adapter_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "task_type": "SEQ_CLS"}))
-    assert "is an adapter for SEQ_CLS" in refused(home, verify=ROWS_FILE).message
+    assert "is a reward model" in refused(home, verify=ROWS_FILE).message
 
 
 def test_a_base_that_has_gone_is_named(home: Home, tmp_path: Path) -> None:
