@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from llmops_tui.keys import in_force, name_of
-from llmops_tui.screens.command_table import COMMANDS
+from llmops_tui.screens.command_table import COMMANDS, Command
 
 if TYPE_CHECKING:
     from textual.dom import DOMNode
@@ -48,11 +48,17 @@ def deeds(app: LlmopsApp) -> list[Deed]:
                 seen.add(key.id)
                 found.append(Deed(key.help, " ".join(map(name_of, key.keys[:2])), _acting(app, node, key.action)))
     for command in COMMANDS:
-        if not command.arguments.startswith(("RUN", "QUERY", "NAME", "TIME", "on|off")):
-            found.append(Deed(command.help, f":{command.name}", lambda command=command: command.do(app, "")))  # type: ignore[misc]  # mypy#15459
+        found.append(Deed(command.help, f":{command.name}", _commanding(app, command)))
     for run in app.state.runs():
         found.append(Deed(f"open {run['id']}", "", lambda run_id=run["id"]: app.open_run(run_id)))  # type: ignore[misc]  # mypy#15459
     return found
+
+
+def _commanding(app: LlmopsApp, command: Command) -> Callable[[], object]:
+    """What cannot be done without words of its own is begun on the command line."""
+    if command.arguments and not command.arguments.startswith("["):
+        return lambda: app.action_command_line(f"{command.name} ")
+    return lambda: command.do(app, "")
 
 
 def _acting(app: LlmopsApp, node: DOMNode, action: str) -> Callable[[], object]:
