@@ -131,7 +131,9 @@ def is_read_only() -> bool:
 
 
 def _reads(method: str, path: str, body: object) -> bool:
-    return method == "GET" or path in ("/v1/sql", "/v1/estimate") or (path == "/v1/runs" and isinstance(body, dict) and body.get("dry_run") is True)
+    if method == "GET" or path in ("/v1/sql", "/v1/estimate", "/v1/preview"):
+        return True
+    return path == "/v1/runs" and isinstance(body, dict) and body.get("dry_run") is True
 
 
 class _ForeignEngineError(OSError):
