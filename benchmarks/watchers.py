@@ -50,7 +50,7 @@ class Run:
         """Metric, step and value, as a job reports them."""
         rng = random.Random(self.seed)
         carry = 0.0
-        begin = rng.uniform(1.5, 6.0)
+        begin = self.end + rng.uniform(1.0, 5.0)
         grad = rng.uniform(0.3, 3.0)
         wait = rng.uniform(0.01, 0.35)
         for step in range(1, STEPS + 1):
