@@ -40,7 +40,7 @@ from llmops_tui.specs.sweep import SweepSpec
 
 BARS = {"loss_excess": 0.02, "token_share": 0.45}
 STEPS, QUICK_STEPS = 27, 9
-LENGTH = 128
+LENGTH = 96
 SPACE: dict[str, Any] = {
     "optim.learning_rate": [3e-4, 3e-3, 3e-2],
     "optim.schedule": ["cosine", "linear", "constant"],
@@ -72,7 +72,7 @@ def sweep(work: Path, model: Path, rows: Path, steps: int, *, pruner: str) -> li
         {
             "base": {
                 "model": str(model),
-                "dataset": {"path": str(rows), "format": "question_answer", "limit": 320, "eval_fraction": 0.15, "eval_limit": 48},
+                "dataset": {"path": str(rows), "format": "question_answer", "limit": 160, "eval_fraction": 0.2, "eval_limit": 32},
                 "adaptation": "full", "max_steps": steps, "evaluate_every": max(1, steps // 9), "micro_batch": 4, "max_length": LENGTH,
                 "sample_tokens": 1, "threads": 1,
             },
