@@ -177,7 +177,7 @@ def _read_foreign(home: Home, values: dict[str, Any]) -> Any:
     memory = Memory()
     wanted = Wanted(
         Path(values["run_dir"]), int(values["attempt"]), tuple(Path(root) for root in values["roots"]), float(values["since"]),
-        auto=bool(values["auto"]), note=str(values["note"]), shared=tuple(Path(root) for root in values["shared"]),
+        auto=bool(values["auto"]), shared=tuple(Path(root) for root in values["shared"]), crowded=bool(values["crowded"]),
         mine=frozenset(values["mine"]),
     )  # fmt: skip
     look(wanted, memory, final=bool(values["final"]))

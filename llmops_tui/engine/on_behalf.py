@@ -168,7 +168,7 @@ class OnBehalf:
         assert account is not None  # the engine's own user's logs are read at once
         values = {
             "run_dir": str(wanted.run_dir), "attempt": wanted.attempt, "roots": [str(root) for root in wanted.roots], "since": wanted.since,
-            "auto": wanted.auto, "note": wanted.note, "shared": [str(root) for root in wanted.shared], "mine": sorted(wanted.mine),
+            "auto": wanted.auto, "shared": [str(root) for root in wanted.shared], "crowded": wanted.crowded, "mine": sorted(wanted.mine),
             "final": final,
         }  # fmt: skip
         return bool(self._ask(account, "read_foreign", values))

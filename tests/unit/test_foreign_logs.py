@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,16 @@ def test_a_program_that_tells_its_metrics_itself_is_not_read(tmp_path: Path) -> 
     named = wanted(tmp_path, auto=False)
     assert look(named, Memory())  # logs that are named are read all the same
     assert not look(named, Memory())
+
+
+def test_in_a_crowded_directory_only_files_held_open_are_the_runs_also_when_the_other_run_is_gone(tmp_path: Path) -> None:
+    mine = put(tmp_path, "a/" + EVENTS, TENSORBOARD[:508])
+    put(tmp_path, "b/" + EVENTS, TENSORBOARD)
+    shared = (tmp_path / "work",)
+    want = replace(wanted(tmp_path), roots=(), shared=shared, crowded=True, mine=frozenset({str(mine)}))
+    look(want, Memory())
+    assert len(points(want.run_dir / "events.jsonl")) == 8
+    assert not look(replace(want, crowded=False, mine=frozenset()), Memory(), final=True)
 
 
 def test_old_files_and_links_are_left_alone(tmp_path: Path) -> None:

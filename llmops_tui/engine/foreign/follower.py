@@ -6,12 +6,11 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from llmops_tui.data.rundir import RunDir
-from llmops_tui.engine.foreign.look import Memory, Wanted, look
+from llmops_tui.engine.foreign.look import CROWDED, Memory, Wanted, look
 from llmops_tui.engine.foreign.sources import output_directories
 from llmops_tui.engine.jobs.launch import job_cwd
 from llmops_tui.engine.live_run import LiveRun
@@ -25,7 +24,6 @@ _LOOK_SECONDS = 2.0
 # For another user each look is a process of that user's.
 _OTHERS_LOOK_SECONDS = 15.0
 _CLOCK_SECONDS = 1.0
-_SHARED = "another run works in the same directory: of the logs in it those count that this one's processes hold open; others by `logs`"
 log = logging.getLogger(__name__)
 
 
@@ -39,6 +37,7 @@ class _Followed:
     memory: Memory = field(default_factory=Memory)
     task: asyncio.Task[None] | None = None
     complaint: str = ""
+    crowded: bool = False
 
 
 class ForeignLogs:
@@ -56,6 +55,9 @@ class ForeignLogs:
         told = str(prepared.get("cwd") or "") if isinstance(prepared, dict) else ""
         cwd = Path(told or job_cwd(run.spec, run.dir, str(run.record.get("cwd") or "/")))
         followed = self._followed[run.id] = _Followed(run, run.spec, cwd, [])
+        for other in self._followed.values():
+            if other is not followed and other.cwd == cwd:  # it stays so for both, though one of them ends first
+                other.crowded = followed.crowded = True
         followed.task = asyncio.create_task(self._follow(followed), name=f"logs of {run.id}")
 
     async def finish(self, run: LiveRun) -> None:
@@ -87,9 +89,8 @@ class ForeignLogs:
     async def _look(self, followed: _Followed, *, final: bool = False) -> None:
         if followed.memory.own_metrics and followed.spec.logs == "auto":
             return
-        neighbours = [other.cwd for other in self._followed.values() if other is not followed]
         try:
-            await asyncio.to_thread(self._look_now, followed, neighbours, final)
+            await asyncio.to_thread(self._look_now, followed, final)
         except Exception as error:  # whatever a program wrote: its run goes on, and it is told once
             followed.memory = Memory()
             complaint = f"its own logs could not be read: {error}"
@@ -97,35 +98,34 @@ class ForeignLogs:
                 followed.complaint = complaint
                 log.warning("%s: %s", followed.run.id, complaint, exc_info=not isinstance(error, OSError | LlmopsError))
 
-    def _look_now(self, followed: _Followed, neighbours: Iterable[Path], final: bool) -> None:
+    def _look_now(self, followed: _Followed, final: bool) -> None:
         run, spec = followed.run, followed.spec
         if not run.dir.path.is_dir():
             return  # deleted from outside
         auto = spec.logs == "auto"
+        crowded = followed.crowded or CROWDED in followed.memory.said
         wanted = Wanted(
             run_dir=run.dir.path.absolute(),
             attempt=run.attempt,
-            roots=tuple(self._roots(followed, neighbours)),
+            roots=tuple(self._roots(followed)),
             since=_first_start(run),
             auto=auto,
-            note=_SHARED if auto and followed.cwd in neighbours else "",
-            shared=(followed.cwd,) if auto and followed.cwd in neighbours else (),
-            mine=open_files(run.dir) if auto and followed.cwd in neighbours else frozenset(),
+            shared=(followed.cwd,) if auto else (),
+            crowded=auto and crowded,
+            mine=open_files(run.dir) if auto and crowded else frozenset(),
         )
         if _is_others(run.uid):
             followed.memory.own_metrics = self._on_behalf.read_foreign(run.uid, wanted, final)
         else:
             look(wanted, followed.memory, final=final)
 
-    def _roots(self, followed: _Followed, neighbours: Iterable[Path]) -> list[Path]:
+    def _roots(self, followed: _Followed) -> list[Path]:
         spec, cwd = followed.spec, followed.cwd
         if spec.logs != "auto":
             return [Path(os.path.abspath(cwd / os.path.expanduser(path))) for path in spec.logs]
         if not followed.outputs and not _is_others(followed.run.uid):  # its files are opened, which root must not do
             followed.outputs = output_directories(spec.argv, cwd, spec.env)
-        # In a directory where two runs work a file is a run's by the directory that its command names, or because it holds it open.
-        alone = [] if cwd in neighbours else [cwd]
-        return [*followed.outputs, followed.run.dir.path.absolute(), *alone]
+        return [*followed.outputs, followed.run.dir.path.absolute()]
 
 
 def _is_others(uid: int) -> bool:

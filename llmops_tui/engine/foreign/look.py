@@ -27,6 +27,7 @@ _WRITE_BYTES = 64 << 10
 _SHORTEST_PAUSE_SECONDS = 5.0
 # A log of a hundred megabytes that was there at once is read over several looks: the engine has other things to do.
 _LONGEST_LOOK_SECONDS = 0.5
+CROWDED = "another run works in the same directory: of the logs in it those count that this one's processes hold open; others by `logs`"
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -34,7 +35,8 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 class Wanted:
     """What to look at. `auto`: only where the program tells nothing itself, and only one kind of log; `since` in Unix seconds.
 
-    In `shared` directories other runs work too: there only the files of `mine` (real paths), and those read before, are the run's.
+    `shared` are directories of others too: where another run worked in one at the same time (`crowded`, once and for all), only the
+    files of `mine` in it (real paths) and those read before are the run's.
     """
 
     run_dir: Path
@@ -42,8 +44,8 @@ class Wanted:
     roots: tuple[Path, ...]
     since: float
     auto: bool = True
-    note: str = ""
     shared: tuple[Path, ...] = ()
+    crowded: bool = False
     mine: frozenset[str] = frozenset()
 
 
@@ -75,11 +77,7 @@ def look(wanted: Wanted, memory: Memory, *, final: bool = False) -> bool:
         return False
     now = time.monotonic()
     if final or now >= memory.find_again:
-        memory.found = find_sources(wanted.roots, wanted.since)
-        known = {source.path for source in memory.found}
-        for source in find_sources(wanted.shared, wanted.since):
-            if source.path not in known and (str(source.path) in wanted.mine or source.group in memory.numbers):
-                memory.found.append(source)
+        memory.found = _find(wanted, memory)
         took = time.monotonic() - now
         memory.find_again = now + max(_SHORTEST_PAUSE_SECONDS, 50 * took)  # a tree of 20,000 files costs two per cent of a core at most
     out = _Out(events, wanted.attempt, memory)
@@ -97,10 +95,19 @@ def look(wanted: Wanted, memory: Memory, *, final: bool = False) -> bool:
                 raise
             if not isinstance(error, FileNotFoundError):  # trainers remove their old checkpoints
                 out.say(source, f"cannot be read: {error.strerror}")
-    if wanted.note and not memory.found:
-        out.note(wanted.note)
+    if wanted.crowded:
+        out.note(CROWDED)
     out.flush()
     return out.wrote
+
+
+def _find(wanted: Wanted, memory: Memory) -> list[Source]:
+    if not wanted.crowded and CROWDED not in memory.said:
+        return find_sources([*wanted.roots, *wanted.shared], wanted.since)
+    found = find_sources(wanted.roots, wanted.since)
+    known = {source.path for source in found}
+    there = (source for source in find_sources(wanted.shared, wanted.since) if source.path not in known)
+    return [*found, *(source for source in there if str(source.path) in wanted.mine or source.group in memory.numbers)]
 
 
 def _read_growing(source: Source, wanted: Wanted, memory: Memory, out: _Out, until: float | None) -> None:
