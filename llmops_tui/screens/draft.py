@@ -96,8 +96,9 @@ class Draft:
         return self.values.get(key, default) != self.started.get(key, default)
 
     def missing(self) -> list[str]:
-        """Required fields without a value, in the form's order."""
-        return [key for key, known in self.fields.items() if known["required"] and key not in self.texts and not self.values.get(key)]
+        """Required fields without a value, in the form's order; a new model needs none to begin with."""
+        empty = [key for key, known in self.fields.items() if known["required"] and key not in self.texts and not self.values.get(key)]
+        return [key for key in empty if not (key.endswith("model") and self.values.get(f"{key.removesuffix('model')}scratch.preset"))]
 
     def first_wrong(self) -> str | None:
         """The first field to go to, in the form's order: wrong or missing."""

@@ -129,7 +129,7 @@ def yaml_page(form: SpecForm, values: Mapping[str, Value], texts: Mapping[str, s
 
 
 def _leaves(prefix: str, mapping: Mapping[str, object], fields: Mapping[str, SpecField]) -> Iterator[tuple[str, object]]:
-    sections = {key.rsplit(".", 1)[0] for key in fields if "." in key}
+    sections = {key[:at] for key in fields for at, letter in enumerate(key) if letter == "."}
     for name, value in mapping.items():
         key = f"{prefix}{name}"
         if key == "kind":

@@ -57,7 +57,7 @@ def _field(kind: str, leaf: Leaf, shared: bool) -> SpecField:
         key=leaf.path,
         type=str(marks.get("form", told)),
         default=leaf.default,
-        required=leaf.required,
+        required=leaf.required or bool(marks.get("needed")),
         description=leaf.field.description or "",
         choices=words,
         minimum=bounds[Gt] + 1 if whole and Gt in bounds else bounds.get(Ge),
@@ -65,7 +65,7 @@ def _field(kind: str, leaf: Leaf, shared: bool) -> SpecField:
         above=None if whole else bounds.get(Gt),
         below=None if whole else bounds.get(Lt),
         section=name if dot else "run" if shared else kind,
-        basic=leaf.required or bool(marks.get("basic")),
+        basic=leaf.required or bool(marks.get("basic")) or bool(marks.get("needed")),
         optional=type(None) in _parts(leaf.field.annotation),
         text_too=bool(lists) and str in others,
     )

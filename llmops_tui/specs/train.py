@@ -82,12 +82,11 @@ class TrainSpec(RunSpec):
     method: Literal["sft", "pretrain", "dpo", "kto", "orpo", "reward", "grpo", "distill"] = Field(
         "sft",
         description="How it learns: from answers (sft), raw text (pretrain), a teacher (distill), or judged answers; see docs/methods.md",
-        json_schema_extra=BASIC,
     )
     model: str = Field(
         "",
         description="A model directory, or a registered model: name, name@v1, name@champion; empty with scratch",
-        json_schema_extra=MODEL,
+        json_schema_extra={**MODEL, "needed": True},  # but for scratch: a form asks for it first
     )
     scratch: ScratchChoice = Field(default_factory=ScratchChoice, description="A new model instead of `model`")
     dataset: DatasetChoice

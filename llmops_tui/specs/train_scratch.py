@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from llmops_tui.specs.common import BASIC, StrictModel
+from llmops_tui.specs.common import StrictModel
 
 Preset = Literal["", "nano", "tiny", "small"]
 
@@ -22,7 +22,6 @@ class ScratchChoice(StrictModel):
     preset: Preset = Field(
         "",
         description="Begin with a new Llama of 1.3M (nano), 5.5M (tiny) or 25.7M (small) parameters; empty starts from `model`",
-        json_schema_extra=BASIC,
     )
     vocabulary: int = Field(
         4096, ge=SMALLEST_VOCABULARY + 1, le=1 << 18, description="Tokens of the new model's tokenizer, trained on the rows (BPE)"
