@@ -279,7 +279,7 @@ async def test_all_fields_stand_in_sections_and_a_field_is_found_by_its_name(eng
         assert "when it is ended" in fields(pilot)
         assert view_of(pilot).key == "limits.grace_seconds"
         await press(pilot, "a", "slash")
-        await typed(pilot, "weight")
+        await typed(pilot, "weight_decay")
         await press(pilot, "enter")
         await until(pilot, lambda: view_of(pilot).editing == "optim.weight_decay")
         await press(pilot, "ctrl+u")
@@ -439,7 +439,7 @@ async def test_capital_l_takes_the_newest_runs_spec_whatever_was_typed(engine: F
 async def test_pages_and_ends_move_the_cursor(engine: FakeEngine, key: str) -> None:
     async with form(engine, "full_stop", key) as pilot:
         assert view_of(pilot).key != "!launch"
-        await press(pilot, "pageup", "pageup", "pageup", "pageup", "pageup", "pageup")
+        await press(pilot, *["pageup"] * 20)
         assert view_of(pilot).key == "!launch"
         await press(pilot, "down", "tab", "up", "shift+tab", "home")
         assert view_of(pilot).key == "!launch"
