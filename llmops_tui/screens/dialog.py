@@ -12,7 +12,7 @@ from llmops_tui.screens.steady import SteadyScreen
 T = TypeVar("T")
 
 
-class Dialog(SteadyScreen[T], ModalScreen[T]):
+class Dialog(ModalScreen[T], SteadyScreen[T]):  # in this order: Textual takes the style of the first
     """Answers once: a second answer that was typed in the same burst would close the page under it."""
 
     _answered = False
