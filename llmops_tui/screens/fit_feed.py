@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 _ESTIMATED_KIND = "train"
 _QUIET_SECONDS = 0.15  # between the last change and the question: a value being turned through asks once
-_FEW_LINES = 3
 
 
 class FitFeed(Board):
@@ -30,8 +29,8 @@ class FitFeed(Board):
     _fit_asked: Mapping[str, Any] | None = None
     _fit_timer: Timer | None = None
 
-    def ask_fit(self, draft: Draft) -> None:
-        """Soon, unless it changes again before that. What was answered stays until then."""
+    def ask_fit(self, draft: Draft, at_once: bool = False) -> None:
+        """Soon, unless it changes again before that. What was answered stays until then. A draft that was just opened asks at once."""
         if self._fit_timer is not None:
             self._fit_timer.stop()
         spec = draft.spec()
@@ -42,17 +41,20 @@ class FitFeed(Board):
         if spec == self._fit_asked:
             return
         self._fit_asked = spec
+        if at_once:
+            self.perform(lambda: self._ask(spec, draft.cwd))
+            return
         self._fit_timer = self.set_timer(_QUIET_SECONDS, lambda: self.perform(lambda: self._ask(spec, draft.cwd)))
 
     def draw_fit(self) -> None:
         """One line where there is little room, else all parts."""
         panel = self.query_one("#fit", LineWidget)
         panel.display = bool(self._fit or self._fit_why)
-        small = panel.size.height < _FEW_LINES
+        small = not self.has_class("-wide")
+        width = self.query_one("#found", LineWidget).size.width  # its own is none while it is hidden
         lines: list[list[Run]] = [[(f" {self._fit_why}", "muted")]]
         if self._fit is not None:
             currency = self.state.status["currency"] if self.state.status else ""
-            width = panel.size.width
             lines = [fit_line(self._fit, width)] if small else fit_lines(self._fit, currency, width)
         panel.show_lines(lines)
 

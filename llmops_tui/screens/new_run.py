@@ -382,7 +382,7 @@ class NewRunScreen(FitFeed):
 
     def _take(self, draft: Draft, select: str = "") -> None:
         self._draft, self._found = draft, None
-        self.ask_fit(draft)
+        self.ask_fit(draft, at_once=True)
         self.llmops.view.pages[self.PAGE] = self.remember()
         self._go_to(select or draft.first_wrong() or LAUNCH)
 

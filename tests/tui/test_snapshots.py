@@ -113,6 +113,7 @@ def new_run(*pressed: str) -> Go:
         await pilot.press("n")
         await until(pilot, lambda: isinstance(pilot.app.screen, NewRunScreen) and "dataset.path" in words(pilot, "#fields"))
         await until(pilot, lambda: pilot.app.screen._offers._pages.get("model"))  # type: ignore[attr-defined]
+        await until(pilot, lambda: "fits" in words(pilot, "#fit"))
         await pilot.press(*pressed)
 
     return go
