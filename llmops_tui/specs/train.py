@@ -93,7 +93,6 @@ class TrainSpec(RunSpec):
     adaptation: Adaptation = Field(
         "lora",
         description="What is trained: an adapter (qlora: on a 4-bit base, needs an NVIDIA GPU and bitsandbytes), or every weight (full)",
-        json_schema_extra=BASIC,
     )
     lora: LoraChoice = Field(default_factory=LoraChoice, description="The adapter; unused where adaptation is full")
     preference: PreferenceChoice = Field(default_factory=PreferenceChoice)
