@@ -68,7 +68,8 @@ def prune(run: RunDir, keep: int, spare: int | None = None) -> list[Path]:
     Only for the job that writes the checkpoints, between two of them: a directory being written looks half-written.
     """
     whole = complete_checkpoints(run)
-    kept = {checkpoint["path"] for checkpoint in whole[-keep:]} | {checkpoint["path"] for checkpoint in whole if checkpoint["step"] == spare}
+    spared = [checkpoint for checkpoint in whole if checkpoint["step"] == spare]
+    kept = {checkpoint["path"] for checkpoint in [*whole[-keep:], *spared]}
     removed = [directory for directory in _directories(run) if str(directory) not in kept]
     for directory in removed:
         # The marker first: a kill in the middle must not leave a directory that claims to be whole.

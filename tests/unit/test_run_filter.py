@@ -25,7 +25,8 @@ SPEC = {
 
 def row(run_id: str, state: str, tags: list[str], note: str, baseline: bool, submitted_at: float, **more: Any) -> LiveRun:
     kind, name, _ = run_id.split("-")
-    record = {"owner": "ada", "submitted_at": submitted_at, "parent": f"sweep-{name}-0007" if tags else "", "spec": {**SPEC, "kind": kind, "name": name}}
+    spec = {**SPEC, "kind": kind, "name": name}
+    record = {"owner": "ada", "submitted_at": submitted_at, "parent": f"sweep-{name}-0007" if tags else "", "spec": spec}
     return LiveRun(RunDir(Path("/nowhere") / run_id), record, None, state=state, written=Annotation(tags, note, baseline), **more)
 
 
@@ -45,7 +46,8 @@ BARE = row("command-prepare-0007", "failed", [], "", False, NOW - 60, exit_code=
         "tag!=other", "owner:ada", "owner!=bob,eve", "name:iq", "name=fiqa", "id:0003", "id:train-*-0003", "note:warm", "note:w?rm",
         'note="warm-up too short"', "gpu:abc", "reason:gpu", "age<4d", "age>2d12h", "age>=259200", "duration>1h", "duration=2h",
         "duration<=2h0m", "attempt>1", "attempt:2,9", "priority=-3", "priority<0", "exit!=1 or exit<5 or fiqa", "baseline:yes",
-        "baseline:TRUE", "baseline!=no", "parent:sweep-fiqa-0007", "has:parent", "has:note", "has:tags", "has:note,gpu", "has:metric", "has:metric.train/loss",
+        "baseline:TRUE", "baseline!=no", "parent:sweep-fiqa-0007", "has:parent", "has:note", "has:tags", "has:note,gpu", "has:metric",
+        "has:metric.train/loss",
         "has:cfg.learning_rate", "metric.train/loss<1.5", "metric.train/loss:1.4887", "metric.eval/loss:nan", '"metric.perf/steps">=12',
         "cfg.learning_rate>=1e-4", "cfg.optim.learning_rate=0.0002", "cfg.learning_rate <= 2e-4", "cfg.model:smol", "cfg.model=smollm2",
         "cfg.model!=smol", "cfg.packing:yes", "cfg.packing!=false", "cfg.seed:0", "cfg.steps:960.0", "cfg.argv:sweep.py",
