@@ -18,7 +18,7 @@ FORMULA = 1
 Quantity = Literal["memory", "seconds"]
 _PRIOR_RUNS = 1.0
 _NORMAL_95 = 1.96
-# Standard deviation of log(measured / predicted) where no run was measured. Memory on a CPU: of the nine runs the formula was
+# Standard deviation of log(measured / predicted) where no run was measured. Memory on a CPU: of the 20 runs the formula was
 # fitted to. On a GPU it was not measured yet (benchmarks/gpu/memory.py does); of speed: how far processors and GPUs differ.
 _PRIOR_SPREAD: dict[tuple[Quantity, str], float] = {
     ("memory", "cpu"): 0.13, ("memory", "cuda"): 0.08, ("seconds", "cpu"): 0.4, ("seconds", "cuda"): 0.6,
