@@ -65,6 +65,10 @@ class ConsoleApp(App[None]):
     `problem` is what was wrong with the settings file, said at the foot; `view` is where the viewer remembers how it stood.
     """
 
+    # What is drawn line by line has no text that Textual's own selection could copy, and a click on a page on its way out ends the app
+    # there (8.2). The terminal's selection (Shift held) and `y` copy.
+    ALLOW_SELECT = False
+
     def __init__(
         self,
         client: EngineClient,
