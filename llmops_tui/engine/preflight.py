@@ -33,6 +33,7 @@ from llmops_tui.engine.preflight_checks import (
     model_info,
     model_record,
     not_found,
+    require_context,
     require_packages,
     row_warnings,
     split,
@@ -123,6 +124,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
     if not learnt:
         raise field_error("dataset", f"{found.rows} rows leave none to learn from", "add rows, or lower eval_fraction or raise limit")
     check_model_for_rows(spec.model, files, found.format)
+    require_context(spec.max_length, files, found, blocks=spec.method == "pretrain")
     teacher = teacher_record(spec, home, cwd, files)
     rewards = prepare_rewards(spec.grpo, dataset, cwd) if spec.method == "grpo" else []
     warnings = [
@@ -164,6 +166,7 @@ def _prepare_evaluate(spec: EvaluateSpec, home: Home, cwd: Path) -> dict[str, An
     if spec.split == "held_out" and not held_out:
         raise field_error("dataset.eval_fraction", "nothing is held out to score", "set dataset.eval_fraction or eval_path, or split=all")
     check_model_for_rows(spec.model, files, found.format)
+    require_context(spec.max_length, files, found)
     warnings = row_warnings(spec.max_length, files, found, eval_found, learnt, held_out)
     rows = {"learnt": len(learnt), "held_out": len(held_out)}
     return {"model": model, "dataset": dataset, "eval_dataset": eval_dataset, "rows": rows, "warnings": warnings}

@@ -146,6 +146,20 @@ def split(choice: DatasetChoice, found: Scan, eval_found: Scan | None, seed: int
     return learnt, held_out
 
 
+def require_context(max_length: int, files: ModelFiles, found: Scan, *, blocks: bool = False) -> None:
+    """Raise UsageError where a sequence would be longer than the model's context: a row that `max_length` would not cut soon enough.
+
+    `blocks`: every sequence is `max_length` long.
+    """
+    context = files.context_length
+    if not context or max_length <= context:
+        return
+    long = sum(count > context * _CHARACTERS_A_TOKEN for count in found.characters)
+    if blocks or long:
+        rows = "every sequence" if blocks else f"about {long:,} of {found.rows:,} rows"
+        raise field_error("max_length", f"{rows} would be longer than the model's context of {context} tokens", f"use at most {context}")
+
+
 def row_warnings(
     max_length: int,
     files: ModelFiles,

@@ -20,6 +20,7 @@ from llmops_tui.engine.preflight_checks import (
     matrices,
     model_info,
     model_record,
+    require_context,
     require_packages,
     row_warnings,
     split,
@@ -54,6 +55,7 @@ def prepare_prune(spec: PruneSpec, home: Home, cwd: Path) -> tuple[dict[str, Any
     if not learnt:
         raise field_error("dataset", f"{found.rows} rows leave none to measure on", "add rows, or lower eval_fraction or raise limit")
     check_model_for_rows(spec.model, files, found.format)
+    require_context(spec.max_length, files, found)
     return {
         "model": model_record(home, spec.model, info, files),
         "dataset": dataset,

@@ -194,7 +194,7 @@ def test_the_forecast_counts_the_checkpoint_being_written_beside_those_kept() ->
 
 
 def test_warnings_name_long_rows_repeated_rows_shared_rows_and_short_sets(home: Home, tmp_path: Path) -> None:
-    write_rows(tmp_path / "rows.jsonl", [*ROWS[:30], ROWS[0], {"question": "long?", "answer": "word " * 2000}])
+    write_rows(tmp_path / "rows.jsonl", [*ROWS[:30], ROWS[0], {"question": "long?", "answer": "word " * 1500}])
     write_rows(tmp_path / "held.jsonl", ROWS[:6])
     warnings = "; ".join(check(home, wish(dataset={"eval_path": "held.jsonl"}, max_length=1024))["warnings"])
     assert "about 1 of 32 rows are longer than max_length" in warnings
@@ -204,6 +204,9 @@ def test_warnings_name_long_rows_repeated_rows_shared_rows_and_short_sets(home: 
     assert "only 32 rows to learn from" in warnings
     assert "licence of the model is not known" in warnings
     assert "beyond the model's context of 2048" in "; ".join(check(home, wish(max_length=4096))["warnings"])
+    write_rows(tmp_path / "rows.jsonl", [*ROWS[:30], {"question": "long?", "answer": "word " * 4000}])
+    with pytest.raises(UsageError, match="max_length: about 1 of 31 rows would be longer than the model's context of 2048 tokens"):
+        check(home, wish(max_length=4096))
 
 
 def test_an_adapter_is_evaluated_on_its_base(home: Home, tmp_path: Path) -> None:
