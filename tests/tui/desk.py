@@ -208,8 +208,6 @@ pane(4, "samples", "samples")
 pane(5, "checkpoints", "table")
 pane(6, "facts", "table")
 pane(7, "capsule", "table")
-
-
 pane(9, "memory", "table")
 
 

@@ -17,7 +17,7 @@ from llmops_tui.screens.console_app import ConsoleApp
 from llmops_tui.screens.palettes import PALETTES
 from tests.tui.driving import screen_text
 from tests.tui.fake import FakeEngine, gpu
-from tests.tui.fake_form import TRAIN
+from tests.tui.fake_form import TRAIN, an_estimate
 
 MOMENT = 1_795_435_200.0
 """Monday 2026-11-23 12:00:00 UTC."""
@@ -57,6 +57,8 @@ def still_engine(gpus: int = 0) -> FakeEngine:
         "git": {"commit": "0f1e2d3c", "branch": "main", "diff": None}, "driver": {"nvidia": "580.95.05"}, "seeds": {"seed": 17},
         "python": {"version": "3.11.7", "packages": {"torch": "2.9.1", "transformers": "5.20.0"}}, "host": {"name": "box"}, "env": {},
     }  # fmt: skip
+    engine.predicted = an_estimate(memory_bytes=3 << 30)
+    engine.measured = {"memory_bytes": 2_900_000_000, "seconds": 880.0}
     train = engine.running[0]
     train.update({"note": "twice the rate", "tags": ["sweep", "best"], "gpu_seconds": 880.0, "energy_joules": 5.4e5, "cost": 0.21})
     engine.recent[0].update({"baseline": True, "tags": ["sweep"]})

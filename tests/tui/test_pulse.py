@@ -205,10 +205,10 @@ def test_an_event_of_a_gpu_says_which_one_and_why() -> None:
 
 async def test_why_no_engine_could_be_started_stays_on_the_screen() -> None:
     class Refusing(FakeEngine):
-        asked = 0
+        statuses = 0
 
         def status(self) -> Status:
-            self.asked += 1
+            self.statuses += 1
             return super().status()
 
         def ensure_engine(self) -> EngineInfo:
@@ -218,7 +218,7 @@ async def test_why_no_engine_could_be_started_stays_on_the_screen() -> None:
     app = LlmopsApp(failing, status_seconds=0.05)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: "cpu_slots" in words(pilot, "#runs"))
-        await until(pilot, lambda: failing.asked >= 3)  # whose errors tell less
+        await until(pilot, lambda: failing.statuses >= 3)  # whose errors tell less
         assert "engine.cpu_slots: should be a valid integer; see docs/settings.md" in " ".join(words(pilot, "#runs").split())
 
 

@@ -194,6 +194,7 @@ SCENES: dict[str, Scene] = {
     "run-facts": Scene(run_page("6"), sizes=NARROW),
     "run-capsule": Scene(run_page("7"), sizes=NARROW),
     "run-watchers": Scene(watchers),
+    "run-memory": Scene(run_page("9")),
     "linked": Scene(linked, gpus=4),
     "new-run": Scene(new_run()),
     "new-run-field": Scene(new_run("j", "j", "enter", "down")),
