@@ -15,6 +15,7 @@ from llmops_tui.specs.train_grpo import GrpoChoice, objection_to_grpo
 from llmops_tui.specs.train_keep import KeepChoice, objection_to_keep
 from llmops_tui.specs.train_memory import OutOfMemoryChoice
 from llmops_tui.specs.train_preference import PreferenceChoice, RewardChoice, objection_to
+from llmops_tui.specs.train_processes import ProcessesChoice, objection_to_processes
 from llmops_tui.specs.train_scratch import ScratchChoice
 from llmops_tui.specs.train_watch import WatchChoice
 
@@ -125,6 +126,7 @@ class TrainSpec(RunSpec):
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split, the order, the adapter and dropout")
     output: str = Field("", description="Registered name of the resulting model; empty takes the run's name")
     keep: KeepChoice = Field(default_factory=KeepChoice, description="What is done against forgetting and learning by heart")
+    processes: ProcessesChoice = Field(default_factory=ProcessesChoice)
     out_of_memory: OutOfMemoryChoice = Field(default_factory=OutOfMemoryChoice)
     on_lost: Literal["stay", "requeue"] = Field(
         "requeue", description="After a reboot or a lost process: stay `lost`, or requeue from the last complete checkpoint"
@@ -175,9 +177,15 @@ class TrainSpec(RunSpec):
             objection = objection_to_grpo(self.grpo, self.micro_batch, self.accumulation, self.max_length)
         objection = objection or objection_to_distill(self.method, self.distill)
         objection = objection or objection_to_keep(self.keep, self.method, self.evaluate_every)
+        objection = objection or objection_to_processes(self.processes, self.method, bool(self.scratch.preset), self.resources.gpus)
         if objection:
             raise ValueError(objection)
         return self
+
+    @property
+    def rows_per_update(self) -> int:
+        """Rows one optimizer step learns from, over all processes."""
+        return self.micro_batch * self.accumulation * self.processes.count
 
     def default_name(self) -> str:
         stem = PurePath(self.dataset.path.split("@")[0]).stem.lower()

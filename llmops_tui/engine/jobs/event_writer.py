@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+# Names the descriptor where one of several ranks leaves its `end` event for jobs/ranks.py, which tells one end for all.
+END_DESCRIPTOR = "LLMOPS_END_DESCRIPTOR"
 _SYNC_SECONDS = 1.0
 _TAIL_BYTES = 1 << 20
 # Made once: json.dumps with these options builds an encoder at every call, a fifth of what a log call may cost.
@@ -62,6 +64,29 @@ class EventWriter:
     def close(self) -> None:
         os.fdatasync(self._descriptor)
         os.close(self._descriptor)
+
+
+class RankEvents(EventWriter):
+    """Of one rank among several: the first one tells what happens, each leaves its `end` for jobs/ranks.py."""
+
+    def __init__(self, run_dir: Path, rank: int, end_descriptor: int) -> None:
+        super().__init__(run_dir)
+        self._rank = rank
+        self._end_descriptor = end_descriptor
+
+    def write(self, event_type: str, **fields: Any) -> None:
+        """Append the event where this is the first rank; an end goes to whoever started the ranks."""
+        if event_type == "end":
+            end = {"t": time.time(), **fields}
+            os.pwrite(self._end_descriptor, json.dumps(_finite(end)).encode(), 0)
+        elif self._rank == 0:
+            super().write(event_type, **fields)
+
+
+def open_events(run_dir: Path) -> EventWriter:
+    """The writer of this process, whether it works alone or as one of several ranks."""
+    descriptor = os.environ.get(END_DESCRIPTOR)
+    return EventWriter(run_dir) if descriptor is None else RankEvents(run_dir, int(os.environ["RANK"]), int(descriptor))
 
 
 def _heal_and_last_seq(descriptor: int) -> int:

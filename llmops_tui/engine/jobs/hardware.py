@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from llmops_tui.engine.jobs import ranking
 from llmops_tui.errors import InsufficientResourcesError
 from llmops_tui.specs.common import Resources
 from llmops_tui.specs.train import TrainSpec
@@ -92,6 +93,8 @@ def apply(plan: Plan) -> None:
     """Set torch up for this process, before the model is loaded."""
     torch.set_num_threads(plan.threads)
     if plan.device == "cuda":
+        if ranking.count() > 1:
+            torch.cuda.set_device(ranking.number())
         torch.backends.cuda.matmul.allow_tf32 = True
 
 

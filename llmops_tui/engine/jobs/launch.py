@@ -14,6 +14,7 @@ from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs.adjustments import VARIABLE, Adjustment
 from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.train import TrainSpec
 
 # gpu_amd.py: 16 hexadecimal digits of the card's unique id; NVIDIA's have four dashes more.
 _AMD_UUID = re.compile(r"GPU-[0-9a-f]{1,16}|PCI-.*")
@@ -50,6 +51,8 @@ def job_argv(spec: RunSpec, run: RunDir) -> list[str]:
     """The program of a job kind: the user's own for `command`, else the module of that name beside this one."""
     if isinstance(spec, CommandSpec):
         return list(spec.argv)
+    if isinstance(spec, TrainSpec) and spec.processes.count > 1:
+        return [sys.executable, "-m", "llmops_tui.engine.jobs.ranks", str(spec.processes.count), spec.kind]
     return [sys.executable, "-m", f"llmops_tui.engine.jobs.{spec.kind}"]
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs.control import ControlChannel, StoppedError
-from llmops_tui.engine.jobs.event_writer import EventWriter
+from llmops_tui.engine.jobs.event_writer import open_events
+from llmops_tui.engine.jobs.ranking import only_the_first_speaks
 from llmops_tui.engine.jobs.reporting import Reporter
 from llmops_tui.errors import LlmopsError
 
@@ -24,7 +25,8 @@ Job = Callable[[RunDir, dict[str, Any], Reporter], tuple[Summary, bool]]
 def run_job(job: Job, out_of_memory_advice: str) -> int:
     """Run `job` on `$LLMOPS_RUN_DIR`; returns the process's exit code."""
     run = RunDir(Path(os.environ["LLMOPS_RUN_DIR"]).absolute())
-    events = EventWriter(run.path)
+    only_the_first_speaks()
+    events = open_events(run.path)
     reporter = Reporter(events, ControlChannel(run.path))
     status, error, code = "failed", "", 1
     more: dict[str, str] = {}

@@ -24,6 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerState
 
 from llmops_tui.data.checkpoints import mark_complete, prune
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.jobs import ranking
 from llmops_tui.engine.jobs.batch_ring import BatchRing
 from llmops_tui.engine.jobs.batching import real_tokens
 from llmops_tui.engine.jobs.keeping import BestSoFar
@@ -161,7 +162,8 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         if "loss" not in logs:
             return  # an evaluation, or the summary at the end of training, which we make ourselves
         seconds = time.monotonic() - self._update_started - self.reporter.take_held_seconds()
-        self.carried["tokens"] += self._update_tokens
+        tokens, computed = ranking.summed([self._update_tokens, self._update_computed], self.args.device)
+        self.carried["tokens"] += tokens
         self.carried["seconds"] += seconds
         step = self.state.global_step
         values = {
@@ -170,18 +172,18 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
             "train/learning_rate": logs["learning_rate"],
             "train/epoch": float(self.state.epoch or 0.0),
             "train/tokens": self.carried["tokens"],
-            "perf/tokens_per_second": self._update_tokens / seconds,
+            "perf/tokens_per_second": tokens / seconds,
             "perf/step_seconds": seconds,
             "perf/data_wait_fraction": self._update_waited / seconds,
             "host/rss_bytes": self._process.memory_info().rss,
             **{name: logs[key] for key, name in self.metric_names.items() if logs.get(key) is not None},
         }
-        if self._update_computed:
-            values["perf/padding_fraction"] = max(0.0, 1.0 - self._update_tokens / self._update_computed)
+        if computed:
+            values["perf/padding_fraction"] = max(0.0, 1.0 - tokens / computed)
         if self.args.device.type == "cuda":
             values[_GPU_METRIC] = torch.cuda.max_memory_allocated()
         self.reporter.beat(step, self.state.max_steps, may_stop=False, at_once=True)
-        if self._ring is not None:
+        if self._ring is not None and ranking.number() == 0:
             self._ring.note(step)  # before the record that may make somebody ask for them
         self.reporter.events.metrics(step, values)
         print(
@@ -200,8 +202,14 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         self.control.should_save = False  # as for `evaluate`
         super()._save_checkpoint(model, trial)
         step = self.state.global_step
+        ranking.wait_for_all()  # each has its random state in there
         directory = self._run.checkpoints / f"checkpoint-{step}"
         self.carried["finished"] = self._ends_early or step >= self.state.max_steps
+        if ranking.number() == 0:
+            self._complete(directory, step)
+
+    def _complete(self, directory: Path, step: int) -> None:
+        """Give the checkpoint what a resumed run needs besides, and say that it is whole."""
         (directory / PROGRESS).write_text(json.dumps(self.carried))
         checkpoint = mark_complete(directory, step)
         best = self.carried.get("best")

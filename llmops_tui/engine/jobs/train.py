@@ -40,9 +40,10 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     resume_from = Path(os.environ["LLMOPS_RESUME_FROM"]) if os.environ.get("LLMOPS_RESUME_FROM") else None
 
     reporter.phase("importing libraries")
+    import torch
     from transformers import set_seed
 
-    from llmops_tui.engine.jobs import adaptation, hardware, samples, scratch
+    from llmops_tui.engine.jobs import adaptation, hardware, ranking, samples, scratch
     from llmops_tui.engine.jobs.callback import RunCallback
     from llmops_tui.engine.jobs.corpus import read_split
     from llmops_tui.engine.jobs.keeping import see
@@ -105,7 +106,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         looks = callback.looks()
         try:
             if looks.evaluate and (result := score(step, "evaluating")) and keep.watched:
-                seen = see(carried.get("best"), step, result.loss, keep.early_stop)
+                seen = ranking.from_the_first(see(carried.get("best"), step, result.loss, keep.early_stop))
                 carried["best"] = seen.best
                 if keep.best and seen.improved:
                     trainer.save_soon()
@@ -144,6 +145,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     # Train.
     reporter.phase("training", total=trainer.args.max_steps if trainer.args.max_steps > 0 else None)
+    if ranking.count() > 1 and resume_from is None:
+        torch.manual_seed(spec.seed + ranking.number())  # dropout of its own; a checkpoint has each rank's state
     cpu_started = time.process_time()
     if resume_from and carried["finished"]:
         trainer.take_up_finished(resume_from)  # the last attempt died after its last step
@@ -165,6 +168,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     sample(trainer.state.global_step)
 
     # Save.
+    if ranking.number() != 0:
+        return {}, False
     reporter.phase("saving")
     saved = adaptation.save(trainer.model, tokenizer, run.artifacts, spec, prepared["model"].get("dtype", ""), model_path)
     checks = []
@@ -201,6 +206,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         "tokens_per_second": round(carried["tokens"] / max(carried["seconds"], 1e-9), 2),
         "training_cpu_seconds": round(cpu_seconds, 3),
         **memory.facts(),
+        "processes": ranking.count(),
         "model" if saved.format == "full" else "adapter": path,
         **rows.facts,
         "checks": checks,

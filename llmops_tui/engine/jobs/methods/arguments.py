@@ -8,13 +8,18 @@ from typing import Any
 from llmops_tui.engine.jobs.hardware import Plan
 from llmops_tui.specs.train import TrainSpec
 
+# The first rank saves while the others wait; a rank that died is noticed by who started it (jobs/ranks.py), a hang by the engine.
+_SEVERAL = {"ddp_timeout": 86_400, "ddp_find_unused_parameters": False, "ddp_broadcast_buffers": False}
+
 
 def common_arguments(spec: TrainSpec, plan: Plan, checkpoints: Path) -> dict[str, Any]:
     """For any config derived from transformers' TrainingArguments.
 
     Every choice that matters is stated: TRL's defaults (bf16, gradient checkpointing) are meant for a GPU.
     """
+    several = {"ddp_backend": "gloo" if plan.device == "cpu" else "nccl", **_SEVERAL} if spec.processes.count > 1 else {}
     return {
+        **several,
         "output_dir": str(checkpoints),
         "per_device_train_batch_size": spec.micro_batch,
         "per_device_eval_batch_size": spec.micro_batch,

@@ -65,7 +65,7 @@ class Dpo(Method):
 
     def build(self, books: Books, common: CommonArguments) -> RunTrainer:
         work, choice = self.work, self.work.spec.preference
-        order = LengthGroupedOrder(self._pairs.lengths, work.spec.micro_batch * work.spec.accumulation, work.spec.seed)
+        order = LengthGroupedOrder(self._pairs.lengths, work.spec.rows_per_update, work.spec.seed)
         return DpoTrainer(
             books=books,
             order=order,

@@ -76,15 +76,15 @@ def arrange(work: Work, rows: Sequence[EncodedRow]) -> Arranged:
     """Packed, or grouped by length, as the plan says."""
     spec, plan = work.spec, work.plan
     lengths = [len(row.input_ids) for row in rows]
-    rows_per_update = spec.micro_batch * spec.accumulation
     if not plan.packing:
         dataset = Dataset.from_list([{"input_ids": row.input_ids.tolist(), "labels": row.labels.tolist()} for row in rows])
-        order = LengthGroupedOrder(lengths, rows_per_update, spec.seed, longest_first=plan.token_budget is None)
+        order = LengthGroupedOrder(lengths, spec.rows_per_update, spec.seed, longest_first=plan.token_budget is None)
         return Arranged(dataset, order, None, [[place] for place in range(len(rows))])
-    packing = plan_packing(lengths, rows_per_update, spec.max_length)
+    packing = plan_packing(lengths, spec.micro_batch * spec.accumulation, spec.max_length)
     packs = pack_rows(lengths, packing.length)
     dataset = Dataset.from_list([_packed([rows[row] for row in pack]) for pack in packs])
-    return Arranged(dataset, LengthGroupedOrder([0] * len(dataset), packing.accumulation, spec.seed, grouped=False), packing, packs)
+    packs_per_update = packing.accumulation * spec.processes.count
+    return Arranged(dataset, LengthGroupedOrder([0] * len(dataset), packs_per_update, spec.seed, grouped=False), packing, packs)
 
 
 def ring_of(run: RunDir, arranged: Arranged, numbers: Sequence[Sequence[int]]) -> BatchRing:

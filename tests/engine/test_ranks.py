@@ -1,0 +1,150 @@
+"""Two processes that train one model are one run: the same losses as one process, stopped, resumed and killed as one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tui.data.checkpoints import newest_complete
+from llmops_tui.data.rundir import RunDir, append_line
+from llmops_tui.engine.backends.local import spawn_shim
+from llmops_tui.engine.jobs.launch import job_argv
+from llmops_tui.specs.train import TrainSpec
+from tests.engine.attempts import finish, is_gone, make_attempt
+from tests.engine.test_train_job import _process_as_before, end_of, run_train, series  # noqa: F401  # a fixture
+from tests.engine.tiny_model import read_events, save_model, write_rows, write_run
+from tests.waiting import wait_for
+
+
+def make_run(place: Path, name: str, count: int, micro_batch: int) -> RunDir:
+    rows = place / "rows.jsonl"
+    spec = {
+        "model": str(place / "model"),
+        "dataset": {"path": str(rows), "eval_fraction": 0.25},
+        "lora": {"r": 4},
+        "optim": {"learning_rate": 0.01},
+        "max_steps": 5,
+        "micro_batch": micro_batch,
+        "accumulation": 2,
+        "max_length": 120,
+        "sample_tokens": 2,
+        "threads": 1,
+        "resources": {"gpus": 0},
+        "processes": {"count": count},
+    }
+    return RunDir(write_run(place / f"train-{name}-0001", TrainSpec.model_validate(spec).model_dump(), place / "model", rows))
+
+
+def launched(run: RunDir, attempt: int = 1, resume: Path | None = None) -> Any:
+    """The shim of an attempt, started as the engine would."""
+    env = {
+        "PATH": os.environ["PATH"],
+        "HF_HUB_OFFLINE": "1",
+        "OMP_NUM_THREADS": "2",
+        "LLMOPS_RUN_DIR": str(run.path),
+        "LLMOPS_ATTEMPT": str(attempt),
+        "LLMOPS_CONTROL_BYTES": str(run.control.stat().st_size if attempt > 1 else 0),
+        **({"LLMOPS_RESUME_FROM": str(resume)} if resume else {}),
+    }
+    spec = TrainSpec.model_validate(json.loads(run.spec.read_bytes())["spec"])
+    make_attempt(run, job_argv(spec, run), attempt, env=env)
+    return spawn_shim(run, attempt)
+
+
+def processes_of(run: RunDir) -> list[int]:
+    """Whoever has this run in its environment, but the shim."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and f"LLMOPS_RUN_DIR={run.path}\0".encode() in (entry / "environ").read_bytes():
+                found.append(int(entry.name))
+        except OSError:
+            continue
+    return [pid for pid in found if not is_gone(pid)]
+
+
+def rank_one(run: RunDir) -> int | None:
+    for pid in processes_of(run):
+        try:
+            if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes():
+                return pid
+        except OSError:
+            continue
+    return None
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("ranks")
+    save_model(place / "model")
+    write_rows(place / "rows.jsonl")
+    return place
+
+
+def test_two_ranks_stopped_and_resumed_have_the_losses_of_one_process(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    run = make_run(place, "two", count=2, micro_batch=1)
+    append_line(run.control, {"t": 4e9, "command": "pause", "mode": "hold", "who": "ada"})
+    shim = launched(run)
+
+    def held() -> bool:
+        return run.events.exists() and any(event.get("phase") == "paused" for event in read_events(run.path))
+
+    wait_for(held, 60, "the hold after the first step")
+    append_line(run.control, {"t": 4e9, "command": "stop", "who": "ada"})
+    assert finish(run, shim)["code"] == 0
+    assert end_of(run.path)["status"] == "stopped"
+    checkpoint = newest_complete(run)
+    assert checkpoint is not None
+    assert checkpoint.name == "checkpoint-1"
+    assert {file.name for file in checkpoint.glob("rng_state_*.pth")} == {"rng_state_0.pth", "rng_state_1.pth"}
+
+    shim = launched(run, 2, checkpoint)
+    assert shim.wait(60) == 0
+    end = end_of(run.path)
+    assert (end["status"], end["summary"]["processes"], end["summary"]["steps"]) == ("succeeded", 2, 5)
+    steps = [event["step"] for event in read_events(run.path) if event["type"] == "metric" and "train/loss" in event["values"]]
+    assert steps == [1, 2, 3, 4, 5], "each step is told once, by the first rank"
+    assert [event["seq"] for event in read_events(run.path)] == list(range(1, len(read_events(run.path)) + 1))
+
+    one = make_run(place, "one", count=1, micro_batch=2)
+    assert run_train(monkeypatch, one.path) == 0
+    assert series(run.path, "train/loss") == pytest.approx(series(one.path, "train/loss"), abs=1e-5)
+    assert series(run.path, "eval/loss") == pytest.approx(series(one.path, "eval/loss"), abs=1e-5)
+    assert series(run.path, "train/tokens") == series(one.path, "train/tokens")
+
+
+def test_a_rank_that_is_killed_ends_the_run_with_its_number_and_leaves_no_process(place: Path) -> None:
+    run = make_run(place, "killed", count=2, micro_batch=1)
+    shim = launched(run)
+    victim = wait_for(lambda: rank_one(run), 20, "the second rank")
+    os.kill(victim, signal.SIGKILL)
+    assert finish(run, shim)["code"] == 128 + signal.SIGKILL
+    end = end_of(run.path)
+    assert end["status"] == "failed"
+    assert "rank 1 of 2 was killed by SIGKILL" in end["error"]
+    assert processes_of(run) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"method": "kto"}, "processes.count: kto trains in one process"),
+        ({"resources": {"gpus": 1}}, "resources.gpus: 2 processes take 2 GPUs"),
+        ({"model": "", "scratch": {"preset": "nano"}, "max_length": 64}, "processes.count: a model from scratch"),
+    ],
+)
+def test_what_several_processes_cannot_do_is_refused_at_its_field(changes: dict[str, Any], words: str) -> None:
+    wish = {"model": "m", "dataset": {"path": "d"}, "resources": {"gpus": 0}, "processes": {"count": 2}, "micro_batch": 2, **changes}
+    with pytest.raises(ValueError, match=words):
+        TrainSpec.model_validate(wish)
+
+
+def test_one_process_is_started_as_ever(tmp_path: Path) -> None:
+    spec = TrainSpec.model_validate({"model": "m", "dataset": {"path": "d"}})
+    assert job_argv(spec, RunDir(tmp_path)) == [sys.executable, "-m", "llmops_tui.engine.jobs.train"]
