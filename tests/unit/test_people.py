@@ -79,7 +79,7 @@ def test_a_jobs_environment_is_its_users_and_describes_the_box_without_the_engin
     ada = Account("ada", 1001, 1001, (1001,), "/home/ada", "/bin/zsh")
     engines = {
         "PATH": "/usr/bin", "HOME": "/root", "USER": "root", "CUDA_HOME": "/usr/local/cuda", "HF_TOKEN": "x", "HF_HOME": "/srv/hf",
-        "AWS_SECRET_ACCESS_KEY": "x", "PYTHONHOME": "/root/lib", "LD_PRELOAD": "/root/x.so", "LC_ALL": "C", "SSH_AUTH_SOCK": "/tmp/s",
+        "AWS_SECRET_ACCESS_KEY": "x", "PYTHONHOME": "/srv/lib", "LD_PRELOAD": "/srv/x.so", "LC_ALL": "C", "SSH_AUTH_SOCK": "/tmp/s",
     }  # fmt: skip
     assert ada.environment(engines) == {
         "PATH": "/usr/bin", "CUDA_HOME": "/usr/local/cuda", "HF_HOME": "/srv/hf", "LC_ALL": "C",
