@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ import pytest
 from llmops_tui.data.checkpoints import newest_complete
 from llmops_tui.data.rundir import RunDir, append_line
 from llmops_tui.engine.backends.local import spawn_shim
+from llmops_tui.engine.jobs import ranks
+from llmops_tui.engine.jobs.event_writer import END_DESCRIPTOR
 from llmops_tui.engine.jobs.launch import job_argv
 from llmops_tui.specs.train import TrainSpec
 from tests.engine.attempts import finish, is_gone, make_attempt
@@ -143,6 +146,23 @@ def test_what_several_processes_cannot_do_is_refused_at_its_field(changes: dict[
     wish = {"model": "m", "dataset": {"path": "d"}, "resources": {"gpus": 0}, "processes": {"count": 2}, "micro_batch": 2, **changes}
     with pytest.raises(ValueError, match=words):
         TrainSpec.model_validate(wish)
+
+
+def test_the_rank_that_failed_is_told_and_not_the_one_that_lost_its_peer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each rank is a line of Python: what it leaves, and its exit code."""
+    said = {
+        0: {"t": 2.0, "status": "failed", "summary": {}, "error": "RuntimeError: connection closed by peer"},
+        1: {"t": 1.0, "status": "out_of_memory", "summary": {}, "error": "MemoryError", "memory": "host"},
+    }
+    program = (
+        f"import json, os; os.write(int(os.environ['{END_DESCRIPTOR}']), json.dumps({said!r}[int(os.environ['RANK'])]).encode()); exit(1)"
+    )
+    start = subprocess.Popen
+    monkeypatch.setattr(ranks.subprocess, "Popen", lambda _argv, **others: start([sys.executable, "-c", program], **others))
+    monkeypatch.setenv("LLMOPS_RUN_DIR", str(tmp_path))
+    assert ranks.main(["2", "train"]) == 1
+    end = end_of(tmp_path)
+    assert (end["status"], end["error"], end["memory"]) == ("out_of_memory", "rank 1 of 2: MemoryError", "host")
 
 
 def test_one_process_is_started_as_ever(tmp_path: Path) -> None:

@@ -156,6 +156,15 @@ def test_a_pass_is_as_large_as_the_job_makes_it() -> None:
     assert workload(spec, RowFacts(), device="cpu", packed=False, own_loss=True).pass_tokens == 1024
 
 
+def test_two_processes_take_half_the_steps_and_the_same_tokens() -> None:
+    rows, shared = RowFacts(learnt=64, mean_tokens=50, longest_tokens=100), {"device": "cpu", "packed": False, "own_loss": True}
+    one = workload(wish(micro_batch=4), rows, **shared)
+    two = workload(wish(micro_batch=4, processes={"count": 2}, resources={"gpus": 2}), rows, **shared)
+    assert (one.steps, two.steps) == (16, 8)
+    assert one.tokens == two.tokens == 3200
+    assert one.pass_tokens == two.pass_tokens, "each of the two holds as much as one alone"
+
+
 def test_the_largest_sizes_fit_and_the_next_ones_do_not() -> None:
     small = Box("cuda", "a card", 24 * GIB, threads=1, gpus=1)
     found = told(LLAMA_8B, small, packing=False, gradient_checkpointing=True)

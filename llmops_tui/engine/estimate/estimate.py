@@ -169,7 +169,8 @@ class _Question:
         if load.tokens is None:
             return None
         training, _ = speed.flops_a_token(self.model.shape, self.targets, setup, load, _LABELLED_SHARE if self.spec.assistant_only else 1.0)
-        return round(load.tokens * training / self._flops(setup), 3)
+        at_once = self.spec.processes.count if setup.device == "cuda" else 1  # on a CPU the processes share what one would have
+        return round(load.tokens * training / self._flops(setup) / at_once, 3)
 
     def _scoring_seconds(self, setup: Setup, load: Workload) -> float:
         """Held-out rows before and after, and in between where asked for."""

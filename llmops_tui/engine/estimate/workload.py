@@ -62,15 +62,15 @@ def workload(spec: TrainSpec, rows: RowFacts, *, device: str, packed: bool, own_
         width, tokens = longest, spec.micro_batch * longest
     steps = spec.max_steps
     if steps is None and rows.learnt is not None:
-        steps = max(1, math.ceil(rows.learnt / rows_a_step * spec.epochs))
+        steps = max(1, math.ceil(rows.learnt / spec.rows_per_update * spec.epochs))
     held_out = min(rows.held_out, spec.dataset.eval_limit)
     return Workload(
         pass_tokens=tokens,
         pass_width=width,
         pass_labelled=max(1, round(tokens * (_LABELLED_SHARE if spec.assistant_only else 1.0))),
-        update_tokens=rows_a_step * mean,
+        update_tokens=spec.rows_per_update * mean,
         steps=steps,
-        tokens=None if steps is None else round(steps * rows_a_step * mean),
+        tokens=None if steps is None else round(steps * spec.rows_per_update * mean),
         mean_tokens=mean,
         held_out_tokens=round(held_out * mean),
     )
