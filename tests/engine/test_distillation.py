@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from llmops_tui.engine.jobs import loss as loss_module
 from llmops_tui.engine.jobs.distillation import distil
+from llmops_tui.engine.jobs.healing import loss_of_the_rows
 from llmops_tui.engine.jobs.labels import IGNORED
 from tests.engine.tiny_model import make_model
 
@@ -69,3 +70,12 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn() -> None:
     model = make_model(0)
     lesson = distil(model, model, make_batch(), temperature=2.0, weight=1.0)
     assert float(lesson.loss.detach()) == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("squashed", [False, True])
+def test_healing_without_a_teacher_learns_what_weight_zero_means(squashed: bool) -> None:
+    model, batch = make_model(0), make_batch()
+    if squashed:
+        model.config.final_logit_softcapping = 30.0  # Llama does nothing with it: the whole logits give the same
+    taught = distil(model, make_model(1), batch, temperature=1.0, weight=0.0).loss
+    torch.testing.assert_close(loss_of_the_rows(model, batch), taught)

@@ -17,6 +17,7 @@ from llmops_tui.engine.jobs.batching import Batch, LengthGroupedOrder, PaddingCo
 from llmops_tui.engine.jobs.distillation import distil
 from llmops_tui.engine.jobs.hardware import Plan
 from llmops_tui.engine.jobs.labels import EncodedRow
+from llmops_tui.engine.jobs.loss import has_plain_head, labelled_logits, labelled_loss_sum
 from llmops_tui.engine.jobs.reporting import Reporter
 from llmops_tui.engine.jobs.sparsity import Masks, reapply
 from llmops_tui.errors import LlmopsError
@@ -29,7 +30,7 @@ _MAX_GRAD_NORM = 1.0
 
 def heal(
     student: Any,
-    teacher: Any,
+    teacher: Any | None,
     rows: Sequence[EncodedRow],
     choice: HealChoice,
     plan: Plan,
@@ -39,9 +40,13 @@ def heal(
     masks: Masks,
     reporter: Reporter,
 ) -> dict[str, float | int]:
-    """Train `student` in place for `choice.steps` updates. Returns what it cost; raises LlmopsError where the loss is no number."""
-    teacher.requires_grad_(False)
-    teacher.eval()
+    """Train `student` in place for `choice.steps` updates; without a teacher, on the rows alone (`choice.weight` 0).
+
+    Returns what it cost; raises LlmopsError where the loss is no number.
+    """
+    if teacher is not None:
+        teacher.requires_grad_(False)
+        teacher.eval()
     student.requires_grad_(True)
     student.get_input_embeddings().requires_grad_(False)
     student.get_output_embeddings().requires_grad_(False)
@@ -58,10 +63,14 @@ def heal(
         loss = distilled = 0.0
         for piece in [batch] if plan.token_budget is None else split_batch(batch, plan.token_budget):
             on_device = {name: value.to(plan.device) for name, value in piece.items()}
-            lesson = distil(student, teacher, on_device, temperature=choice.temperature, weight=choice.weight)
-            (lesson.loss / labelled).backward()
-            loss += float(lesson.loss.detach()) / labelled
-            distilled += float(lesson.distilled) / labelled
+            if teacher is None:
+                learnt = loss_of_the_rows(student, on_device)
+            else:
+                lesson = distil(student, teacher, on_device, temperature=choice.temperature, weight=choice.weight)
+                learnt = lesson.loss
+                distilled += float(lesson.distilled) / labelled
+            (learnt / labelled).backward()
+            loss += float(learnt.detach()) / labelled
             reporter.beat(step - 1, choice.steps)
         norm = float(torch.nn.utils.clip_grad_norm_(trained, _MAX_GRAD_NORM))
         if not math.isfinite(loss) or not math.isfinite(norm):
@@ -74,16 +83,22 @@ def heal(
         real, seconds = real_tokens(batch), time.monotonic() - started
         tokens += real
         reporter.beat(step, choice.steps, at_once=True)
-        reporter.events.metrics(
-            step,
-            {
-                "train/loss": loss, "train/distill_loss": distilled, "train/grad_norm": norm, "train/learning_rate": rate,
-                "train/tokens": tokens, "perf/tokens_per_second": real / seconds, "perf/step_seconds": seconds,
-            },
-        )  # fmt: skip
+        values = {
+            "train/loss": loss, "train/grad_norm": norm, "train/learning_rate": rate, "train/tokens": tokens,
+            "perf/tokens_per_second": real / seconds, "perf/step_seconds": seconds,
+        }  # fmt: skip
+        reporter.events.metrics(step, values if teacher is None else {**values, "train/distill_loss": distilled})
         print(f"healing {step}/{choice.steps}  loss {loss:.4f}  {real / seconds:.0f} tokens/s  gradient {norm:.2f}", flush=True)
     student.eval()
     return {"heal_steps": choice.steps, "heal_tokens": tokens, "heal_seconds": round(time.monotonic() - began, 3)}
+
+
+def loss_of_the_rows(model: Any, batch: Batch) -> torch.Tensor:
+    """Summed negative log-likelihood of the labelled tokens, for a model of any head."""
+    if has_plain_head(model):
+        return labelled_loss_sum(model, batch)
+    logits, targets, _ = labelled_logits(model, batch)
+    return torch.nn.functional.cross_entropy(logits.float(), targets, reduction="sum")
 
 
 def rate_scale(step: int, steps: int) -> float:

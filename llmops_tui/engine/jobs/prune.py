@@ -70,7 +70,7 @@ def prune(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     reporter.events.metrics(0, before.metrics())
     reporter.phase("letting the model speak", total=2, unit="prompts")
     source_ended = template_check.count_ended(model, tokenizer, reporter.beat)
-    teacher = copy.deepcopy(model) if spec.heal.steps else None
+    teacher = copy.deepcopy(model) if spec.heal.steps and spec.heal.weight else None
 
     # Prune.
     pruned, masks = _prune(model, learnt.rows[: spec.calibration_rows], tokenizer, plan, spec, reporter)
@@ -79,7 +79,7 @@ def prune(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     # Heal.
     cost: dict[str, float | int] = {}
-    if teacher is not None:
+    if spec.heal.steps:
         cost = heal(
             model, teacher, learnt.rows, spec.heal, plan, pad_id=tokenizer.pad_token_id, seed=spec.seed, masks=masks, reporter=reporter
         )
