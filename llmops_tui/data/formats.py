@@ -8,7 +8,8 @@ messages           {"messages": [{"role": "user", "content": "…"}, …]}      
 sharegpt           {"conversations": [{"from": "human", "value": "…"}, …]}      ShareGPT, LLaMA-Factory
 alpaca             {"instruction", "input"?, "output"}                          Alpaca; Dolly's context and response too
 prompt_completion  {"prompt", "completion"}                                     text or lists of messages (TRL)
-question_answer    {"question", "answer", "passage"?, "options"?}               Fiqa, BoolQ, SQuAD and their kin
+question_answer    {"question", "answer", "passage"?, "options"?}               Fiqa, BoolQ, SQuAD and their kin; MMLU, ARC and HellaSwag
+                   {"prompt", "answer"}                                         by choices.py; TRL's rows for grpo (a text or turns)
 text               {"text"}                                                     learnt whole, no roles
 preference         {"prompt", "chosen", "rejected"}, kto {"prompt", "completion", "label"}: two answers or a judged one, see judged.py
 """
@@ -19,6 +20,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypedDict, final
 
+from llmops_tui.data.choices import QUESTIONS, choices_of, lettered, lists_options, question_of
+from llmops_tui.data.row_text import BadRowError, checked_text
 from llmops_tui.data.rows import Row, RowError
 from llmops_tui.errors import UsageError
 
@@ -52,9 +55,8 @@ class Detected:
 
 
 _TURN_LISTS = ("messages", "conversations", "conversation")
-_QUESTIONS = ("question", "Question", "query")
+_ASKED = (*QUESTIONS[:3], "prompt")
 _ANSWERS = ("answer", "Answer", "answers")
-_CONTEXTS = ("passage", "context")
 _OUTPUTS = ("output", "response")
 _COMPLETIONS = ("completion", "response")
 ROLES: dict[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
@@ -72,15 +74,11 @@ _SIGNS: dict[Format, str] = {
     "sharegpt": "a list `conversations` of turns with `from` and `value`",
     "alpaca": "`instruction` and `output`",
     "prompt_completion": "`prompt` and `completion`",
-    "question_answer": "`question` and `answer`",
+    "question_answer": "`question` (or `prompt`) and `answer`",
     "text": "`text`",
     "preference": "`chosen` and `rejected`",
     "kto": "`prompt`, `completion` and a `label` that is true or false",
 }
-
-
-class BadRowError(Exception):
-    """Why a row cannot be used; the caller adds the row's number."""
 
 
 def detect(rows: Iterable[Row], learnable: Collection[str] = ()) -> Detected:
@@ -122,7 +120,7 @@ def to_messages(row: Row, row_format: str, row_number: int = 0) -> Conversation 
         elif row_format == "prompt_completion":
             messages = _prompt_completion(row)
         elif row_format == "question_answer":
-            messages = _pair(row, _question(row), _ANSWERS)
+            messages = _question_answer(row)
         elif row_format in _SIGNS:
             raise UsageError(f"rows of the format {row_format} hold judged answers, no conversation to learn", "see docs/methods.md")
         else:
@@ -141,7 +139,7 @@ def _formats_of(row: Row) -> list[Format]:
         found.append("alpaca")
     elif "prompt" in row and _first(row, _COMPLETIONS):
         found.append("prompt_completion" if truth(row.get("label")) is None else "kto")
-    elif _first(row, _QUESTIONS) and _first(row, _ANSWERS):
+    elif (_first(row, _ASKED if "chosen" not in row else QUESTIONS) and _first(row, _ANSWERS)) or lists_options(row):
         found.append("question_answer")
     if "chosen" in row and "rejected" in row:
         found.append("preference")
@@ -175,22 +173,6 @@ def _first(row: Row, names: tuple[str, ...]) -> str | None:
     return None
 
 
-def checked_text(value: object, what: str, present: bool = True) -> str:
-    """A text with something in it, that can be written as UTF-8."""
-    if not isinstance(value, str):
-        if not present:
-            raise BadRowError(f"{what} is missing")
-        raise BadRowError(f"{what} is {'null' if value is None else type(value).__name__}, not text")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise BadRowError(f"{what} holds half a surrogate pair at character {error.start + 1}, which is no text") from None
-    if not value or value.isspace():
-        raise BadRowError(f"{what} is empty")
-    return value
-
-
 def _pair(row: Row, user: str, answer_keys: tuple[str, ...]) -> Conversation:
     key = _first(row, answer_keys)
     answer = Message(role="assistant", content=checked_text(_answer(row.get(key or "")), f"`{key or answer_keys[0]}`", key is not None))
@@ -217,15 +199,25 @@ def _alpaca_user(row: Row) -> str:
     return f"{instruction}\n\n{checked_text(extra, '`input`')}" if extra else instruction
 
 
+def _question_answer(row: Row) -> Conversation:
+    if lists_options(row):
+        found = choices_of(row)
+        assert found is not None  # a list of options is a choice, or refused
+        shown = lettered(found.options)
+        user = Message(role="user", content="\n".join([found.question, "", *shown]))
+        return [*system_turn(row), user, Message(role="assistant", content=shown[found.right])]
+    prompt = row.get(_first(row, _ASKED) or "question")
+    if isinstance(prompt, list):  # TRL's turns of a prompt
+        key = _first(row, _ANSWERS) or "answer"
+        answer = checked_text(_answer(row.get(key)), f"`{key}`", key in row)
+        return check_turns([*prompt, Message(role="assistant", content=answer)])
+    return _pair(row, _question(row), _ANSWERS)
+
+
 def _question(row: Row) -> str:
-    key = _first(row, _QUESTIONS)
-    question = checked_text(row.get(key or ""), f"`{key or 'question'}`", key is not None)
-    context = _first(row, _CONTEXTS)
-    parts = [checked_text(row[context], f"`{context}`")] if context and row[context] else []
-    parts.append(question)
-    if options := row.get("options"):
-        parts.append(checked_text(options, "`options`").strip())
-    return "\n\n".join(parts)
+    question = question_of(row, _ASKED)
+    options = row.get("options")
+    return f"{question}\n\n{checked_text(options, '`options`').strip()}" if options else question
 
 
 def _prompt_completion(row: Row) -> Conversation:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 from typing import TypedDict, final
 
-from llmops_tui.data.formats import BadRowError, Conversation, Message, TextRow, check_turns, checked_text, system_turn, to_messages, truth
+from llmops_tui.data.formats import Conversation, Message, TextRow, check_turns, system_turn, to_messages, truth
+from llmops_tui.data.row_text import BadRowError, checked_text
 from llmops_tui.data.rows import Row, RowError
 
 

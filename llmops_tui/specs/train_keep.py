@@ -30,7 +30,9 @@ class KeepChoice(StrictModel):
 
     rehearsal: list[RehearsalChoice] = Field(default_factory=list, max_length=16, description="Other datasets mixed in (sft, pretrain)")
     probe_path: str = Field(
-        "", description="Rows of general ability, scored before and after with an interval; empty: not measured", json_schema_extra=DATASET
+        "",
+        description="Rows of general ability, scored before and after (loss; accuracy where they have options); empty: not measured",
+        json_schema_extra=DATASET,
     )
     probe_format: RowFormat = Field("auto", description="How a row of the probe is read; auto detects it")
     probe_limit: int = Field(200, ge=2, le=100_000, description="At most so many rows of the probe are scored, drawn by the seed")

@@ -91,7 +91,7 @@ def test_a_tool_may_answer_an_assistant_who_then_goes_on() -> None:
 
 def test_the_reason_for_a_format_counts_the_rows_that_have_it() -> None:
     found = detect([{"question": "a", "answer": "b"}, {"question": "a", "answer": "b"}, {"other": 1}])
-    assert (found.format, found.why) == ("question_answer", "2 of 3 sampled rows have `question` and `answer`")
+    assert (found.format, found.why) == ("question_answer", "2 of 3 sampled rows have `question` (or `prompt`) and `answer`")
 
 
 def test_rows_of_no_known_format_name_the_keys_they_have() -> None:

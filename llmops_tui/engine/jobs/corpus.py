@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TypedDict
 
+from llmops_tui.data.choices import CHOICES_IN, Choices, numbered_choices
 from llmops_tui.data.datasets import unchanged
 from llmops_tui.data.folds import groups_of
 from llmops_tui.data.formats import Conversation, TextRow, detect
@@ -77,10 +78,19 @@ def read_any_split(
 
 def read_drawn(part: str, dataset: PreparedFile, count: int, seed: int, *, again: bool) -> list[Row]:
     """`count` rows drawn by the seed; where there are fewer, all of them, or again and again. Raises as `read_split`, naming `part`."""
-    if reason := unchanged({"dataset": dataset}):
-        raise ConflictError(f"{part}: {reason}", "submit the run again with the rows as they are now")
+    _require_unchanged(part, dataset)
     rows = _learnable(_read(dataset))
     return [rows[index] for index in drawn_rows(len(rows), count if again else min(count, len(rows)), seed)]
+
+
+def drawn_choices(part: str, dataset: PreparedFile, count: int, seed: int) -> list[Choices]:
+    """Of the rows that `read_drawn` gives, those with options to choose from. Raises ConflictError, RowError."""
+    if dataset["format"] != CHOICES_IN:
+        return []
+    _require_unchanged(part, dataset)
+    rows = list(read_rows(Path(dataset["path"])))
+    found = (numbered_choices(*rows[index]) for index in drawn_rows(len(rows), min(count, len(rows)), seed))
+    return [choices for choices in found if choices is not None]
 
 
 def rehearsal_rows(keep: KeepChoice, prepared: Sequence[PreparedFile], learnt: int, seed: int) -> list[Row]:
@@ -115,6 +125,11 @@ def require_rows(tokens: Tokens, purpose: str, max_length: int) -> None:
             f"no row is left {purpose}: none has an assistant token within {max_length} tokens",
             "raise max_length, or check the rows and their format",
         )
+
+
+def _require_unchanged(part: str, dataset: PreparedFile) -> None:
+    if reason := unchanged({"dataset": dataset}):
+        raise ConflictError(f"{part}: {reason}", "submit the run again with the rows as they are now")
 
 
 def _learnable(rows: list[AnyRow]) -> list[Row]:

@@ -49,7 +49,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     from llmops_tui.engine.jobs.keeping import see
     from llmops_tui.engine.jobs.loading import load_tokenizer, quiet
     from llmops_tui.engine.jobs.methods.method import Work, method_named
-    from llmops_tui.engine.jobs.probe import compare, encode_probe, kept_words, probe_losses
+    from llmops_tui.engine.jobs.probe import compare, encode_probe, kept_words, probe
     from llmops_tui.engine.jobs.run_trainer import Books, Carried, read_progress
     from llmops_tui.engine.jobs.template_check import check_trained
 
@@ -85,13 +85,10 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
             reporter.log(result.describe())
         return result
 
-    def probe(step: int, phase: str) -> ProbeLosses:
+    def probe_now(step: int, phase: str) -> ProbeLosses:
         """Score the rows of general ability now."""
-        reporter.phase(phase, total=sum(len(row.input_ids) for row in general), unit="tokens")
-        budget = hardware.scoring_token_budget(plan.device)
-        losses = probe_losses(trainer.causal_model, general, pad_id=tokenizer.pad_token_id, token_budget=budget, progress=reporter.beat)
-        reporter.events.metrics(step, {"eval/probe_loss": sum(losses["losses"]) / sum(losses["counts"])})
-        return losses
+        budget, pad_id = hardware.scoring_token_budget(plan.device), tokenizer.pad_token_id
+        return probe(trainer.causal_model, general, pad_id=pad_id, token_budget=budget, reporter=reporter, step=step, phase=phase)
 
     def sample(step: int) -> None:
         """Let the model speak."""
@@ -137,7 +134,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         before = score(0, "evaluating before")
         carried["before"] = before.to_json() if before else None
         if general:
-            carried["probe"] = probe(0, "probing before")
+            carried["probe"] = probe_now(0, "probing before")
         if spec.scratch.preset and before:
             words, as_expected = scratch.first_loss_words(before.loss, len(tokenizer))
             reporter.log(words, "info" if as_expected else "warning")
@@ -164,7 +161,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         trainer.take_up_weights(run.checkpoints / f"checkpoint-{taken}")
         after = method.score(trainer, "evaluating the best")
         reporter.log(f"the model of step {taken} is taken, whose held-out loss was the lowest: {best['loss']:.4f}")
-    forgotten = compare(carried["probe"], probe(trainer.state.global_step, "probing after")) if general else None
+    forgotten = compare(carried["probe"], probe_now(trainer.state.global_step, "probing after")) if general else None
     sample(trainer.state.global_step)
 
     # Save.
