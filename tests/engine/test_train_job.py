@@ -146,6 +146,7 @@ def test_a_run_tells_every_step_and_leaves_an_adapter_that_scores_as_it_said(
         "host/rss_bytes",
     ):
         assert len(series(run, name)) == 10, name
+    assert len(set(series(run, "train/adapter_norm").values())) == 10  # it moves
     assert series(run, "train/tokens")[10] == summary["tokens"]
 
     events = read_events(run)

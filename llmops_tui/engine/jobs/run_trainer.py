@@ -25,6 +25,7 @@ from transformers import PrinterCallback, Trainer, TrainerState
 from llmops_tui.data.checkpoints import mark_complete, prune
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs import ranking
+from llmops_tui.engine.jobs.adapter_norm import AdapterNorm
 from llmops_tui.engine.jobs.batch_ring import BatchRing
 from llmops_tui.engine.jobs.batching import real_tokens
 from llmops_tui.engine.jobs.keeping import BestSoFar
@@ -78,6 +79,7 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         self._look = books.look
         self._order = order
         self._ring = ring
+        self._adapter: AdapterNorm | None = None
         self._ends_early = False
         self._process = psutil.Process()
         self._update_started = time.monotonic()
@@ -178,6 +180,9 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
             "host/rss_bytes": self._process.memory_info().rss,
             **{name: logs[key] for key, name in self.metric_names.items() if logs.get(key) is not None},
         }
+        self._adapter = self._adapter or AdapterNorm(self.model)
+        if (norm := self._adapter.now()) is not None:
+            values["train/adapter_norm"] = norm
         if computed:
             values["perf/padding_fraction"] = max(0.0, 1.0 - tokens / computed)
         if self.args.device.type == "cuda":
