@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
 
 from llmops_tui.data.formats import Conversation
 from llmops_tui.data.judged import AnyRow
@@ -14,6 +17,7 @@ from llmops_tui.engine.jobs.batch_ring import RING, BatchRing
 from llmops_tui.engine.jobs.batching import LengthGroupedOrder
 from llmops_tui.engine.jobs.corpus import read_any_split
 from llmops_tui.engine.jobs.judged_rows import Counted, Pair, encode_pairs, require_answers
+from llmops_tui.engine.jobs.judged_score import JudgedScore, score_of_pairs
 from llmops_tui.engine.jobs.labels import RowEncoder
 from llmops_tui.engine.jobs.methods.method import Rows, Work
 
@@ -48,6 +52,34 @@ def read_pairs(work: Work, *, sampled: bool = True) -> PairRows:
     prompts = samples.choose_prompts(spec.sample_prompts, [shown_prompt(row) for row in held_out_rows]) if sampled else []
     numbers = numbers_in_file(every, [learnt_rows[pair.place] for pair in learnt])
     return PairRows(learnt, held_out, numbers, Rows(prompts=prompts, facts=counted.facts(len(learnt), len(held_out))))
+
+
+class PairTrainer(Protocol):
+    """A trainer that says how well its model, as it is now, tells one pair apart."""
+
+    model: Any
+
+    def score_pair(self, batch: dict[str, torch.Tensor]) -> tuple[float, float]:
+        """Loss and reward margin."""
+
+
+def score_pairs(
+    work: Work, trainer: PairTrainer, pairs: Sequence[Pair], batch_of: Callable[[Pair], dict[str, torch.Tensor]], phase: str
+) -> JudgedScore | None:
+    """The held-out pairs, one at a time, in a phase of that name; None without any. The model comes back in the mode it was in."""
+    if not pairs:
+        return None
+    work.reporter.phase(phase, total=len(pairs), unit="rows")
+    scored: list[tuple[float, float]] = []
+    was_training = trainer.model.training
+    trainer.model.eval()
+    try:
+        for number, pair in enumerate(pairs, 1):
+            scored.append(trainer.score_pair(batch_of(pair)))
+            work.reporter.beat(number, len(pairs))
+    finally:
+        trainer.model.train(was_training)
+    return score_of_pairs([loss for loss, _ in scored], [margin for _, margin in scored])
 
 
 def numbers_in_file(every: Sequence[AnyRow], rows: Sequence[AnyRow]) -> list[int]:

@@ -16,10 +16,10 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 from llmops_tui.engine.jobs.adaptation import load
 from llmops_tui.engine.jobs.batching import LengthGroupedOrder
 from llmops_tui.engine.jobs.judged_rows import AnswerRow, Pair, answer_columns, padded
-from llmops_tui.engine.jobs.judged_score import JudgedScore, score_of_pairs
+from llmops_tui.engine.jobs.judged_score import JudgedScore
 from llmops_tui.engine.jobs.methods.arguments import common_arguments
 from llmops_tui.engine.jobs.methods.method import CommonArguments, Method, Rows
-from llmops_tui.engine.jobs.methods.pairs import read_pairs, ring_of_rows
+from llmops_tui.engine.jobs.methods.pairs import read_pairs, ring_of_rows, score_pairs
 from llmops_tui.engine.jobs.run_trainer import Books, RunTrainer
 
 
@@ -89,20 +89,8 @@ class Reward(Method):
 
     def score(self, trainer: RunTrainer, phase: str) -> JudgedScore | None:
         assert isinstance(trainer, RewardModelTrainer)
-        pairs, collate = self._pairs.held_out, WholePairCollator(self.work.tokenizer.pad_token_id)
-        if not pairs:
-            return None
-        self.work.reporter.phase(phase, total=len(pairs), unit="rows")
-        scored = []
-        was_training = trainer.model.training
-        trainer.model.eval()
-        try:
-            for number, pair in enumerate(pairs, 1):
-                scored.append(trainer.score_pair(collate([_columns(pair)])))
-                self.work.reporter.beat(number, len(pairs))
-        finally:
-            trainer.model.train(was_training)
-        return score_of_pairs([loss for loss, _ in scored], [margin for _, margin in scored])
+        collate = WholePairCollator(self.work.tokenizer.pad_token_id)
+        return score_pairs(self.work, trainer, self._pairs.held_out, lambda pair: collate([_columns(pair)]), phase)
 
 
 def _columns(pair: Pair) -> dict[str, AnswerRow]:
