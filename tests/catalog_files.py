@@ -50,7 +50,8 @@ def write_adapter(path: Path, base: str, *, tokenizer: bool = True) -> Path:
         (path / "chat_template.jinja").write_text("{{ messages }}")
     (path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8, "base_model_name_or_path": base}))
     write_safetensors(
-        path / "adapter_model.safetensors", {"layers.0.q_proj.lora_A.weight": (4, 8), "layers.0.q_proj.lora_B.weight": (8, 4)}
+        path / "adapter_model.safetensors",
+        {f"base_model.model.model.layers.0.self_attn.q_proj.lora_{half}.weight": shape for half, shape in (("A", (4, 8)), ("B", (8, 4)))},
     )
     return path
 

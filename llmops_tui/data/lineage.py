@@ -131,8 +131,9 @@ def _parents(record: Mapping[str, Any], wish: Mapping[str, Any]) -> list[_Parent
     if isinstance(listed, list):
         return [_parent(each, str(each.get("role") or "parent")) for each in listed if isinstance(each, dict) and each.get("path")]
     prepared = wish.get("prepared") or {}
+    begun = "adapter" if (prepared.get("model") or {}).get("format") == "adapter" else "base"
     found = [
-        _parent(prepared[key], role) for key, role in (("model", "base"), ("teacher", "teacher")) if (prepared.get(key) or {}).get("path")
+        _parent(prepared[key], role) for key, role in (("model", begun), ("teacher", "teacher")) if (prepared.get(key) or {}).get("path")
     ]
     base = str(record.get("base") or "")
     return found or ([_Parent("base", base, "", "", None)] if base else [])

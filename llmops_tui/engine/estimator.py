@@ -22,6 +22,7 @@ from llmops_tui.errors import InsufficientResourcesError, UsageError
 from llmops_tui.specs.answers import EstimateAnswer, GpuSample, HostSample
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.train import TrainSpec
+from llmops_tui.specs.train_continued import following
 
 # Older runs say little of today's libraries, and reading them takes time.
 _MOST_RUNS = 500
@@ -44,6 +45,7 @@ class Estimator:
     async def estimate(self, spec: TrainSpec, facts: Facts, gpus: Sequence[GpuSample], host: HostSample) -> EstimateAnswer:
         """What the wish will take. Raises UsageError where the model's configuration does not say."""
         await self.learn()
+        spec = following(spec, facts.get("continued"))
         try:
             box, rows = box_for(spec, gpus, host), RowFacts(**facts["rows"])
             return estimate(spec, read_model(facts["model"]), rows, box, self._calibration, self._tariff)
@@ -63,6 +65,7 @@ class Estimator:
         facts = prepared.get("facts")
         if not isinstance(spec, TrainSpec) or not isinstance(facts, dict):
             return prepared
+        spec = following(spec, prepared.get("continued"))
         box, rows = box_for(spec, gpus, host), RowFacts(**facts["rows"])
         try:
             model = read_model(facts["model"])

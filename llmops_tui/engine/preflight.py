@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from llmops_tui.data.model_files import ModelFiles, recognise
+from llmops_tui.data.models import model_digest
 from llmops_tui.data.recognition import describe
 from llmops_tui.engine import disk_forecast, scratch_model
 from llmops_tui.engine.estimate.facts import describe_model, rows_of_scan
@@ -40,6 +41,7 @@ from llmops_tui.engine.preflight_checks import (
     train_from,
 )
 from llmops_tui.engine.preflight_combine import prepare_combine
+from llmops_tui.engine.preflight_continued import Start, start_from_adapter
 from llmops_tui.engine.preflight_keep import prepare_keep
 from llmops_tui.engine.preflight_merge import prepare_merge
 from llmops_tui.engine.preflight_prune import prepare_prune
@@ -49,6 +51,7 @@ from llmops_tui.engine.sweeps.preflight import ADVICE as PARENT_ADVICE
 from llmops_tui.engine.sweeps.preflight import prepare_parent
 from llmops_tui.errors import UsageError
 from llmops_tui.paths import Home
+from llmops_tui.specs.answers import ModelInfo
 from llmops_tui.specs.combine import CombineSpec
 from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
@@ -61,6 +64,7 @@ from llmops_tui.specs.settings import Settings
 from llmops_tui.specs.states import JOB_KINDS
 from llmops_tui.specs.sweep import SweepSpec
 from llmops_tui.specs.train import TrainSpec
+from llmops_tui.specs.train_continued import following
 
 _TRAINING_PACKAGES = ("torch", "transformers", "accelerate", "peft", "trl", "datasets")
 _SCORING_PACKAGES = ("torch", "transformers", "peft")
@@ -107,9 +111,12 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
 def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, Any], int]:
     require_packages(_TRAINING_PACKAGES)
     info = describe(scratch_model.files_of(spec.scratch)) if spec.scratch.preset else model_info(home, spec.model, cwd)
-    if info["format"] != "full":
+    start = start_from_adapter(spec, home, cwd, info) if info["format"] == "adapter" else None
+    if start is not None:
+        spec = following(spec, start.continued)
+    elif info["format"] != "full":
         raise field_error("model", f"{spec.model!r} is {described(info)}, and training starts from a full model", train_from(info))
-    files = scratch_model.files_of(spec.scratch) if spec.scratch.preset else recognise(Path(info["path"]))
+    files = start.files if start else scratch_model.files_of(spec.scratch) if spec.scratch.preset else recognise(Path(info["path"]))
     shapes = disk_forecast.adapted_matrices(matrices(files), spec.lora)
     if not shapes and spec.adaptation != "full":
         raise field_error("lora.target_modules", f"{spec.lora.target_modules!r} names no weight of {spec.model!r}", "try all-linear")
@@ -128,13 +135,15 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
     teacher = teacher_record(spec, home, cwd, files)
     rewards = prepare_rewards(spec.grpo, dataset, cwd) if spec.method == "grpo" else []
     warnings = [
+        *(start.warnings if start else []),
         *row_warnings(spec.max_length, files, found, eval_found, learnt, held_out, cut=spec.method != "pretrain"),
         *([f"only {len(learnt)} rows to learn from: the model will repeat them"] if len(learnt) < _FEW_LEARNT_ROWS else []),
         *adaptation_warnings(spec),
-        *licence_warnings(info, dataset),
+        *licence_warnings(info if info["licence"] or not start else start.base, dataset),
     ]
     return {
-        "model": scratch_model.record_of(spec.scratch) if spec.scratch.preset else model_record(home, spec.model, info, files),
+        "model": scratch_model.record_of(spec.scratch) if spec.scratch.preset else _model_record(spec, home, info, files, start),
+        **({"continued": start.continued} if start else {}),
         "dataset": dataset,
         "eval_dataset": eval_dataset,
         "rows": {"learnt": len(learnt), "held_out": len(held_out)},
@@ -144,6 +153,14 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
         "warnings": warnings,
         **prepare_keep(spec, home, cwd, files),
     }, disk_forecast.train_bytes(spec, shapes, info["parameters"] or 0)
+
+
+def _model_record(spec: TrainSpec, home: Home, info: ModelInfo, files: ModelFiles, start: Start | None) -> dict[str, Any]:
+    record = model_record(home, spec.model, info, files)
+    if start is None:
+        return record
+    base = {"base_path": start.base["path"], "base_sha256": model_digest(home, files.path)}
+    return {**record, **base, "tokenizer_path": str(start.tokenizer_path), "licence": info["licence"] or start.base["licence"]}
 
 
 def _estimator_facts(spec: TrainSpec, files: ModelFiles) -> dict[str, Any]:

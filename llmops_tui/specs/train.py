@@ -86,7 +86,7 @@ class TrainSpec(RunSpec):
     )
     model: str = Field(
         "",
-        description="A model directory, or a registered model: name, name@v1, name@champion; empty with scratch",
+        description="A model or adapter: a directory, or registered as name, name@v1, name@champion; empty with scratch",
         json_schema_extra={**MODEL, "needed": True},  # but for scratch: a form asks for it first
     )
     scratch: ScratchChoice = Field(default_factory=ScratchChoice, description="A new model instead of `model`")

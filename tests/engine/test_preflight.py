@@ -118,11 +118,13 @@ def test_a_model_directory_without_weights_is_refused(home: Home, tmp_path: Path
     assert "holds no weights: model.safetensors is missing" in error.message
 
 
-def test_training_starts_from_a_full_model_not_from_gguf_or_an_adapter(home: Home, tmp_path: Path) -> None:
+def test_training_starts_from_a_full_model_or_an_adapter_whose_base_is_there_not_from_gguf(home: Home, tmp_path: Path) -> None:
     write_gguf(tmp_path / "q.gguf")
-    write_adapter(tmp_path / "adapter", "small@v1")
+    write_adapter(tmp_path / "adapter", "org/not-here")
     assert "safetensors directory" in refused(home, wish(model="./q.gguf")).next_step
-    assert refused(home, wish(model="./adapter")).next_step == "name its base, 'small@v1'"
+    assert "the adapter's base is missing" in refused(home, wish(model="./adapter")).message
+    write_adapter(tmp_path / "adapter", str(tmp_path / "model"))
+    assert check(home, wish(model="./adapter"))["continued"]["r"] == 4
 
 
 def test_a_model_without_tokenizer_or_chat_template_is_refused_for_conversations(home: Home, tmp_path: Path) -> None:

@@ -356,14 +356,3 @@ def test_a_loss_that_is_not_a_number_is_shown_and_not_hidden(monkeypatch: pytest
     run = make_run("nan", max_steps=2)
     run_train(monkeypatch, run)
     assert set(series(run, "train/loss").values()) == {"NaN"}
-
-
-def test_an_adapter_is_refused_as_a_base(monkeypatch: pytest.MonkeyPatch, make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run("adapter")
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "adapter_config.json").write_text("{}")
-    record = json.loads((run / "spec.json").read_text())
-    record["prepared"]["model"]["path"] = str(tmp_path / "adapter")
-    (run / "spec.json").write_text(json.dumps(record))
-    assert run_train(monkeypatch, run) == 2
-    assert "train its base model" in end_of(run)["error"]

@@ -20,9 +20,11 @@ from llmops_tui.engine import scratch_model
 from llmops_tui.engine.estimate.estimate import ModelFacts
 from llmops_tui.engine.estimate.shapes import KNOWN_FAMILIES, shape_of
 from llmops_tui.engine.estimate.workload import RowFacts
+from llmops_tui.engine.preflight_continued import start_from_adapter
 from llmops_tui.errors import LlmopsError, UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.train import DatasetChoice, TrainSpec
+from llmops_tui.specs.train_continued import Continued
 
 _GLANCE_BYTES = 256 << 10
 # English text in JSON lines: characters a token, and the share of a line that is text.
@@ -32,10 +34,14 @@ _ITEM_BYTES = {"float32": 4, "float64": 8, "float8_e4m3fn": 1, "float8_e5m2": 1}
 
 
 class Facts(TypedDict):
-    """`model`: config, parameters and matrices where the configuration cannot tell, file sizes. `rows`: RowFacts as a mapping."""
+    """`model`: config, parameters and matrices where the configuration cannot tell, file sizes. `rows`: RowFacts as a mapping.
+
+    `continued`: the adapter that training goes on from, which the spec follows then; None without.
+    """
 
     model: dict[str, Any]
     rows: dict[str, Any]
+    continued: Continued | None
 
 
 def glance(home: Home, spec: TrainSpec, cwd: Path) -> Facts:
@@ -44,24 +50,30 @@ def glance(home: Home, spec: TrainSpec, cwd: Path) -> Facts:
     Rows that cannot be found or read are no error here: their number is not known then.
     """
     if spec.scratch.preset:
-        return Facts(model=scratch_model.facts_of(spec.scratch), rows=_rows(home, spec.dataset, cwd))
+        return Facts(model=scratch_model.facts_of(spec.scratch), rows=_rows(home, spec.dataset, cwd), continued=None)
     if not spec.model:
         raise _model_error("is not chosen", "name a model to see what it takes")
-    return Facts(model=describe_model(_find_model(home, spec.model, cwd)), rows=_rows(home, spec.dataset, cwd))
+    path, continued = _find_model(home, spec, cwd)
+    return Facts(model=describe_model(path), rows=_rows(home, spec.dataset, cwd), continued=continued)
 
 
-def _find_model(home: Home, ref: str, cwd: Path) -> Path:
+def _find_model(home: Home, spec: TrainSpec, cwd: Path) -> tuple[Path, Continued | None]:
+    """The whole model, and the adapter where the spec names one."""
+    ref = spec.model
     try:
         info = models.resolve(home, ref, cwd)
     except LlmopsError as error:
         alone = cwd / Path(ref).expanduser()
         if (alone / "config.json").is_file() and not (alone / "adapter_config.json").exists():
-            return alone  # its weights are still to come
+            return alone, None  # its weights are still to come
         error.fields = error.fields or [{"field": "model", "message": error.message}]
         raise
+    if info["format"] == "adapter":
+        start = start_from_adapter(spec, home, cwd, info)
+        return Path(start.base["path"]), start.continued
     if info["format"] != "full":
-        raise _model_error(f"{ref!r} is no full model ({info['format']})", "training starts from a full model")
-    return Path(info["path"])
+        raise _model_error(f"{ref!r} is no full model ({info['format']})", "training starts from a full model or an adapter")
+    return Path(info["path"]), None
 
 
 def describe_model(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peft import LoraConfig
+from peft import LoraConfig, PeftModel
 from transformers import BitsAndBytesConfig
 
 from llmops_tui.data.durable import sync_directory
@@ -25,6 +25,9 @@ from llmops_tui.specs.train import TrainSpec
 if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedTokenizerBase
+
+# PEFT's name of the adapter that is trained.
+_TRAINED = "default"
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,13 @@ def adapter_config(spec: TrainSpec, task_type: str) -> PeftConfig | None:
     )
 
 
+def go_on_from(model: Any, adapter: Path, base: Path) -> Any:
+    """The model with an adapter of an earlier run, trainable. TRL's dpo, kto and grpo take it as it was for their reference."""
+    adapted = PeftModel.from_pretrained(model, adapter, is_trainable=True)
+    adapted.peft_config[_TRAINED].base_model_name_or_path = str(base)  # where it lies now
+    return adapted
+
+
 def save(model: Any, tokenizer: PreTrainedTokenizerBase, artifacts: Path, spec: TrainSpec, stored: str, source: Path) -> Saved:
     """Write what was trained, durable before anybody is told; a whole model with all a server needs.
 
@@ -70,7 +80,7 @@ def save(model: Any, tokenizer: PreTrainedTokenizerBase, artifacts: Path, spec: 
         write_full_model(model, tokenizer, artifacts / "model", stored_dtype(stored), source)
         return Saved(artifacts / "model", "full")
     directory = artifacts / "adapter"
-    model.save_pretrained(directory)
+    model.save_pretrained(directory, selected_adapters=[_TRAINED])  # not the copy that a method took for its reference
     tokenizer.save_pretrained(directory)
     for path in directory.iterdir():
         with open(path, "rb") as file:

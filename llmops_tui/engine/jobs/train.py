@@ -19,8 +19,8 @@ from llmops_tui.engine.jobs.control import StoppedError
 from llmops_tui.engine.jobs.memory_use import MemoryUse
 from llmops_tui.engine.jobs.outcome import Summary, run_job
 from llmops_tui.engine.jobs.reporting import Reporter
-from llmops_tui.errors import UsageError
 from llmops_tui.specs.train import TrainSpec
+from llmops_tui.specs.train_continued import following
 
 if TYPE_CHECKING:
     from llmops_tui.engine.jobs.methods.method import HeldOutScore
@@ -32,11 +32,10 @@ OUT_OF_MEMORY_ADVICE = "lower micro_batch or max_length (raise accumulation to k
 def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summary, bool]:
     """Run the whole training; returns the summary and whether it was stopped on request."""
     adjustment = of_this_attempt()
-    spec = adjusted(TrainSpec.model_validate(record["spec"]), adjustment)
     prepared = record["prepared"]
-    model_path = Path(prepared["model"]["path"])
-    if not spec.scratch.preset and (model_path / "adapter_config.json").is_file():
-        raise UsageError(f"{model_path} is an adapter, which this version cannot train further", "train its base model")
+    continued = prepared.get("continued")
+    spec = following(adjusted(TrainSpec.model_validate(record["spec"]), adjustment), continued)
+    model_path = Path(prepared["model"]["base_path" if continued else "path"])
     resume_from = Path(os.environ["LLMOPS_RESUME_FROM"]) if os.environ.get("LLMOPS_RESUME_FROM") else None
 
     reporter.phase("importing libraries")
@@ -67,9 +66,11 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     # Load.
     reporter.phase("loading the model")
-    tokenizer = load_tokenizer(model_path)
+    tokenizer = load_tokenizer(Path(prepared["model"]["tokenizer_path"]) if continued else model_path)
     method = method_named(spec.method)(Work(spec, prepared, run, reporter, plan, model_path, tokenizer))
     model = method.load()
+    if continued:
+        model = adaptation.go_on_from(model, Path(continued["path"]), model_path)
 
     # Encode.
     reporter.phase("tokenising", unit="rows")
@@ -124,7 +125,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         {
             "model": model,
             "processing_class": tokenizer,
-            "peft_config": adaptation.adapter_config(spec, method.task_type),
+            "peft_config": None if continued else adaptation.adapter_config(spec, method.task_type),
             "callbacks": [callback],
         },
     )

@@ -79,7 +79,7 @@ class Dpo(Method):
                 remove_unused_columns=False,
             ),
             # TRL would read a second model from the name the first was loaded by; a run knows its own.
-            ref_model=None if common["peft_config"] else load(AutoModelForCausalLM, work.spec, work.plan, work.model_path),
+            ref_model=None if work.spec.adaptation != "full" else load(AutoModelForCausalLM, work.spec, work.plan, work.model_path),
             train_dataset=Dataset.from_list([_columns(pair) for pair in self._pairs.learnt]),
             data_collator=PairCollator(work.tokenizer.pad_token_id),
             **common,

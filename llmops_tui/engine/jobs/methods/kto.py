@@ -115,7 +115,7 @@ class Kto(Method):
                 remove_unused_columns=False,
                 train_sampling_strategy="sequential",  # TRL insists; the order is ours, and the mismatched answers follow it
             ),
-            ref_model=None if common["peft_config"] else load(AutoModelForCausalLM, work.spec, work.plan, work.model_path),
+            ref_model=None if work.spec.adaptation != "full" else load(AutoModelForCausalLM, work.spec, work.plan, work.model_path),
             train_dataset=Dataset.from_list([_columns(judged) for judged in self._learnt]),
             data_collator=JudgedCollator(work.tokenizer.pad_token_id),
             **common,
