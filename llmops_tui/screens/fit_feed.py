@@ -34,7 +34,7 @@ class FitFeed(Board):
         if self._fit_timer is not None:
             self._fit_timer.stop()
         spec = draft.spec()
-        if draft.kind != _ESTIMATED_KIND or not draft.value("model"):
+        if draft.kind != _ESTIMATED_KIND or not (draft.value("model") or draft.value("scratch.preset")):
             self._fit, self._fit_asked = None, None
             self._fit_why = "choose a model to see what it takes" if draft.kind == _ESTIMATED_KIND else ""
             return

@@ -18,6 +18,7 @@ _SIGNS: dict[str, tuple[str, str, str]] = {
     "yes": ("✓", "fits", "good"), "maybe": ("○", "may not fit", "warn"), "no": ("✗", "does not fit", "bad"), "unknown": (" ", "", "muted"),
 }  # fmt: skip
 _BAR = 16
+_AS_PREDICTED = 0.005
 
 
 def fit_line(found: EstimateAnswer, width: int) -> list[Run]:
@@ -93,8 +94,15 @@ def _beside(
     value, told = _number((measured or {}).get(key)), _number(predicted)
     if value is None:
         return []
-    off = f" ({(told - value) / value:+.1%} predicted)" if told is not None and value else ""
-    return [(name, text(value) + off)]
+    return [(name, text(value) + _off(told, value))]
+
+
+def _off(predicted: float | None, measured: float) -> str:
+    """How far the prediction was from what came, in words."""
+    if predicted is None or not measured:
+        return ""
+    share = (predicted - measured) / measured
+    return " (as predicted)" if abs(share) < _AS_PREDICTED else f" (predicted {abs(share):.0%} too {'high' if share > 0 else 'low'})"
 
 
 def _band(predicted: Mapping[str, object], name: str, text: Callable[[float | None], str]) -> str:

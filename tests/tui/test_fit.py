@@ -67,8 +67,10 @@ def test_time_that_is_not_known_is_left_out() -> None:
 def test_a_runs_page_says_how_far_off_the_prediction_was() -> None:
     rows = dict(memory_rows(predicted(), {"memory_bytes": 2 << 30, "seconds": 1000.0}))
     assert rows["predicted peak"] == "3.0 GiB (2.4 GiB to 3.6 GiB)"
-    assert rows["measured peak"] == "2.0 GiB (+50.0% predicted)"
-    assert rows["measured time"] == "16m40s (+10.0% predicted)"
+    assert rows["measured peak"] == "2.0 GiB (predicted 50% too high)"
+    assert rows["measured time"] == "16m40s (predicted 10% too high)"
+    assert dict(memory_rows(predicted(), {"memory_bytes": 4 << 30}))["measured peak"] == "4.0 GiB (predicted 25% too low)"
+    assert dict(memory_rows(predicted(), {"memory_bytes": 3 << 30}))["measured peak"] == "3.0 GiB (as predicted)"
     assert "measured peak" not in dict(memory_rows(predicted(), None))
     assert "measured peak" not in dict(memory_rows(predicted(), {"memory_bytes": None, "seconds": True}))
 
@@ -134,5 +136,15 @@ async def test_a_runs_page_shows_predicted_beside_measured(engine: FakeEngine) -
         app.open_run("train-fiqa-0003")
         await until(pilot, lambda: isinstance(app.screen, RunScreen))
         await press(pilot, "9")
-        await until(pilot, lambda: "+50.0% predicted" in screen_text(pilot))
+        await until(pilot, lambda: "predicted 50% too high" in screen_text(pilot))
         assert "corrected by 3 runs like it" in screen_text(pilot)
+
+
+async def test_a_model_from_scratch_is_estimated_without_a_model_to_begin_with(engine: FakeEngine) -> None:
+    async with form(engine) as pilot:
+        await until(pilot, lambda: "fits 1.8 GiB" in screen_text(pilot))
+        await press(pilot, "slash", *"model", "enter", "ctrl+u", "enter")
+        await until(pilot, lambda: "choose a model to see" in screen_text(pilot))
+        await press(pilot, "slash", *"scratch.preset", "enter", "down", "enter")
+        await until(pilot, lambda: "fits 1.8 GiB" in screen_text(pilot))
+        assert engine.estimated[-1]["scratch"]["preset"]

@@ -237,3 +237,20 @@ def test_runs_of_another_architecture_help_a_little_and_those_of_another_device_
 @pytest.mark.parametrize("ratio", [0.0, -1.0, math.nan, math.inf])
 def test_a_measurement_that_cannot_be_true_corrects_nothing(ratio: float) -> None:
     assert Calibration([Outcome(ALIKE, ratio, ratio)]).correction("memory", ALIKE).factor == 1.0
+
+
+def test_the_time_of_a_short_run_is_no_surer_than_the_formula_that_told_it() -> None:
+    short = told(max_steps=2)
+    assert short["seconds"]
+    assert short["seconds_low"]
+    assert short["seconds_high"]
+    assert short["seconds_low"] < short["seconds"] / 1.9
+    assert short["seconds_high"] > short["seconds"] * 1.9
+
+
+def test_runs_that_are_not_alike_make_nobody_surer() -> None:
+    others = Calibration([Outcome(ALIKE._replace(architecture="gemma"), 1.1, 1.1)] * 20)
+    sure, unsure = others.correction("seconds", ALIKE._replace(architecture="gemma")), others.correction("seconds", ALIKE)
+    alone = Calibration().correction("seconds", ALIKE)
+    assert math.log(sure.high) < 0.5 * math.log(unsure.high)
+    assert unsure.high >= alone.high

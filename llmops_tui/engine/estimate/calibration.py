@@ -89,6 +89,9 @@ class Calibration:
                 centre = (sum(logs) + _PRIOR_RUNS * centre) / (len(logs) + _PRIOR_RUNS)
                 narrowest = logs
         spread = _spread(quantity, likeness.device, narrowest, centre)
+        if not counts[-1]:
+            # Runs of another kind agree among themselves, whatever they say of this one: that makes nobody surer of it.
+            spread = max(spread, _PRIOR_SPREAD[quantity, likeness.device])
         # The centre itself is uncertain too.
         width = _NORMAL_95 * spread * math.sqrt(1 + 1 / (len(narrowest) + _PRIOR_RUNS)) if narrowest else _NORMAL_95 * spread
         return Correction(math.exp(centre), math.exp(-width), math.exp(width), counts[-1], counts[0])

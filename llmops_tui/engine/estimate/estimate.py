@@ -116,9 +116,12 @@ class _Question:
         trained = (shape.parameters or 0) if setup.full else self.targets.parameters(spec.lora.r, dora=setup.adaptation == "dora")
         pace = self.calibration.correction("seconds", self._likeness(setup))
         formula_seconds = self._training_seconds(setup, load)
-        around = speed.around_seconds(box.device) + self._scoring_seconds(setup, load) * pace.factor
+        scoring_seconds = self._scoring_seconds(setup, load)
         seconds = [
-            None if formula_seconds is None else round(formula_seconds * pace.factor * by + around, 1) for by in (1, pace.low, pace.high)
+            None
+            if formula_seconds is None
+            else round((formula_seconds + scoring_seconds) * pace.factor * by + speed.around_seconds(box.device) * around, 1)
+            for by, around in ((1, 1), (pace.low, 1 / speed.AROUND_SPREAD), (pace.high, speed.AROUND_SPREAD))
         ]
         gpu_seconds = None if seconds[0] is None else seconds[0] * box.gpus
         energy = None if gpu_seconds is None or box.watts is None or not box.gpus else round(gpu_seconds * box.watts, 1)

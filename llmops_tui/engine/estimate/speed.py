@@ -26,6 +26,8 @@ _UNKNOWN_GPU_PEAK = 1.2e14
 _GPU_USE = 0.35
 # Imports, loading, saving: before and after the steps.
 _AROUND_SECONDS = {"cpu": 12.0, "cuda": 25.0}
+# A cold disk or a busy box makes it so many times longer, a warm and idle one as many times shorter.
+AROUND_SPREAD = 2.0
 
 
 def flops_a_token(shape: ModelShape, targets: Adapted, setup: Setup, load: Workload, labelled_share: float) -> tuple[float, float]:
@@ -43,8 +45,12 @@ def device_flops(device: str, name: str, threads: int, item_bytes: int) -> float
     if device == "cpu":
         # Threads share the memory's bandwidth: each further one brings less.
         return _CPU_FLOPS_A_CORE * math.pow(threads, 0.85) / (_CPU_BFLOAT16_SLOWDOWN if item_bytes == 2 else 1.0)
-    peak = next((peak for word, peak in _GPU_PEAKS.items() if word in name.upper()), _UNKNOWN_GPU_PEAK)
-    return peak * _GPU_USE / (2.0 if item_bytes == 4 else 1.0)
+    return (data_sheet_flops(name) or _UNKNOWN_GPU_PEAK) * _GPU_USE / (2.0 if item_bytes == 4 else 1.0)
+
+
+def data_sheet_flops(name: str) -> float | None:
+    """A GPU's dense bfloat16 peak by its name, FLOP/s; None for one that is not known."""
+    return next((peak for word, peak in _GPU_PEAKS.items() if word in name.upper()), None)
 
 
 def around_seconds(device: str) -> float:
