@@ -65,7 +65,12 @@ def prepare_prune(spec: PruneSpec, home: Home, cwd: Path) -> tuple[dict[str, Any
             *row_warnings(spec.max_length, files, found, eval_found, learnt, held_out),
             *licence_warnings(info, dataset),
         ],
-    }, info["bytes"] + _OTHER_FILES_BYTES + disk_forecast.RECORDS_BYTES
+    }, info["bytes"] + _OTHER_FILES_BYTES + disk_forecast.RECORDS_BYTES + _checkpoint_bytes(spec, info["parameters"] or 0)
+
+
+def _checkpoint_bytes(spec: PruneSpec, parameters: int) -> int:
+    """The newest checkpoint of healing, and the next while it is written: weights, two moments, and which weights stay."""
+    return 2 * 13 * parameters if spec.heal.steps and spec.heal.checkpoint_every else 0
 
 
 def _check_layers(spec: PruneSpec, config: dict[str, Any]) -> None:

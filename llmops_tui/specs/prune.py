@@ -20,6 +20,9 @@ class HealChoice(StrictModel):
     batch: int = Field(4, ge=1, le=65536, description="Rows a step")
     temperature: float = Field(1.0, gt=0, le=100, description="Softens what teacher and student predict")
     weight: float = Field(1.0, ge=0, le=1, description="Share of the teacher's predictions in the loss; the rest is the rows themselves")
+    checkpoint_every: int | None = Field(
+        None, gt=0, le=MOST_STEPS, description="Steps between checkpoints, of which the newest is kept; unset: none, and a retry heals anew"
+    )
 
 
 class PruneSpec(RunSpec):
@@ -50,6 +53,9 @@ class PruneSpec(RunSpec):
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads of torch; unset uses the cores this run holds")
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of the split and of the order of rows")
     output: str = Field("", description="Registered name of the pruned model; empty takes the run's name", json_schema_extra=BASIC)
+    on_lost: Literal["stay", "requeue"] = Field(
+        "requeue", description="After a reboot or a lost process: stay `lost`, or requeue from the last complete checkpoint"
+    )
     limits: Limits = Field(default_factory=lambda: Limits(hang_seconds=1800.0))
 
     @field_validator("output")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from llmops_tui.data.checkpoints import complete_checkpoints
 from llmops_tui.data.model_files import recognise
+from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.jobs import healing
 from llmops_tui.engine.jobs.block_influence import block_influences, decoder_layers, least_influential, remove_layers
 from llmops_tui.engine.jobs.corpus import encode_rows
 from llmops_tui.engine.jobs.healing import rate_scale
 from llmops_tui.engine.jobs.labels import EncodedRow, RowEncoder
-from llmops_tui.engine.jobs.sparsity import keep_mask, prune_by_magnitude, prune_by_wanda
+from llmops_tui.engine.jobs.sparsity import Masks, keep_mask, prune_by_magnitude, prune_by_wanda, reapply
 from tests.engine.job_in_process import Ended, run_in_process
 from tests.engine.tiny_model import make_model, make_tokenizer, save_model, write_rows
 
@@ -76,6 +80,45 @@ def test_wanda_in_twos_of_four_stays_so_through_healing_and_says_its_exact_spars
     assert all(bool(((tensor == 0).reshape(-1, 4).sum(1) == 2).all()) for tensor in inside.values())
     embeddings = "model.embed_tokens.weight"
     assert torch.equal(weights[embeddings], load_file(place / "model" / "model.safetensors")[embeddings])
+
+
+@pytest.mark.parametrize("fields", [{"layers": 1}, {"method": "magnitude"}])
+def test_healing_goes_on_from_its_newest_checkpoint_as_if_nothing_had_been(
+    monkeypatch: pytest.MonkeyPatch, place: Path, fields: dict[str, Any]
+) -> None:
+    number = 10 + 3 * len(fields.get("method", ""))
+    heal = {"steps": 5, "batch": 4, "learning_rate": 1e-3, "checkpoint_every": 2}
+    whole = prune(monkeypatch, place, number, heal=heal, **fields)
+    assert [path.name for path in (whole.run / "checkpoints").iterdir()] == ["checkpoint-5"]
+    # Dies, as by kill -9, after the step behind a checkpoint.
+    with monkeypatch.context() as dying:
+        dying.setattr(healing, "reapply", _dies_at(4))
+        assert prune(dying, place, number + 1, heal=heal, **fields).code != 0
+    (checkpoint,) = complete_checkpoints(RunDir(place / "home" / "runs" / f"prune-tiny-{number + 1:04}"))
+    assert checkpoint["step"] == 2
+    monkeypatch.setenv("LLMOPS_RESUME_FROM", checkpoint["path"])
+    resumed = prune(monkeypatch, place, number + 2, heal=heal, **fields)
+    assert (resumed.code, resumed.end["error"]) == (0, "")
+    assert _losses(resumed) == {step: loss for step, loss in _losses(whole).items() if step > 2}
+    for name in ("perplexity_before", "perplexity_pruned", "perplexity_after", "heal_tokens", "checks"):
+        assert resumed.summary[name] == whole.summary[name], name
+    assert "scoring before" not in [event["phase"] for event in resumed.events if event["type"] == "phase"]
+
+
+def _dies_at(step: int) -> Callable[..., None]:
+    seen: list[int] = []
+
+    def reapply_or_die(model: Any, masks: Masks) -> None:
+        seen.append(1)
+        if len(seen) == step:
+            raise RuntimeError("the process is gone")
+        reapply(model, masks)
+
+    return reapply_or_die
+
+
+def _losses(ended: Ended) -> dict[int, float]:
+    return {event["step"]: event["values"]["train/loss"] for event in ended.events if "train/loss" in event.get("values", {})}
 
 
 def test_block_influence_is_one_less_the_mean_cosine_of_what_goes_in_and_out() -> None:

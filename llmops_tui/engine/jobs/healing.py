@@ -1,7 +1,7 @@
 """A pruned model learns again what it was: a short distillation from the unpruned one, on the rows at hand.
 
-A plain loop, read top to bottom: the trainer's checkpoints and resume are for runs of hours, this takes minutes. All weights
-but the embeddings and the output layer are trained, which pruning did not touch; weights that were zeroed stay zero.
+A plain loop, read top to bottom, with checkpoints of its own (heal_checkpoint.py). All weights but the embeddings and the
+output layer are trained, which pruning did not touch; weights that were zeroed stay zero.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import torch
@@ -16,10 +17,11 @@ import torch
 from llmops_tui.engine.jobs.batching import Batch, LengthGroupedOrder, PaddingCollator, real_tokens, split_batch
 from llmops_tui.engine.jobs.distillation import distil
 from llmops_tui.engine.jobs.hardware import Plan
+from llmops_tui.engine.jobs.heal_checkpoint import HealBooks, Healed, save, take_up
 from llmops_tui.engine.jobs.labels import EncodedRow
 from llmops_tui.engine.jobs.loss import has_plain_head, labelled_logits, labelled_loss_sum
 from llmops_tui.engine.jobs.reporting import Reporter
-from llmops_tui.engine.jobs.sparsity import Masks, reapply
+from llmops_tui.engine.jobs.sparsity import reapply
 from llmops_tui.errors import LlmopsError
 from llmops_tui.specs.prune import HealChoice
 
@@ -37,10 +39,11 @@ def heal(
     *,
     pad_id: int,
     seed: int,
-    masks: Masks,
+    books: HealBooks,
     reporter: Reporter,
 ) -> dict[str, float | int]:
-    """Train `student` in place for `choice.steps` updates; without a teacher, on the rows alone (`choice.weight` 0).
+    """Train `student` in place for `choice.steps` updates, from a checkpoint on where `books` names one; without a teacher, on the
+    rows alone (`choice.weight` 0).
 
     Returns what it cost; raises LlmopsError where the loss is no number.
     """
@@ -54,10 +57,11 @@ def heal(
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=choice.learning_rate, weight_decay=0.0, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_scale(step, choice.steps))
-    batches = _batches(rows, choice.batch, pad_id, seed)
-    reporter.phase("healing", total=choice.steps)
-    began, tokens = time.monotonic(), 0
-    for step in range(1, choice.steps + 1):
+    healed = take_up(books.resume_from, student, optimizer, schedule) if books.resume_from else Healed(step=0, tokens=0, seconds=0.0)
+    batches = islice(_batches(rows, choice.batch, pad_id, seed), healed["step"], None)
+    reporter.phase("healing", done=healed["step"], total=choice.steps)
+    began, tokens = time.monotonic() - healed["seconds"], healed["tokens"]
+    for step in range(healed["step"] + 1, choice.steps + 1):
         started, batch = time.monotonic(), next(batches)
         labelled = int((batch["labels"][:, 1:] >= 0).sum())
         loss = distilled = 0.0
@@ -79,7 +83,7 @@ def heal(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        reapply(student, masks)
+        reapply(student, books.pruned.masks)
         real, seconds = real_tokens(batch), time.monotonic() - started
         tokens += real
         reporter.beat(step, choice.steps, at_once=True)
@@ -89,6 +93,8 @@ def heal(
         }  # fmt: skip
         reporter.events.metrics(step, values if teacher is None else {**values, "train/distill_loss": distilled})
         print(f"healing {step}/{choice.steps}  loss {loss:.4f}  {real / seconds:.0f} tokens/s  gradient {norm:.2f}", flush=True)
+        if choice.checkpoint_every and (step % choice.checkpoint_every == 0 or step == choice.steps):
+            save(books, Healed(step=step, tokens=tokens, seconds=time.monotonic() - began), student, optimizer, schedule, reporter)
     student.eval()
     return {"heal_steps": choice.steps, "heal_tokens": tokens, "heal_seconds": round(time.monotonic() - began, 3)}
 

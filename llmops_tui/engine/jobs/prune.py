@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
     from llmops_tui.engine.jobs.hardware import Plan
+    from llmops_tui.engine.jobs.heal_checkpoint import Pruned
     from llmops_tui.engine.jobs.labels import EncodedRow
     from llmops_tui.engine.jobs.scoring import Score
     from llmops_tui.engine.jobs.sparsity import Masks
@@ -38,10 +40,12 @@ def prune(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     spec = PruneSpec.model_validate(record["spec"])
     prepared = record["prepared"]
     model_path = Path(prepared["model"]["path"])
+    resume_from = Path(os.environ["LLMOPS_RESUME_FROM"]) if os.environ.get("LLMOPS_RESUME_FROM") else None
 
     reporter.phase("importing libraries")
     from llmops_tui.engine.jobs import hardware, template_check
     from llmops_tui.engine.jobs.corpus import encode_rows, read_split, require_rows
+    from llmops_tui.engine.jobs.heal_checkpoint import HealBooks, prune_again, read_pruned
     from llmops_tui.engine.jobs.healing import heal
     from llmops_tui.engine.jobs.labels import RowEncoder
     from llmops_tui.engine.jobs.loading import load_causal_model, load_tokenizer, quiet
@@ -65,23 +69,21 @@ def prune(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     require_rows(learnt, "to measure and heal on", spec.max_length)
     require_rows(held_out, "to score", spec.max_length)
 
-    # Before.
-    before = _score(model, held_out.rows, tokenizer, plan, reporter, "scoring before")
-    reporter.events.metrics(0, before.metrics())
-    reporter.phase("letting the model speak", total=2, unit="prompts")
-    source_ended = template_check.count_ended(model, tokenizer, reporter.beat)
+    # Before, and prune. An attempt that goes on takes out what the first one found.
     teacher = copy.deepcopy(model) if spec.heal.steps and spec.heal.weight else None
-
-    # Prune.
-    pruned, masks = _prune(model, learnt.rows[: spec.calibration_rows], tokenizer, plan, spec, reporter)
-    after = _score(model, held_out.rows, tokenizer, plan, reporter, "scoring pruned")
-    reporter.log(f"perplexity {before.perplexity:.3f} → {after.perplexity:.3f}")
+    if resume_from:
+        pruned = read_pruned(resume_from)
+        prune_again(model, pruned)
+    else:
+        pruned = _measure_and_prune(model, learnt.rows[: spec.calibration_rows], held_out.rows, tokenizer, plan, spec, reporter)
+    before, after = pruned.before, pruned.after
 
     # Heal.
     cost: dict[str, float | int] = {}
     if spec.heal.steps:
+        books = HealBooks(run, pruned, resume_from)
         cost = heal(
-            model, teacher, learnt.rows, spec.heal, plan, pad_id=tokenizer.pad_token_id, seed=spec.seed, masks=masks, reporter=reporter
+            model, teacher, learnt.rows, spec.heal, plan, pad_id=tokenizer.pad_token_id, seed=spec.seed, books=books, reporter=reporter
         )
         teacher = None
 
@@ -99,7 +101,7 @@ def prune(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     reporter.events.metrics(spec.heal.steps, final.metrics())
     reporter.phase("letting the pruned model speak", total=2, unit="prompts")
     ended = template_check.count_ended(again, tokenizer_again, reporter.beat)
-    checks = template_check.check_speech(tokenizer, tokenizer_again, again.generation_config, source_ended, ended)
+    checks = template_check.check_speech(tokenizer, tokenizer_again, again.generation_config, pruned.source_ended, ended)
     if faults := template_check.faults(checks):
         shutil.rmtree(target)
         raise GateFailedError(f"the pruned model does not speak as its source: {'; '.join(faults)}", "nothing was registered")
@@ -107,7 +109,7 @@ def prune(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     lost = after.perplexity - before.perplexity
     summary: Summary = {
         "method": spec.method,
-        **pruned,
+        **pruned.facts,
         **({} if spec.method == "layers" else measure_sparsity(again, spec.pattern).to_json()),
         "parameters_before": prepared["model"]["parameters"],
         "parameters_after": sum(parameter.numel() for parameter in again.parameters()),
@@ -147,6 +149,29 @@ def prune(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         },
     )
     return summary, False
+
+
+def _measure_and_prune(
+    model: Any,
+    rows: Sequence[EncodedRow],
+    held_out: Sequence[EncodedRow],
+    tokenizer: PreTrainedTokenizerBase,
+    plan: Plan,
+    spec: PruneSpec,
+    reporter: Reporter,
+) -> Pruned:
+    """Score, let speak, prune in place on `rows`, score."""
+    from llmops_tui.engine.jobs import template_check
+    from llmops_tui.engine.jobs.heal_checkpoint import Pruned
+
+    before = _score(model, held_out, tokenizer, plan, reporter, "scoring before")
+    reporter.events.metrics(0, before.metrics())
+    reporter.phase("letting the model speak", total=2, unit="prompts")
+    source_ended = template_check.count_ended(model, tokenizer, reporter.beat)
+    facts, masks = _prune(model, rows, tokenizer, plan, spec, reporter)
+    after = _score(model, held_out, tokenizer, plan, reporter, "scoring pruned")
+    reporter.log(f"perplexity {before.perplexity:.3f} → {after.perplexity:.3f}")
+    return Pruned(before, after, source_ended, facts, masks)
 
 
 def _prune(
