@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/memory.py [--quick]
 
-Needs an NVIDIA GPU and torch with CUDA; says "no GPU" and exits 2 without. Shapes with random weights of 135M, 1B and 8B
+Needs an NVIDIA GPU and torch with CUDA; one line and exit 5 without. Shapes with random weights of 135M, 1B and 8B
 parameters (Llama); LoRA, QLoRA (where bitsandbytes is installed) and full; gradient checkpointing on and off; rows that fill
 1,024 tokens. Measured is what the job itself reports: `torch.cuda.max_memory_allocated` (`gpu_peak_bytes`). Each spec is
 predicted by a calibration that has seen all specs but that one. What the prediction says cannot fit is left out, and said.
@@ -14,13 +14,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import shared
 
 from llmops_tui.engine.estimate.calibration import Calibration, Likeness, Outcome
 from llmops_tui.engine.estimate.estimate import Box, estimate
@@ -31,39 +32,7 @@ from llmops_tui.specs.train import TrainSpec
 
 BAR = 0.05
 LENGTH, STEPS = 1024, 3
-NO_GPU_EXIT_CODE = 2
-SIZES = {
-    "135M": {"hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9, "num_key_value_heads": 3},
-    "1B": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8},
-    "8B": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8},
-}
-GPU = """
-import json
-import torch
-if torch.cuda.is_available():
-    print(json.dumps([torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory]))
-"""
-# In a process of its own: 16 GB of weights must be gone before the jobs begin.
-MAKE_MODEL = """
-import json, sys
-import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-tokenizer = Tokenizer(models.BPE(vocab={letter: at for at, letter in enumerate([*letters, "<end>", "<pad>"])}, merges=[]))
-tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-tokenizer.decoder = decoders.ByteLevel()
-fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<end>", pad_token="<pad>")
-fast.chat_template = "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}"
-config = LlamaConfig(vocab_size=49152, max_position_embeddings=4096, tie_word_embeddings=True, bos_token_id=256, eos_token_id=256,
-                     pad_token_id=257, **json.loads(sys.argv[2]))
-torch.set_default_dtype(torch.bfloat16)
-with torch.device("cuda"):
-    model = LlamaForCausalLM(config)
-model.save_pretrained(sys.argv[1])
-fast.save_pretrained(sys.argv[1])
-"""
+SIZES = ("135M", "1B", "8B")
 
 
 @dataclass
@@ -82,50 +51,40 @@ class Point:
         return self.predicted_bytes / self.peak_bytes - 1
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0 only where the claim holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="without the 8B shape")
-    options = parser.parse_args()
-    found = find_gpu()
-    if found is None:
-        print(json.dumps({"benchmark": "gpu_memory", "holds": False, "error": "no GPU"}))
-        return NO_GPU_EXIT_CODE
-    box = Box("cuda", found[0], found[1], threads=1, gpus=1)
+    options = parser.parse_args(arguments)
+    device = shared.find_device("cuda")
+    if device is None:
+        return shared.refuse("gpu_memory")
+    box = Box("cuda", device.name, device.memory_bytes, threads=1, gpus=1)
     points: list[Point] = []
     with tempfile.TemporaryDirectory(prefix="gpu_memory.") as scratch:
         directory = Path(scratch)
         rows = write_rows(directory / "rows.jsonl")
-        for size, shape in SIZES.items():
-            if size == "8B" and options.quick:
-                continue
-            model = directory / size
-            run_python(f"making {size}", MAKE_MODEL, str(model), json.dumps(shape))
+        for size in SIZES[: 2 if options.quick else 3]:
+            model = shared.make_model(directory / size, size, "cuda")
             for point in grid(size, model, rows, box):
-                measure(point, model, directory / f"run-{len(points)}")
+                run = directory / f"run-{len(points)}"
+                try:
+                    events = shared.run_job(point.label, run, point.spec, {str(rows): "prompt_completion"}, "cuda")
+                except shared.DidNotFitError:
+                    raise SystemExit(f"{point.label} was predicted to fit, and did not") from None
+                point.peak_bytes = events[-1]["summary"]["gpu_peak_bytes"]
                 points.append(point)
     for point in points:
         others = [Outcome(other.likeness, other.peak_bytes / work_bytes(other), None) for other in points if other is not point]
         point.predicted_bytes = work_bytes(point) * Calibration(others).correction("memory", point.likeness).factor
-    return report(points, found[0])
-
-
-def find_gpu() -> tuple[str, int] | None:
-    """Name and memory of the first GPU; None without torch, CUDA or a GPU."""
-    if importlib.util.find_spec("torch") is None:
-        return None
-    output = run_python("looking for a GPU", GPU).strip()
-    if not output:
-        return None
-    name, memory = json.loads(output.splitlines()[-1])
-    return str(name), int(memory)
+    return report(points, device.name)
 
 
 def grid(size: str, model: Path, rows: Path, box: Box) -> list[Point]:
     """Every combination that is predicted to fit, with its prediction."""
     ways = ["lora", "full", *(["qlora"] if importlib.util.find_spec("bitsandbytes") else [])]
     if "qlora" not in ways:
-        say("bitsandbytes is not installed: no QLoRA in the grid")
+        shared.say("bitsandbytes is not installed: no QLoRA in the grid")
     points = []
     for way in ways:
         for checkpointing in (False, True):
@@ -139,24 +98,10 @@ def grid(size: str, model: Path, rows: Path, box: Box) -> list[Point]:
             formula = estimate(spec, facts, RowFacts(64, 0, float(LENGTH), LENGTH, "made for this"), box)
             label = f"{size} {way}, {'checkpointing' if checkpointing else 'no checkpointing'}"
             if formula["fits"] == "no":
-                say(f"left out, predicted not to fit: {label}")
+                shared.say(f"left out, predicted not to fit: {label}")
                 continue
             points.append(Point(label, spec, formula, Likeness("cuda", way, checkpointing, facts.shape.family)))
     return points
-
-
-def measure(point: Point, model: Path, run: Path) -> None:
-    """One job, as the engine starts it."""
-    say(point.label)
-    run.mkdir()
-    prepared = {"model": {"path": str(model)}, "dataset": {"path": point.spec.dataset.path, "format": "prompt_completion"}}
-    (run / "spec.json").write_text(json.dumps({"id": run.name, "spec": point.spec.model_dump(), "prepared": prepared}))
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "LLMOPS_RUN_DIR": str(run), "LLMOPS_ATTEMPT": "1"}
-    with open(run / "output.log", "wb") as output:
-        code = subprocess.call([sys.executable, "-m", "llmops_tui.engine.jobs.train"], stdout=output, stderr=output, env=environment)
-    if code:
-        raise SystemExit(f"{point.label} failed with exit code {code}:\n{(run / 'output.log').read_text(errors='replace')[-3000:]}")
-    point.peak_bytes = json.loads((run / "events.jsonl").read_text().splitlines()[-1])["summary"]["gpu_peak_bytes"]
 
 
 def work_bytes(point: Point) -> int:
@@ -187,19 +132,6 @@ def write_rows(path: Path) -> Path:
     rows = ({"prompt": words[: LENGTH // 2], "completion": f"{words[: 2 * LENGTH]} {number}"} for number in range(16))
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
-
-
-def run_python(what: str, program: str, *arguments: str) -> str:
-    """A program in a process of its own; its output."""
-    say(what)
-    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{what} failed:\n{done.stderr[-3000:]}")
-    return done.stdout
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":
