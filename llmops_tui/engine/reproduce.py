@@ -48,7 +48,23 @@ def pinned_spec(record: Mapping[str, Any]) -> dict[str, Any]:
         if dataset.get("eval_path") and (path := _pinned(found.get("eval_dataset"))):
             dataset["eval_path"] = path
         spec["dataset"] = dataset
+    if isinstance(spec.get("keep"), dict):
+        spec["keep"] = _pinned_keep(spec["keep"], found)
+    if isinstance(spec.get("distill"), dict) and (teacher := _pinned(found.get("teacher"))):
+        spec["distill"] = {**spec["distill"], "teacher": teacher}
     return spec
+
+
+def _pinned_keep(keep: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows rehearsed and probed, likewise."""
+    pinned, rehearsed = dict(keep), found.get("rehearsal")
+    if keep.get("probe_path") and (path := _pinned(found.get("probe"))):
+        pinned["probe_path"] = path
+    if isinstance(rehearsed, list) and len(rehearsed) == len(keep.get("rehearsal") or []):
+        pinned["rehearsal"] = [
+            {**choice, "path": _pinned(record) or choice["path"]} for choice, record in zip(keep["rehearsal"], rehearsed, strict=True)
+        ]
+    return pinned
 
 
 def differences(capsule: Mapping[str, Any], now: Present) -> list[Difference]:

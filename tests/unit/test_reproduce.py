@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from llmops_tui.data.models import model_digest
 from llmops_tui.engine.reproduce import Present, decisive, differences, pinned_spec
 from llmops_tui.engine.same_data import changed_data
 from llmops_tui.engine.working_tree import WorkingTree
 from llmops_tui.paths import Home
+from tests.catalog_files import write_model
 
 CAPSULE: dict[str, Any] = {
     "prepared": {"dataset": {"sha256": "d1"}, "model": {"sha256": "m1"}, "eval_dataset": None},
@@ -73,6 +75,19 @@ def test_a_name_that_means_something_newer_by_now_is_pinned_to_what_it_meant() -
     }
     assert pinned_spec(record) == {"kind": "train", "model": "smol@v2", "dataset": {"path": "/d.jsonl", "limit": 3}}
     assert record["spec"]["dataset"]["path"] == "support", "the old record is left alone"
+    keep = {"rehearsal": [{"path": "general", "weight": 0.1}], "probe_path": "probe", "best": True}
+    more = {
+        "spec": {**record["spec"], "keep": keep, "distill": {"teacher": "big@champion"}},
+        "prepared": {
+            **record["prepared"],
+            "rehearsal": [{"name": "general", "version": 1, "path": "/g.jsonl"}],
+            "probe": {"name": "probe", "version": 3, "path": "/p.jsonl"},
+            "teacher": {"name": "big", "version": 4, "path": "/t"},
+        },
+    }
+    pinned = pinned_spec(more)
+    assert pinned["keep"] == {"rehearsal": [{"path": "general@v1", "weight": 0.1}], "probe_path": "probe@v3", "best": True}
+    assert pinned["distill"] == {"teacher": "big@v4"}
     assert pinned_spec({"spec": {"kind": "command", "argv": ["x"]}, "prepared": {}}) == {"kind": "command", "argv": ["x"]}
 
 
@@ -97,3 +112,19 @@ def test_rows_that_were_only_touched_are_the_same_and_changed_or_missing_ones_ar
     os.mkfifo(rows)
     assert "no file" in changed_data(noted, home), "and nobody waits for a pipe"
     assert changed_data({"prepared": {}}, home) == changed_data(json.loads("{}"), home) == ""
+
+
+@pytest.mark.parametrize("part", ["probe", "rehearsal", "rewards", "teacher", "model"])
+def test_everything_else_a_run_reads_must_be_what_it_was_too(noted: dict[str, Any], tmp_path: Path, part: str) -> None:
+    home, path = Home(tmp_path / "home", explicit=True), tmp_path / f"{part}.jsonl"
+    if part in ("teacher", "model"):
+        path = write_model(tmp_path / part)
+        changed, digest = path / "config.json", model_digest(home, path)
+    else:
+        path.write_text('{"text": "a"}\n')
+        changed, digest = path, hashlib.sha256(path.read_bytes()).hexdigest()
+    record = {"path": str(path), "sha256": digest}
+    noted["prepared"][part] = [record] if part in ("rehearsal", "rewards") else record
+    assert changed_data(noted, home) == ""
+    changed.write_text(changed.read_text() + " ")
+    assert f"{path} has changed since the run was submitted" in changed_data(noted, home)
