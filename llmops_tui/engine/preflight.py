@@ -20,7 +20,7 @@ from llmops_tui.data.model_files import ModelFiles, recognise
 from llmops_tui.data.models import model_digest
 from llmops_tui.data.recognition import describe
 from llmops_tui.engine import disk_forecast, scratch_model
-from llmops_tui.engine.estimate.facts import describe_model, rows_of_scan
+from llmops_tui.engine.estimate.facts import describe_model, rows_of_scan, with_teacher
 from llmops_tui.engine.preflight_adaptation import adaptation_warnings, check_adaptation
 from llmops_tui.engine.preflight_checks import (
     base_of,
@@ -147,7 +147,7 @@ def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, An
         "dataset": dataset,
         "eval_dataset": eval_dataset,
         "rows": {"learnt": len(learnt), "held_out": len(held_out)},
-        "facts": {"model": _estimator_facts(spec, files), "rows": asdict(rows_of_scan(learnt, len(held_out), found.characters))},
+        "facts": {"model": _estimator_facts(spec, files, teacher), "rows": asdict(rows_of_scan(learnt, len(held_out), found.characters))},
         **({"rewards": rewards} if rewards else {}),
         **({"teacher": teacher} if teacher else {}),
         "warnings": warnings,
@@ -163,8 +163,9 @@ def _model_record(spec: TrainSpec, home: Home, info: ModelInfo, files: ModelFile
     return {**record, **base, "tokenizer_path": str(start.tokenizer_path), "licence": info["licence"] or start.base["licence"]}
 
 
-def _estimator_facts(spec: TrainSpec, files: ModelFiles) -> dict[str, Any]:
-    return scratch_model.facts_of(spec.scratch) if spec.scratch.preset else describe_model(files.path)
+def _estimator_facts(spec: TrainSpec, files: ModelFiles, teacher: Mapping[str, Any] | None) -> dict[str, Any]:
+    described = scratch_model.facts_of(spec.scratch) if spec.scratch.preset else describe_model(files.path)
+    return with_teacher(described, Path(teacher.get("base_path") or teacher["path"]) if teacher else None)
 
 
 def _prepare_evaluate(spec: EvaluateSpec, home: Home, cwd: Path) -> dict[str, Any]:

@@ -144,7 +144,9 @@ def test_checkpointing_and_shorter_rows_need_less_memory_and_a_larger_model_more
 def test_on_a_cpu_the_batch_costs_no_memory_beyond_a_pass_of_512_tokens() -> None:
     small, large = told(micro_batch=4, max_length=256), told(micro_batch=64, max_length=256)
     assert small["memory_bytes"] == large["memory_bytes"]
-    assert told(GEMMA2_2B, max_length=256, micro_batch=8)["parts"]["loss"] > told(GEMMA_2B, max_length=256, micro_batch=8)["parts"]["loss"]
+    squashed, plain = (told(shape, max_length=256, micro_batch=8)["parts"] for shape in (GEMMA2_2B, GEMMA_2B))
+    assert squashed["loss"] == 3 * 4 * 8 * 256 * 256000
+    assert plain.get("loss", 0) < squashed["loss"] / 10
 
 
 def test_a_pass_is_as_large_as_the_job_makes_it() -> None:
@@ -254,3 +256,63 @@ def test_runs_that_are_not_alike_make_nobody_surer() -> None:
     alone = Calibration().correction("seconds", ALIKE)
     assert math.log(sure.high) < 0.5 * math.log(unsure.high)
     assert unsure.high >= alone.high
+
+
+def parts(**fields: Any) -> dict[str, int]:
+    return told(LLAMA_8B, GPU, gradient_checkpointing=True, **fields)["parts"]
+
+
+def test_dpo_and_kto_of_a_whole_model_hold_a_second_one_and_of_an_adapter_none() -> None:
+    for method in ("dpo", "kto"):
+        assert parts(method=method, adaptation="full")["reference"] == 2 * 8_030_261_248
+        assert "reference" not in parts(method=method)
+    assert "reference" not in parts(method="orpo", adaptation="full")
+
+
+def test_grpo_holds_a_second_model_only_where_it_is_kept_close_to_it() -> None:
+    free = {"method": "grpo", "adaptation": "full", "micro_batch": 8, "grpo": {"group": 4, "completion_tokens": 100}}
+    held = {**free, "grpo": {"group": 4, "completion_tokens": 100, "beta": 0.04}}
+    assert "reference" not in parts(**free)
+    assert parts(**held)["reference"] == 2 * 8_030_261_248
+
+
+def test_generated_answers_count_where_their_keys_and_values_need_more_than_a_pass() -> None:
+    few = {"method": "grpo", "micro_batch": 1, "accumulation": 4, "max_length": 4096, "grpo": {"group": 4, "completion_tokens": 3500}}
+    assert "generation" not in parts(**few)
+    many = parts(**{**few, "accumulation": 256})
+    width = 4096
+    assert many["generation"] > 1024 // 4 * width * 32 * 2 * 1024 * 2  # rows, tokens, layers, keys and values of 1,024, bfloat16
+    assert "loss" not in many
+
+
+def test_a_teacher_lies_beside_the_student_and_one_that_is_not_known_is_taken_for_one_like_it() -> None:
+    spec = wish(method="distill", distill={"teacher": "large"})
+    student, rows = shape_of(SMOLLM2), RowFacts(learnt=64, mean_tokens=200.0)
+    known = estimate(spec, ModelFacts(student, teacher_parameters=8_030_261_248), rows, GPU)
+    unknown = estimate(spec, ModelFacts(student), rows, GPU)
+    assert known["parts"]["teacher"] == 2 * 8_030_261_248
+    assert unknown["parts"]["teacher"] == 2 * 134_515_008
+    assert "the teacher is not known" in unknown["basis"]
+    assert known["formula"]["training_seconds"] > 10 * unknown["formula"]["training_seconds"]
+
+
+def test_pairs_are_two_sequences_a_row_and_a_reward_model_has_no_vocabulary_to_meet() -> None:
+    one, two = parts(method="kto", packing=False), parts(method="dpo")
+    assert two["activations"] > 1.9 * one["activations"]
+    assert "loss" not in parts(method="reward")
+    assert parts(method="orpo")["loss"] == 3 * 4 * 2 * 4 * 1024 * 128256
+
+
+def test_answers_that_are_generated_take_their_time_token_by_token() -> None:
+    def seconds(tokens: int) -> float:
+        found = told(SMOLLM2, CPU, method="grpo", micro_batch=8, max_steps=10, grpo={"group": 4, "completion_tokens": tokens})
+        assert found["seconds"]
+        return found["seconds"]
+
+    assert seconds(400) > 2 * seconds(50)
+
+
+def test_on_a_cpu_the_heap_keeps_holes_of_what_a_pass_allocates_whether_it_is_kept_for_the_way_back_or_not() -> None:
+    plain, again = (told(gradient_checkpointing=on, max_length=1024)["parts"] for on in (False, True))
+    assert plain["allocator"] == pytest.approx(again["allocator"], rel=0.1)
+    assert plain["activations"] > 5 * again["activations"]

@@ -9,7 +9,9 @@ from llmops_tui.engine.disk_forecast import checkpoint_bytes
 from llmops_tui.engine.estimate import speed
 from llmops_tui.engine.estimate.adapters import Adapted, adapted
 from llmops_tui.engine.estimate.calibration import FORMULA, Calibration, Correction, Likeness
+from llmops_tui.engine.estimate.generation import generation_seconds
 from llmops_tui.engine.estimate.memory import Parts, Setup, memory_parts, weight_bytes
+from llmops_tui.engine.estimate.methods import MethodWork, method_work
 from llmops_tui.engine.estimate.shapes import ModelShape
 from llmops_tui.engine.estimate.workload import RowFacts, Workload, workload
 from llmops_tui.engine.tariff import Tariff
@@ -25,8 +27,8 @@ _AUTO_SHARE = 0.8
 MOST_MICRO_BATCH = 4096
 MOST_LENGTH = 1 << 20
 _LABELLED_SHARE = 0.5
-_OWN_LOSS_METHODS = ("sft", "pretrain")
-_NOT_OURS = "methods other than sft and pretrain keep whole logits: their estimate is rougher"
+_PACKED_METHODS = ("sft", "pretrain")
+_FEW_MEASURED = "method {} was measured less than sft: its estimate is rougher"
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,12 @@ class Box:
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """The shape, and what lies on disk: bytes and the element size of its weight files."""
+    """The shape, and what lies on disk: bytes and the element size of its weight files. `teacher_parameters` are a teacher's."""
 
     shape: ModelShape
     file_bytes: int = 0
     file_item_bytes: int = 2
+    teacher_parameters: int | None = None
 
 
 def estimate(
@@ -73,6 +76,7 @@ class _Memory:
     parts: Parts
     load: Workload
     setup: Setup
+    work: MethodWork
     correction: Correction
 
     @property
@@ -93,21 +97,29 @@ class _Question:
     targets: Adapted
     calibration: Calibration
 
+    @property
+    def teacher_parameters(self) -> int:
+        """Of the second model that a student learns from; where none is known, one like it is meant."""
+        if self.spec.method != "distill":
+            return 0
+        return (self.model.teacher_parameters or self.model.shape.parameters) or 0
+
     def memory(self, micro_batch: int, max_length: int) -> _Memory:
         spec = self.spec.model_copy(update={"micro_batch": micro_batch, "max_length": max_length})
         shape, device = self.model.shape, self.box.device
         adaptation = adaptation_of(spec)
-        # Other methods, and logits that are squashed (jobs/loss.has_plain_head), need the whole of them.
-        own_loss = shape.plain_head and spec.method in _OWN_LOSS_METHODS
-        packed = device == "cuda" if spec.packing == "auto" else spec.packing
-        load = workload(spec, self.rows, device=device, packed=packed, own_loss=own_loss)
+        work = method_work(spec, full=adaptation == "full", plain_head=shape.plain_head)
+        packed = spec.method in _PACKED_METHODS and (device == "cuda" if spec.packing == "auto" else spec.packing)
+        load = workload(
+            spec, self.rows, device=device, packed=packed, own_loss=work.cut_to_passes, sequences=work.sequences, generates=work.generates
+        )
         item_bytes = _item_bytes(spec, device)
         checkpointing = self._checkpointing(spec, item_bytes)
         setup = Setup(
             device, adaptation, item_bytes, checkpointing, spec.lora.r, self.model.file_bytes, self.model.file_item_bytes
         )  # fmt: skip
-        parts = memory_parts(shape, self.targets, setup, load, own_loss=own_loss)
-        return _Memory(parts, load, setup, self.calibration.correction("memory", self._likeness(setup)))
+        parts = memory_parts(shape, self.targets, setup, load, work, self.teacher_parameters)
+        return _Memory(parts, load, setup, work, self.calibration.correction("memory", self._likeness(setup)))
 
     def answer(self, tariff: Tariff) -> EstimateAnswer:
         spec, shape, box = self.spec, self.model.shape, self.box
@@ -115,7 +127,7 @@ class _Question:
         setup, load = memory.setup, memory.load
         trained = (shape.parameters or 0) if setup.full else self.targets.parameters(spec.lora.r, dora=setup.adaptation == "dora")
         pace = self.calibration.correction("seconds", self._likeness(setup))
-        formula_seconds = self._training_seconds(setup, load)
+        formula_seconds = self._training_seconds(setup, load, memory.work)
         scoring_seconds = self._scoring_seconds(setup, load)
         seconds = [
             None
@@ -168,12 +180,15 @@ class _Question:
         activations = tokens * self.model.shape.layers * _AUTO_ACTIVATIONS_PER_HIDDEN * self.model.shape.hidden * item_bytes
         return self.model.file_bytes + activations >= _AUTO_SHARE * self.box.memory_bytes
 
-    def _training_seconds(self, setup: Setup, load: Workload) -> float | None:
-        if load.tokens is None:
+    def _training_seconds(self, setup: Setup, load: Workload, work: MethodWork) -> float | None:
+        if load.tokens is None or load.steps is None:
             return None
-        training, _ = speed.flops_a_token(self.model.shape, self.targets, setup, load, _LABELLED_SHARE if self.spec.assistant_only else 1.0)
+        labelled = _LABELLED_SHARE if self.spec.assistant_only else 1.0
+        training, forward = speed.flops_a_token(self.model.shape, self.targets, setup, load, labelled)
         at_once = self.spec.processes.count if setup.device == "cuda" else 1  # on a CPU the processes share what one would have
-        return round(load.tokens * training / self._flops(setup) / at_once, 3)
+        training += forward * work.forwards + 2.0 * self.teacher_parameters
+        answers = generation_seconds(self.model.shape, load, setup.device, setup.item_bytes, self._flops(setup), self.box.threads)
+        return round(load.tokens * training / self._flops(setup) / at_once + load.steps * answers, 3)
 
     def _scoring_seconds(self, setup: Setup, load: Workload) -> float:
         """Held-out rows before and after, and in between where asked for."""
@@ -210,8 +225,10 @@ class _Question:
         else:
             words.append(f"tokens: {self.rows.source}")
         words += self.model.shape.guessed
-        if self.spec.method not in _OWN_LOSS_METHODS:
-            words.append(_NOT_OURS)
+        if self.spec.method not in _PACKED_METHODS:
+            words.append(_FEW_MEASURED.format(self.spec.method))
+        if self.spec.method == "distill" and self.model.teacher_parameters is None:
+            words.append("the teacher is not known: one as large as the student is meant")
         if pace.alike == 0 and memory.alike:
             words.append("no run like it was timed here yet")
         return "; ".join(words)

@@ -54,7 +54,24 @@ def glance(home: Home, spec: TrainSpec, cwd: Path) -> Facts:
     if not spec.model:
         raise _model_error("is not chosen", "name a model to see what it takes")
     path, continued = _find_model(home, spec, cwd)
-    return Facts(model=describe_model(path), rows=_rows(home, spec.dataset, cwd), continued=continued)
+    model = with_teacher(describe_model(path), _teacher_path(home, spec, cwd))
+    return Facts(model=model, rows=_rows(home, spec.dataset, cwd), continued=continued)
+
+
+def with_teacher(described: dict[str, Any], teacher: Path | None) -> dict[str, Any]:
+    """The model's part with the parameters of the one it learns from; `teacher` is a whole model's directory."""
+    return described if teacher is None else {**described, "teacher_parameters": recognise(teacher).parameters}
+
+
+def _teacher_path(home: Home, spec: TrainSpec, cwd: Path) -> Path | None:
+    """The directory of the teacher's weights. One that is not found is the check's to tell; the estimate says what it takes it for."""
+    if spec.method != "distill":
+        return None
+    try:
+        info = models.resolve(home, spec.distill.teacher, cwd)
+        return Path(models.resolve(home, info["base"], cwd)["path"] if info["format"] == "adapter" else info["path"])
+    except LlmopsError:
+        return None
 
 
 def _find_model(home: Home, spec: TrainSpec, cwd: Path) -> tuple[Path, Continued | None]:
@@ -105,7 +122,7 @@ def read_model(described: Mapping[str, Any]) -> ModelFacts:
         shape = shape_of(described["config"], matrices, described["parameters"])
     except ValueError as error:
         raise _model_error(str(error), "correct its config.json") from None
-    return ModelFacts(shape, int(described["file_bytes"]), int(described["file_item_bytes"]))
+    return ModelFacts(shape, int(described["file_bytes"]), int(described["file_item_bytes"]), described.get("teacher_parameters"))
 
 
 def rows_of_scan(learnt: Sequence[int], held_out: int, characters: Sequence[int]) -> RowFacts:

@@ -10,18 +10,14 @@ from dataclasses import dataclass
 
 from llmops_tui.engine.estimate.activations import kept_with_checkpointing, layer_bytes_a_token, mask_bytes_a_token
 from llmops_tui.engine.estimate.adapters import Adapted
+from llmops_tui.engine.estimate.generation import generation_bytes
+from llmops_tui.engine.estimate.heads import loss_bytes
+from llmops_tui.engine.estimate.methods import MethodWork
 from llmops_tui.engine.estimate.shapes import ModelShape
 from llmops_tui.engine.estimate.workload import CPU_TOKENS_A_PASS, Workload
 
 # NF4 with double quantisation (arXiv:2305.14314, section 3): 4 bits, 8 bits a block of 64, 32 bits a block of 256 blocks.
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
-# jobs/loss.py: elements of one chunk of logits, and how many copies of it live at once.
-_CHUNK = {"cpu": 1 << 23, "cuda": 1 << 26}
-_SMALLEST_CHUNK_ROWS = 16
-_CHUNK_COPIES = 2
-_HEAD_GRADIENTS = 2
-# Logits, their float32 copy, log-probabilities and gradient, where the whole of them is formed.
-_WHOLE_LOGIT_COPIES = 3
 _GIB = 1 << 30
 
 
@@ -42,49 +38,74 @@ class Setup:
         return self.adaptation == "full"
 
 
-# Parts in the order they are shown. "framework" was there before the work began.
+# "framework" was there before the work began.
 Parts = dict[str, int]
 
 
-def memory_parts(shape: ModelShape, targets: Adapted, setup: Setup, load: Workload, *, own_loss: bool) -> Parts:
-    """Every part in bytes; their sum is the predicted peak."""
+def memory_parts(shape: ModelShape, targets: Adapted, setup: Setup, load: Workload, work: MethodWork, teacher_parameters: int = 0) -> Parts:
+    """Every part in bytes, as they are at the moment that needs most; their sum is the predicted peak."""
     parameters = shape.parameters or 0
     trained = parameters if setup.full else targets.parameters(setup.rank, dora=setup.adaptation == "dora")
     # An adapter is float32 whatever the model is (PEFT: autocast_adapter_dtype), but bfloat16 on 4-bit weights (TRL's QLoRA).
-    trained_bytes = setup.item_bytes if setup.full or setup.adaptation == "qlora" else 4
-    parts: Parts = {
+    trained_bytes = trained * (setup.item_bytes if setup.full or setup.adaptation == "qlora" else 4)
+    always: Parts = {
         "weights": weight_bytes(shape, setup),
-        "adapter": 0 if setup.full else trained * trained_bytes,
-        "gradients": trained * trained_bytes,
-        "optimizer": 2 * trained * trained_bytes,
-        "activations": _activations(shape, None if setup.full else targets, setup, load),
-        "loss": _loss(shape, setup, load, own_loss=own_loss),
-        "working": _working(shape, setup, load),
+        "reference": weight_bytes(shape, setup) if work.reference else 0,
+        "teacher": teacher_parameters * setup.item_bytes,
+        "adapter": 0 if setup.full else trained_bytes,
+        "optimizer": 2 * trained_bytes,
     }
-    # Gradients come as activations go: what is larger counts. An update begins without any.
-    parts["gradients"] = max(0, parts["gradients"] - parts["activations"] - parts["loss"]) if setup.full else parts["gradients"]
+    kept, layer = _activations(shape, None if setup.full else targets, setup, load)
+    at_once = kept if setup.checkpointing else kept + shape.layers * layer
+    gathered = trained_bytes if load.passes_a_step > 1 else 0  # the gradients of the step's passes before
+    working = _working(shape, setup, load)
+    moments: list[Parts] = [
+        {
+            "gradients": gathered,
+            "activations": at_once,
+            "loss": loss_bytes(shape, work.head, setup.device, setup.item_bytes, load, full=setup.full),
+        },
+        # The way back begins: nothing has been let go yet, with checkpointing the last layer is computed anew.
+        {"gradients": gathered, "activations": at_once + (layer if setup.checkpointing else 0), "working": working},
+        # It ends: every gradient is there, and the first layer.
+        {"gradients": trained_bytes, "activations": layer, "working": working},
+        {"generation": generation_bytes(shape, load, setup.item_bytes)},
+    ]
+    fullest = max(moments, key=_sum)
+    parts = {**always, **fullest}
     if setup.device == "cpu":
-        # The file is mapped while its weights are converted; the training that follows needs that room for something else.
-        peak = sum(parts.values())
-        mapped = setup.file_bytes if setup.file_item_bytes != setup.item_bytes else 0
-        parts["loading"] = max(0, parts["weights"] + mapped - peak)
         parts["libraries"] = _CPU_LIBRARIES_BYTES
-        parts["copies"] = round(_CPU_COPIES[setup.full] * parts["weights"])
-        longer = min(1.0, max(0.0, load.pass_tokens / CPU_TOKENS_A_PASS - 1))
-        parts["allocator"] = round(_CPU_HEAP_HOLES * longer * parts["activations"])
+        parts["allocator"] = round(_heap_holes(setup, load) * (kept + shape.layers * layer))
+        # The file is mapped while its weights are converted; what comes later needs that room for something else.
+        mapped = setup.file_bytes if setup.file_item_bytes != setup.item_bytes else 0
+        parts["loading"] = max(0, parts["weights"] + mapped + _CPU_LIBRARIES_BYTES - _sum(parts))
     parts["framework"] = FRAMEWORK_BYTES[setup.device]
     return parts
+
+
+def _sum(moment: Parts) -> int:
+    return sum(moment.values())
+
+
+def _heap_holes(setup: Setup, load: Workload) -> float:
+    """In shares of what a forward pass allocates."""
+    if setup.full or load.passes_a_step == 1:
+        return _CPU_HEAP_HOLES[setup.full]
+    longer = min(1.0, max(0.0, load.pass_tokens / CPU_TOKENS_A_PASS - 1))
+    return _CPU_HEAP_HOLES[False] + longer * _CPU_HOLES_OF_LONG_PASSES
 
 
 # What the process holds before its work begins: Python and the libraries on a CPU (measured: 0.46 GB with torch 2.13 on
 # CPU, transformers 5.23, TRL 1.16), the CUDA context and its libraries' workspaces on a GPU.
 FRAMEWORK_BYTES = {"cpu": 470_000_000, "cuda": round(0.75 * _GIB)}
 # The tokenizer, the modules imported with the model, the data set and pyarrow.
-_CPU_LIBRARIES_BYTES = 62_000_000
-# Measured over 11 runs of 16M to 135M parameters: beside frozen weights about as much lies again, beside trained ones half of it.
-_CPU_COPIES = {True: 0.5, False: 0.9}
-# glibc keeps what is freed between tensors that live on: with passes of over 512 tokens about a byte beside each of activations.
-_CPU_HEAP_HOLES = 1.1
+_CPU_LIBRARIES_BYTES = 45_000_000
+# glibc keeps what is freed between tensors that live on, in shares of what a forward pass allocates, whether that is kept for the way
+# back or not. Where the whole model is trained, gradients and moments come to lie in those holes. Measured over 22 runs of 34M to
+# 135M parameters; with MALLOC_MMAP_THRESHOLD_=1048576 there are none, and steps take 20 to 50 % longer.
+_CPU_HEAP_HOLES = {True: 0.5, False: 0.85}
+# Passes of over 512 tokens find no room in the holes of the pass before.
+_CPU_HOLES_OF_LONG_PASSES = 0.4
 
 
 def weight_bytes(shape: ModelShape, setup: Setup) -> int:
@@ -96,24 +117,14 @@ def weight_bytes(shape: ModelShape, setup: Setup) -> int:
     return round(quantised * _NF4_BYTES) + (parameters - quantised) * setup.item_bytes
 
 
-def _activations(shape: ModelShape, targets: Adapted | None, setup: Setup, load: Workload) -> int:
+def _activations(shape: ModelShape, targets: Adapted | None, setup: Setup, load: Workload) -> tuple[int, int]:
+    """`(what is kept with checkpointing too, what one layer keeps besides)` of a pass."""
     layer = layer_bytes_a_token(shape, targets, setup.rank, setup.item_bytes)
     if load.pass_tokens > load.pass_width and load.mean_tokens < load.pass_width:  # rows of unlike length: padding
         layer += mask_bytes_a_token(shape, load.pass_width, setup.item_bytes)
     ends = 4 * shape.hidden * setup.item_bytes  # embeddings, the last norm
-    if setup.checkpointing:
-        return round(load.pass_tokens * (shape.layers * kept_with_checkpointing(shape, setup.item_bytes) + layer + ends))
-    return round(load.pass_tokens * (shape.layers * layer + ends))
-
-
-def _loss(shape: ModelShape, setup: Setup, load: Workload, *, own_loss: bool) -> int:
-    if not own_loss:
-        return _WHOLE_LOGIT_COPIES * 4 * load.pass_tokens * shape.vocabulary
-    rows = min(load.pass_labelled, max(_SMALLEST_CHUNK_ROWS, _CHUNK[setup.device] // shape.vocabulary))
-    states = 2 * load.pass_labelled * shape.hidden * setup.item_bytes
-    # A trained output layer: its gradient is summed over the chunks, beside the chunk's own, before it is handed on.
-    head = _HEAD_GRADIENTS * shape.vocabulary * shape.hidden * setup.item_bytes if setup.full else 0
-    return states + head + _CHUNK_COPIES * rows * shape.vocabulary * 4
+    kept = ends + (shape.layers * kept_with_checkpointing(shape, setup.item_bytes) if setup.checkpointing else 0)
+    return round(load.pass_tokens * kept), round(load.pass_tokens * layer)
 
 
 def _working(shape: ModelShape, setup: Setup, load: Workload) -> int:
