@@ -109,7 +109,9 @@ class TrainSpec(RunSpec):
         1024, ge=8, le=MOST_TOKENS, description="Tokens a row; longer rows are cut and counted", json_schema_extra=BASIC
     )
     packing: bool | Literal["auto"] = Field("auto", description="Pack rows: auto packs on a GPU, groups by length on CPU")
-    dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto: bfloat16 where the GPU has it, else float32")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto: bfloat16 where the GPU has it (full: on float32 weights where they fit), else float32"
+    )
     gradient_checkpointing: bool | Literal["auto"] = Field("auto", description="auto: off on CPU, on where memory forces it")
     assistant_only: bool = Field(True, description="Learn from the assistant's tokens alone; off learns from every token")
     evaluate_every: int | None = Field(None, gt=0, le=MOST_STEPS, description="Steps between evaluations; unset: before and after only")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -316,3 +317,14 @@ def test_on_a_cpu_the_heap_keeps_holes_of_what_a_pass_allocates_whether_it_is_ke
     plain, again = (told(gradient_checkpointing=on, max_length=1024)["parts"] for on in (False, True))
     assert plain["allocator"] == pytest.approx(again["allocator"], rel=0.1)
     assert plain["activations"] > 5 * again["activations"]
+
+
+def test_every_weight_is_counted_in_float32_with_a_copy_where_a_gpu_holds_that_and_in_bfloat16_where_not() -> None:
+    parameters = shape_of(SMOLLM2).parameters or 0
+    held = told(SMOLLM2, GPU, adaptation="full")
+    assert (held["parts"]["weights"], held["parts"]["optimizer"], held["parts"]["copies"]) == tuple(n * parameters for n in (4, 8, 2))
+    asked = told(SMOLLM2, GPU, adaptation="full", dtype="bfloat16")["parts"]
+    assert (asked["weights"], asked["optimizer"], "copies" in asked) == (2 * parameters, 4 * parameters, False)
+    assert told(LLAMA_8B, GPU, adaptation="full")["parts"]["weights"] == 2 * (shape_of(LLAMA_8B).parameters or 0)
+    assert told(LLAMA_8B, replace(GPU, memory_bytes=192 * GIB), adaptation="full")["parts"]["weights"] > 30 * GIB // 2
+    assert "copies" not in told(SMOLLM2, GPU)["parts"]

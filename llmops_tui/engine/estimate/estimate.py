@@ -23,6 +23,8 @@ _USABLE = {"cuda": 0.98, "cpu": 0.95}
 # jobs/hardware.py, "auto": checkpointing where weights and activations (20 H a token and layer) pass 80 % of the free memory.
 _AUTO_ACTIVATIONS_PER_HIDDEN = 20
 _AUTO_SHARE = 0.8
+# A weight trained in float32 with bfloat16 products: itself, its gradient, two moments, and its copy.
+MASTER_BYTES = 4 + 4 + 8 + 2
 # A search for the largest size ends here: beyond, memory is not what limits it.
 MOST_MICRO_BATCH = 4096
 MOST_LENGTH = 1 << 20
@@ -71,6 +73,21 @@ def least_memory(spec: TrainSpec, model: ModelFacts, rows: RowFacts, box: Box, c
     return memory.peak(memory.correction.low)
 
 
+def keeps_master_weights(spec: TrainSpec, model: ModelFacts, rows: RowFacts, box: Box) -> bool:
+    """Whether every weight is trained in float32 with bfloat16 products (as HF Trainer's bf16=True on a float32 model), or in bfloat16
+    alone: the former on a GPU that holds it by the formula, uncorrected, so that the job decides as the estimate did.
+
+    Updates of a thousandth are lost in bfloat16's eight bits (Micikevicius et al. 2018, arXiv:1710.03740, section 3.1).
+    """
+    if adaptation_of(spec) != "full" or spec.dtype != "auto" or box.device != "cuda":
+        return False
+    if box.memory_bytes is None:
+        return True
+    question = _Question(spec, model, rows, box, adapted(model.shape, spec.lora.target_modules), Calibration())
+    memory = question.memory_with(spec, master=True)
+    return memory.peak(memory.correction.high) <= box.memory_bytes * _USABLE[box.device]
+
+
 @dataclass(frozen=True)
 class _Memory:
     parts: Parts
@@ -106,6 +123,10 @@ class _Question:
 
     def memory(self, micro_batch: int, max_length: int) -> _Memory:
         spec = self.spec.model_copy(update={"micro_batch": micro_batch, "max_length": max_length})
+        return self.memory_with(spec, master=keeps_master_weights(spec, self.model, self.rows, self.box))
+
+    def memory_with(self, spec: TrainSpec, *, master: bool) -> _Memory:
+        """Of this spec, with the precision decided."""
         shape, device = self.model.shape, self.box.device
         adaptation = adaptation_of(spec)
         work = method_work(spec, full=adaptation == "full", plain_head=shape.plain_head)
@@ -114,9 +135,9 @@ class _Question:
             spec, self.rows, device=device, packed=packed, own_loss=work.cut_to_passes, sequences=work.sequences, generates=work.generates
         )
         item_bytes = _item_bytes(spec, device)
-        checkpointing = self._checkpointing(spec, item_bytes)
+        checkpointing = self._checkpointing(spec, item_bytes, master)
         setup = Setup(
-            device, adaptation, item_bytes, checkpointing, spec.lora.r, self.model.file_bytes, self.model.file_item_bytes
+            device, adaptation, item_bytes, checkpointing, spec.lora.r, self.model.file_bytes, self.model.file_item_bytes, master
         )  # fmt: skip
         parts = memory_parts(shape, self.targets, setup, load, work, self.teacher_parameters)
         return _Memory(parts, load, setup, work, self.calibration.correction("memory", self._likeness(setup)))
@@ -171,14 +192,15 @@ class _Question:
     def _likeness(self, setup: Setup) -> Likeness:
         return Likeness(setup.device, setup.adaptation, setup.checkpointing, self.model.shape.family)
 
-    def _checkpointing(self, spec: TrainSpec, item_bytes: int) -> bool:
+    def _checkpointing(self, spec: TrainSpec, item_bytes: int, master: bool) -> bool:
         if spec.gradient_checkpointing != "auto":
             return spec.gradient_checkpointing
         if self.box.device == "cpu" or self.box.memory_bytes is None:
             return False
         tokens = spec.micro_batch * spec.max_length
         activations = tokens * self.model.shape.layers * _AUTO_ACTIVATIONS_PER_HIDDEN * self.model.shape.hidden * item_bytes
-        return self.model.file_bytes + activations >= _AUTO_SHARE * self.box.memory_bytes
+        resident = MASTER_BYTES * (self.model.shape.parameters or 0) if master else self.model.file_bytes
+        return resident + activations >= _AUTO_SHARE * self.box.memory_bytes
 
     def _training_seconds(self, setup: Setup, load: Workload, work: MethodWork) -> float | None:
         if load.tokens is None or load.steps is None:

@@ -23,7 +23,10 @@ _GIB = 1 << 30
 
 @dataclass(frozen=True)
 class Setup:
-    """How the run computes, all choices made. `item_bytes` of a weight and of an activation; `file_…` of the weights on disk."""
+    """How the run computes, all choices made. `item_bytes` of a weight and of an activation; `file_…` of the weights on disk.
+
+    `master`: weights, gradients and moments are float32, and each pass computes with copies of the weights in `item_bytes`.
+    """
 
     device: str
     adaptation: str
@@ -32,6 +35,12 @@ class Setup:
     rank: int
     file_bytes: int
     file_item_bytes: int
+    master: bool = False
+
+    @property
+    def weight_item_bytes(self) -> int:
+        """Of a weight as it is kept."""
+        return 4 if self.master else self.item_bytes
 
     @property
     def full(self) -> bool:
@@ -47,13 +56,14 @@ def memory_parts(shape: ModelShape, targets: Adapted, setup: Setup, load: Worklo
     parameters = shape.parameters or 0
     trained = parameters if setup.full else targets.parameters(setup.rank, dora=setup.adaptation == "dora")
     # An adapter is float32 whatever the model is (PEFT: autocast_adapter_dtype), but bfloat16 on 4-bit weights (TRL's QLoRA).
-    trained_bytes = trained * (setup.item_bytes if setup.full or setup.adaptation == "qlora" else 4)
+    trained_bytes = trained * (setup.weight_item_bytes if setup.full or setup.adaptation == "qlora" else 4)
     always: Parts = {
         "weights": weight_bytes(shape, setup),
         "reference": weight_bytes(shape, setup) if work.reference else 0,
         "teacher": teacher_parameters * setup.item_bytes,
         "adapter": 0 if setup.full else trained_bytes,
         "optimizer": 2 * trained_bytes,
+        "copies": parameters * setup.item_bytes if setup.master else 0,  # autocast keeps them until the way back is over
     }
     kept, layer = _activations(shape, None if setup.full else targets, setup, load)
     at_once = kept if setup.checkpointing else kept + shape.layers * layer
@@ -112,7 +122,7 @@ def weight_bytes(shape: ModelShape, setup: Setup) -> int:
     """The frozen or trained weights as they lie in memory."""
     parameters = shape.parameters or 0
     if setup.adaptation != "qlora":
-        return parameters * setup.item_bytes
+        return parameters * setup.weight_item_bytes
     quantised = sum(matrix.inputs * matrix.outputs for matrix in shape.layer) * (shape.layers if shape.layer_path else 1)
     return round(quantised * _NF4_BYTES) + (parameters - quantised) * setup.item_bytes
 

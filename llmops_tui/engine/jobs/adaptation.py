@@ -4,7 +4,7 @@ lora     two thin matrices beside each weight (Hu et al. 2021, arXiv:2106.09685)
 rslora   the same, scaled by alpha / sqrt(r), so that a high rank learns as fast (Kalajdzievski 2023, arXiv:2312.03732)
 dora     the weight's direction by two thin matrices, its magnitude by a vector (Liu et al. 2024, arXiv:2402.09353)
 qlora    lora on a base of 4-bit NF4 weights (Dettmers et al. 2023, arXiv:2305.14314)
-full     every weight, in the plan's precision, Adam's moments too
+full     every weight, in the plan's precision, Adam's moments too: on a GPU that holds it float32, with products in bfloat16
 """
 
 from __future__ import annotations

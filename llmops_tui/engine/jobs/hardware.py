@@ -6,12 +6,17 @@ TRL's defaults (bf16 and gradient checkpointing on) make a CPU 40 times slower t
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
+from llmops_tui.engine.estimate.estimate import MASTER_BYTES, Box, ModelFacts, keeps_master_weights
+from llmops_tui.engine.estimate.facts import describe_model, read_model
+from llmops_tui.engine.estimate.workload import RowFacts
 from llmops_tui.engine.jobs import ranking
 from llmops_tui.errors import InsufficientResourcesError
 from llmops_tui.specs.common import Resources
@@ -28,7 +33,10 @@ _PACKED = ("sft",)
 
 @dataclass(frozen=True)
 class Plan:
-    """Decisions of one run. `token_budget` bounds the computed tokens of a forward pass on a CPU; None: no bound."""
+    """Decisions of one run. `token_budget` bounds the computed tokens of a forward pass on a CPU; None: no bound.
+
+    `dtype` is that of the weights. `master`: they are float32, and products are computed in bfloat16. `note`: why it is not so.
+    """
 
     device: str
     dtype: torch.dtype
@@ -36,14 +44,27 @@ class Plan:
     packing: bool
     gradient_checkpointing: bool
     token_budget: int | None
+    master: bool = False
+    note: str = ""
 
     @property
     def bf16(self) -> bool:
-        return bool(self.dtype == torch.bfloat16)
+        """Whether products are computed in bfloat16."""
+        return self.master or bool(self.dtype == torch.bfloat16)
+
+    @property
+    def frozen(self) -> Plan:
+        """The same for a model beside it that is not trained: it needs no float32."""
+        return replace(self, dtype=torch.bfloat16, master=False) if self.master else self
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """For passes outside of a trainer's own: products as in training."""
+        return torch.autocast(self.device, dtype=torch.bfloat16) if self.master else nullcontext()
 
     def describe(self) -> str:
         """One line for the log."""
-        words = [self.device, str(self.dtype).removeprefix("torch.")]
+        precision = "bfloat16 on float32 weights" if self.master else str(self.dtype).removeprefix("torch.")
+        words = [self.device, precision + (f" ({self.note})" if self.note else "")]
         if self.device == "cpu":
             words.append(f"{self.threads} threads")
         words.append("rows packed" if self.packing else "rows grouped by length")
@@ -51,15 +72,24 @@ class Plan:
         return ", ".join(words)
 
 
-def plan_training(spec: TrainSpec, model: Path) -> Plan:
-    """Decide for a fine-tune. Raises InsufficientResourcesError where GPUs were asked for and torch sees none."""
+def plan_training(spec: TrainSpec, model: Path, facts: Mapping[str, Any] | None = None) -> Plan:
+    """Decide for a fine-tune; `facts` are preflight's of the model and its rows, else the model's files are asked.
+
+    Raises InsufficientResourcesError where GPUs were asked for and torch sees none.
+    """
     device = _device(spec.resources.gpus)
     dtype = _dtype(spec.dtype, device)
+    wanted = spec.adaptation == "full" and spec.dtype == "auto" and dtype == torch.bfloat16
+    known = read_model(facts["model"] if facts else describe_model(model)) if wanted else None
+    master = known is not None and _master_fits(spec, known, RowFacts(**facts["rows"]) if facts else RowFacts())
+    note = "float32 weights and their moments would not fit" if wanted and not master else ""
     packing = spec.method in _PACKED and (device == "cuda" if spec.packing == "auto" else spec.packing)
     checkpointing = spec.gradient_checkpointing
     if checkpointing == "auto":
-        checkpointing = device == "cuda" and not _activations_fit(spec, model, dtype)
-    return Plan(device, dtype, _threads(spec.threads), packing, checkpointing, None if device == "cuda" else _CPU_TOKENS_A_PASS)
+        checkpointing = device == "cuda" and not _activations_fit(spec, model, dtype, known if master else None)
+    budget = None if device == "cuda" else _CPU_TOKENS_A_PASS
+    weights = torch.float32 if master else dtype
+    return Plan(device, weights, _threads(spec.threads), packing, checkpointing, budget, master, note)
 
 
 class ScoringWish(Protocol):
@@ -131,12 +161,23 @@ def _threads(asked: int | None) -> int:
     return int(granted) if granted.isdigit() and int(granted) > 0 else len(os.sched_getaffinity(0))
 
 
-def _activations_fit(spec: TrainSpec, model: Path, dtype: torch.dtype) -> bool:
-    """Whether weights and kept activations stay below 80 % of the GPU's free memory (the rest: optimizer, chunks, context)."""
+def _master_fits(spec: TrainSpec, model: ModelFacts, rows: RowFacts) -> bool:
+    """As the estimate decides, for the GPU at hand."""
+    device = torch.cuda.get_device_properties(0)
+    return keeps_master_weights(spec, model, rows, Box("cuda", device.name, device.total_memory, 1, 1))
+
+
+def _activations_fit(spec: TrainSpec, model: Path, dtype: torch.dtype, master: ModelFacts | None) -> bool:
+    """Whether weights and kept activations stay below 80 % of the GPU's free memory (the rest: optimizer, chunks, context).
+
+    `master`: the model whose weights are float32, of which all that goes with a weight counts.
+    """
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(model).get_text_config()
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    if master:
+        weights = MASTER_BYTES * (master.shape.parameters or 0)
     tokens = spec.micro_batch * spec.max_length
     activations = tokens * config.num_hidden_layers * _ACTIVATIONS_PER_HIDDEN * config.hidden_size * dtype.itemsize
     free, _ = torch.cuda.mem_get_info()

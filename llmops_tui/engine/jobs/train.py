@@ -59,7 +59,7 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
         model_path = run.artifacts / "scratch"
         known, _, _ = read_split(spec.dataset, prepared["dataset"], prepared.get("eval_dataset"), spec.seed)
         scratch.make_model(spec.scratch, known, spec.seed, model_path)
-    plan = hardware.plan_training(spec, model_path)
+    plan = hardware.plan_training(spec, model_path, prepared.get("facts"))
     hardware.apply(plan)
     set_seed(spec.seed)
     reporter.log(plan.describe())
@@ -80,7 +80,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
 
     def score(step: int, phase: str) -> HeldOutScore | None:
         """Score the held-out rows now; None where there are none."""
-        result = method.score(trainer, phase)
+        with plan.autocast():
+            result = method.score(trainer, phase)
         if result is not None:
             reporter.events.metrics(step, result.metrics())
             reporter.log(result.describe())
@@ -89,13 +90,15 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     def probe_now(step: int, phase: str) -> ProbeLosses:
         """Score the rows of general ability now."""
         budget, pad_id = hardware.scoring_token_budget(plan.device), tokenizer.pad_token_id
-        return probe(trainer.causal_model, general, pad_id=pad_id, token_budget=budget, reporter=reporter, step=step, phase=phase)
+        with plan.autocast():
+            return probe(trainer.causal_model, general, pad_id=pad_id, token_budget=budget, reporter=reporter, step=step, phase=phase)
 
     def sample(step: int) -> None:
         """Let the model speak."""
         if rows.prompts:
             reporter.phase("sampling", total=spec.sample_tokens, unit="tokens")
-            texts = samples.generate(trainer.model, tokenizer, rows.prompts, spec.sample_tokens, reporter.beat)
+            with plan.autocast():
+                texts = samples.generate(trainer.model, tokenizer, rows.prompts, spec.sample_tokens, reporter.beat)
             for prompt, text in zip(rows.prompts, texts, strict=True):
                 reporter.events.write("sample", step=step, prompt=samples.show(prompt), text=text)
 
@@ -160,7 +163,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     if keep.best and best and after and not after.loss <= best["loss"]:
         taken = best["step"]
         trainer.take_up_weights(run.checkpoints / f"checkpoint-{taken}")
-        after = method.score(trainer, "evaluating the best")
+        with plan.autocast():
+            after = method.score(trainer, "evaluating the best")
         reporter.log(f"the model of step {taken} is taken, whose held-out loss was the lowest: {best['loss']:.4f}")
     forgotten = compare(carried["probe"], probe_now(trainer.state.global_step, "probing after")) if general else None
     sample(trainer.state.global_step)
@@ -173,7 +177,8 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     checks = []
     if rows.prompts:
         reporter.phase("checking how it speaks", total=2, unit="prompts")
-        checks = check_trained(trainer.causal_model, tokenizer, saved.directory, spec.sample_tokens, reporter.beat)
+        with plan.autocast():
+            checks = check_trained(trainer.causal_model, tokenizer, saved.directory, spec.sample_tokens, reporter.beat)
     path = str(saved.directory.relative_to(run.path))
     before_json = carried["before"] or {}
     after_json = after.to_json() if after else {}

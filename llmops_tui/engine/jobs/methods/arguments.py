@@ -35,7 +35,7 @@ def common_arguments(spec: TrainSpec, plan: Plan, checkpoints: Path) -> dict[str
         "seed": spec.seed,
         "data_seed": spec.seed,
         "use_cpu": plan.device == "cpu",
-        "bf16": plan.bf16 and plan.device == "cuda",
+        "bf16": plan.master or (plan.bf16 and plan.device == "cuda"),
         "fp16": False,
         "gradient_checkpointing": plan.gradient_checkpointing,
         "logging_strategy": "steps",

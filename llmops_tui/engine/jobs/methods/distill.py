@@ -52,7 +52,7 @@ class Distill(Sft):
         self.work.reporter.phase("loading the teacher")
         prepared = self.work.prepared["teacher"]
         base = prepared.get("base_path")
-        self._teacher: torch.nn.Module = load_causal_model(Path(prepared["path"]), self.work.plan, Path(base) if base else None)
+        self._teacher: torch.nn.Module = load_causal_model(Path(prepared["path"]), self.work.plan.frozen, Path(base) if base else None)
         self._teacher.requires_grad_(False)
         self._teacher.eval()
         return student
