@@ -212,7 +212,7 @@ def report(device: shared.Device, table: Sequence[Row]) -> int:
     """The table, and the verdict as the last line: the row with the smallest ratio, and whether all hold."""
     known = data_sheet_flops(device.name) if device.kind == "cuda" else None
     peak, basis = (known, "data sheet") if known else (device.matmul_flops, "own matrix product")
-    print(f"{device.name}, {peak / 1e12:.1f} TFLOP/s by its {basis}; {device.matmul_flops / 1e12:.1f} measured")
+    print(f"{device.name}, {peak / 1e12:.3g} TFLOP/s by its {basis}; {device.matmul_flops / 1e12:.3g} measured")
     print(f"{'':30}{'tokens/s':>12}{'MFU':>8}{'loss':>9}{'peak memory':>14}{'ours / it':>11}")
     for row in table:
         print(row.label)
