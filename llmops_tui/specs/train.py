@@ -179,7 +179,9 @@ class TrainSpec(RunSpec):
             objection = objection_to_grpo(self.grpo, self.micro_batch, self.accumulation, self.max_length)
         objection = objection or objection_to_distill(self.method, self.distill)
         objection = objection or objection_to_keep(self.keep, self.method, self.evaluate_every)
-        objection = objection or objection_to_processes(self.processes, self.method, bool(self.scratch.preset), self.resources.gpus)
+        objection = objection or objection_to_processes(
+            self.processes, self.method, self.adaptation, bool(self.scratch.preset), self.resources.gpus
+        )
         if objection:
             raise ValueError(objection)
         return self

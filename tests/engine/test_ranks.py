@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
+from peft import PeftModel, get_peft_model_state_dict
+from transformers import AutoModelForCausalLM, LlamaForCausalLM
 
 from llmops_tui.data.checkpoints import newest_complete
 from llmops_tui.data.rundir import RunDir, append_line
@@ -21,13 +25,13 @@ from llmops_tui.engine.jobs.launch import job_argv
 from llmops_tui.specs.train import TrainSpec
 from tests.engine.attempts import finish, is_gone, make_attempt
 from tests.engine.test_train_job import _process_as_before, end_of, run_train, series  # noqa: F401  # a fixture
-from tests.engine.tiny_model import read_events, save_model, write_rows, write_run
+from tests.engine.tiny_model import make_model, make_tokenizer, read_events, save_model, write_rows, write_run
 from tests.waiting import wait_for
 
 
-def make_run(place: Path, name: str, count: int, micro_batch: int) -> RunDir:
+def make_run(place: Path, name: str, count: int, micro_batch: int, strategy: str = "ddp", **changes: Any) -> RunDir:
     rows = place / "rows.jsonl"
-    spec = {
+    spec: dict[str, Any] = {
         "model": str(place / "model"),
         "dataset": {"path": str(rows), "eval_fraction": 0.25},
         "lora": {"r": 4},
@@ -39,9 +43,10 @@ def make_run(place: Path, name: str, count: int, micro_batch: int) -> RunDir:
         "sample_tokens": 2,
         "threads": 1,
         "resources": {"gpus": 0},
-        "processes": {"count": count},
+        "processes": {"count": count, "strategy": strategy},
+        **changes,
     }
-    return RunDir(write_run(place / f"train-{name}-0001", TrainSpec.model_validate(spec).model_dump(), place / "model", rows))
+    return RunDir(write_run(place / f"train-{name}-0001", TrainSpec.model_validate(spec).model_dump(), Path(spec["model"]), rows))
 
 
 def launched(run: RunDir, attempt: int = 1, resume: Path | None = None) -> Any:
@@ -58,6 +63,14 @@ def launched(run: RunDir, attempt: int = 1, resume: Path | None = None) -> Any:
     spec = TrainSpec.model_validate(json.loads(run.spec.read_bytes())["spec"])
     make_attempt(run, job_argv(spec, run), attempt, env=env)
     return spawn_shim(run, attempt)
+
+
+def save_untied(directory: Path) -> None:
+    """A model whose output layer has weights of its own."""
+    config = make_model().config
+    config.tie_word_embeddings = False
+    LlamaForCausalLM(config).save_pretrained(directory)
+    make_tokenizer().save_pretrained(directory)
 
 
 def processes_of(run: RunDir) -> list[int]:
@@ -90,8 +103,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_two_ranks_stopped_and_resumed_have_the_losses_of_one_process(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
-    run = make_run(place, "two", count=2, micro_batch=1)
+def stopped_after_the_first_step(run: RunDir) -> Path:
+    """Its checkpoint."""
     append_line(run.control, {"t": 4e9, "command": "pause", "mode": "hold", "who": "ada"})
     shim = launched(run)
 
@@ -106,7 +119,18 @@ def test_two_ranks_stopped_and_resumed_have_the_losses_of_one_process(monkeypatc
     assert checkpoint is not None
     assert checkpoint.name == "checkpoint-1"
     assert {file.name for file in checkpoint.glob("rng_state_*.pth")} == {"rng_state_0.pth", "rng_state_1.pth"}
+    return checkpoint
 
+
+def assert_same_training(run: RunDir, one: RunDir) -> None:
+    assert series(run.path, "train/loss") == pytest.approx(series(one.path, "train/loss"), abs=1e-5)
+    assert series(run.path, "eval/loss") == pytest.approx(series(one.path, "eval/loss"), abs=1e-5)
+    assert series(run.path, "train/tokens") == series(one.path, "train/tokens")
+
+
+def test_two_ranks_stopped_and_resumed_have_the_losses_of_one_process(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    run = make_run(place, "two", count=2, micro_batch=1)
+    checkpoint = stopped_after_the_first_step(run)
     shim = launched(run, 2, checkpoint)
     assert shim.wait(60) == 0
     end = end_of(run.path)
@@ -117,9 +141,42 @@ def test_two_ranks_stopped_and_resumed_have_the_losses_of_one_process(monkeypatc
 
     one = make_run(place, "one", count=1, micro_batch=2)
     assert run_train(monkeypatch, one.path) == 0
-    assert series(run.path, "train/loss") == pytest.approx(series(one.path, "train/loss"), abs=1e-5)
-    assert series(run.path, "eval/loss") == pytest.approx(series(one.path, "eval/loss"), abs=1e-5)
-    assert series(run.path, "train/tokens") == series(one.path, "train/tokens")
+    assert_same_training(run, one)
+
+
+def test_a_model_cut_over_two_ranks_is_stopped_resumed_and_saved_whole(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    run = make_run(place, "cut", count=2, micro_batch=1, strategy="fsdp", adaptation="full")
+    checkpoint = stopped_after_the_first_step(run)
+    parts = {path.name for path in (checkpoint / "optimizer_0").iterdir()}
+    assert {"__0_0.distcp", "__1_0.distcp"} <= parts, "each rank writes its part of the optimizer's state"
+    assert launched(run, 2, checkpoint).wait(60) == 0
+    assert end_of(run.path)["status"] == "succeeded"
+    said = [event["message"] for event in read_events(run.path) if event["type"] == "log"]
+    assert any("weights cut over 2 processes: 0.01M of 0.03M" in words for words in said)
+
+    one = make_run(place, "whole", count=1, micro_batch=2, adaptation="full")
+    assert run_train(monkeypatch, one.path) == 0
+    assert_same_training(run, one)
+    theirs, ours = (safetensors.torch.load_file(each.artifacts / "model" / "model.safetensors") for each in (one, run))
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=0)
+    assert json.loads((run.artifacts / "model" / "config.json").read_bytes())["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_an_adapter_with_less_rows_than_ranks_is_cut_too_and_loads_in_one_process(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:
+    spec: dict[str, Any] = {"lora": {"r": 1}, "model": str(place / "untied")}
+    save_untied(place / "untied")
+    run, one = make_run(place, "thin", 2, 1, "fsdp", **spec), make_run(place, "thin-whole", 1, 2, **spec)
+    assert launched(run).wait(60) == 0
+    assert run_train(monkeypatch, one.path) == 0
+    assert_same_training(run, one)
+    again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(place / "untied"), run.artifacts / "adapter")
+    theirs = safetensors.torch.load_file(one.artifacts / "adapter" / "adapter_model.safetensors")
+    ours = get_peft_model_state_dict(again)
+    assert ours.keys() == theirs.keys()
+    for name, value in theirs.items():
+        torch.testing.assert_close(ours[name], value, atol=1e-5, rtol=0)
 
 
 def test_a_rank_that_is_killed_ends_the_run_with_its_number_and_leaves_no_process(place: Path) -> None:
@@ -138,6 +195,8 @@ def test_a_rank_that_is_killed_ends_the_run_with_its_number_and_leaves_no_proces
     ("changes", "words"),
     [
         ({"method": "kto"}, "processes.count: kto trains in one process"),
+        ({"processes": {"count": 1, "strategy": "fsdp"}}, "processes.strategy: fsdp cuts a model over several processes; raise"),
+        ({"processes": {"count": 2, "strategy": "fsdp"}, "adaptation": "qlora"}, "processes.strategy: 4-bit weights cannot be cut"),
         ({"resources": {"gpus": 1}}, "resources.gpus: 2 processes take 2 GPUs"),
         ({"model": "", "scratch": {"preset": "nano"}, "max_length": 64}, "processes.count: a model from scratch"),
     ],

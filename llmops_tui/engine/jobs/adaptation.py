@@ -9,7 +9,6 @@ full     every weight, in the plan's precision, Adam's moments too: on a GPU tha
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from peft import LoraConfig, PeftModel
 from transformers import BitsAndBytesConfig
 
-from llmops_tui.data.durable import sync_directory
+from llmops_tui.engine.jobs import ranking
 from llmops_tui.engine.jobs.hardware import Plan
-from llmops_tui.engine.jobs.model_writing import stored_dtype, write_full_model
+from llmops_tui.engine.jobs.model_writing import Weights, settle_stop_tokens, stored_dtype, sync_files, write_full_model
 from llmops_tui.specs.train import TrainSpec
 
 if TYPE_CHECKING:
@@ -41,6 +40,8 @@ class Saved:
 def load(model_class: Any, spec: TrainSpec, plan: Plan, directory: Path, **options: Any) -> Any:
     """The model to be trained, on its device, in 4 bits for qlora. `model_class` is one of transformers' Auto classes."""
     options = {"dtype": plan.dtype, "attn_implementation": "sdpa", **options}
+    if spec.processes.strategy == "fsdp":
+        return model_class.from_pretrained(directory, **options)  # in the host's memory until it is cut
     if spec.adaptation != "qlora":
         return model_class.from_pretrained(directory, **options).to(plan.device)
     four_bits = BitsAndBytesConfig(
@@ -71,19 +72,25 @@ def go_on_from(model: Any, adapter: Path, base: Path) -> Any:
     return adapted
 
 
-def save(model: Any, tokenizer: PreTrainedTokenizerBase, artifacts: Path, spec: TrainSpec, stored: str, source: Path) -> Saved:
+def save(
+    model: Any, tokenizer: PreTrainedTokenizerBase, artifacts: Path, spec: TrainSpec, stored: str, source: Path, weights: Weights = None
+) -> Saved:
     """Write what was trained, durable before anybody is told; a whole model with all a server needs.
 
-    `stored`: the type the weights of `source`, the model it came from, are written in; the result's are too.
+    `stored`: the type the weights of `source`, the model it came from, are written in; the result's are too. `weights`: those of a
+    model that is cut over ranks, gathered: then all ranks call this, the first one writes, and all go on once it has.
     """
-    if spec.adaptation == "full":
-        write_full_model(model, tokenizer, artifacts / "model", stored_dtype(stored), source)
-        return Saved(artifacts / "model", "full")
-    directory = artifacts / "adapter"
-    model.save_pretrained(directory, selected_adapters=[_TRAINED])  # not the copy that a method took for its reference
-    tokenizer.save_pretrained(directory)
-    for path in directory.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    sync_directory(directory)
-    return Saved(directory, "adapter")
+    full = spec.adaptation == "full"
+    saved = Saved(artifacts / "model", "full") if full else Saved(artifacts / "adapter", "adapter")
+    if full:
+        settle_stop_tokens(model, tokenizer)  # on all ranks: they hear it together again
+    if ranking.number() == 0 and full:
+        write_full_model(model, tokenizer, saved.directory, stored_dtype(stored), source, weights)
+    elif ranking.number() == 0:
+        # Not the copy that a method took for its reference.
+        model.save_pretrained(saved.directory, selected_adapters=[_TRAINED], state_dict=weights)
+        tokenizer.save_pretrained(saved.directory)
+        sync_files(saved.directory)
+    if weights is not None:
+        ranking.wait_for_all()
+    return saved

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from llmops_tui.engine.jobs.labels import IGNORED
+from llmops_tui.engine.jobs.sharding import as_forward_of
 
 # Elements of one chunk of logits: 33 MB in float32 stays in a CPU's last-level cache; a GPU wants larger products.
 _CHUNK_CPU = 1 << 23
@@ -73,23 +74,26 @@ def labelled_loss_sum(model: torch.nn.Module, batch: dict[str, torch.Tensor]) ->
     """Summed negative log-likelihood of the labelled next tokens, differentiable. `model` is the causal LM, adapters within."""
     hidden, targets, _ = labelled_states(model, batch)
     head = model.get_output_embeddings()
-    result: torch.Tensor = _ChunkedCrossEntropy.apply(hidden, head.weight, head.bias, targets)
-    return result
+    return as_forward_of(head, lambda states: _ChunkedCrossEntropy.apply(states, head.weight, head.bias, targets), hidden)
 
 
-@torch.inference_mode()  # type: ignore[untyped-decorator]
+@torch.no_grad()  # type: ignore[untyped-decorator]  # not inference_mode: see sharding.py
 def labelled_scores(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> TokenScores:
     """Loss and top-1 hit of each labelled next token; a model whose head is not plain gives its own logits."""
     plain = has_plain_head(model)
     states, targets, row = labelled_states(model, batch) if plain else labelled_logits(model, batch)
     head = model.get_output_embeddings()
-    losses = torch.empty(len(targets), dtype=torch.float32, device=states.device)
-    correct = torch.empty(len(targets), dtype=torch.bool, device=states.device)
-    for part in vocabulary_chunks(states, head.weight):
-        logits = (head(states[part]) if plain else states[part]).float()
-        losses[part] = functional.cross_entropy(logits, targets[part], reduction="none")
-        correct[part] = logits.argmax(dim=-1) == targets[part]
-    return TokenScores(losses, correct, row)
+
+    def score(states: torch.Tensor) -> TokenScores:
+        losses = torch.empty(len(targets), dtype=torch.float32, device=states.device)
+        correct = torch.empty(len(targets), dtype=torch.bool, device=states.device)
+        for part in vocabulary_chunks(states, head.weight):
+            logits = (functional.linear(states[part], head.weight, head.bias) if plain else states[part]).float()
+            losses[part] = functional.cross_entropy(logits, targets[part], reduction="none")
+            correct[part] = logits.argmax(dim=-1) == targets[part]
+        return TokenScores(losses, correct, row)
+
+    return as_forward_of(head, score, states) if plain else score(states)
 
 
 def labelled_states(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -21,14 +21,29 @@ def stored_dtype(name: str) -> torch.dtype:
     return _DTYPES.get(name, torch.bfloat16)
 
 
-def write_full_model(model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path, dtype: torch.dtype, source: Path) -> None:
+# Of a model whose own weights are not all here, by name; None: they are.
+Weights = dict[str, torch.Tensor] | None
+
+
+def write_full_model(
+    model: Any, tokenizer: PreTrainedTokenizerBase, directory: Path, dtype: torch.dtype, source: Path, weights: Weights = None
+) -> None:
     """Write everything a server needs, durable when this returns. `source` is the model whose licence goes with it."""
     settle_stop_tokens(model, tokenizer)
-    model.to(dtype).save_pretrained(directory, safe_serialization=True)
+    if weights is None:
+        model.to(dtype).save_pretrained(directory, safe_serialization=True)
+    else:
+        cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
+        model.save_pretrained(directory, safe_serialization=True, state_dict=cast)
     tokenizer.save_pretrained(directory)
     for name in LICENCE_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
+    sync_files(directory)
+
+
+def sync_files(directory: Path) -> None:
+    """Make a directory's files durable."""
     for path in directory.iterdir():
         with open(path, "rb") as file:
             os.fsync(file.fileno())

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NotRequired, TypedDict
+from typing import Any, ClassVar, NotRequired, TypedDict, TypeVar
 
 import psutil
 import torch
@@ -24,7 +24,7 @@ from transformers import PrinterCallback, Trainer, TrainerState
 
 from llmops_tui.data.checkpoints import mark_complete, prune
 from llmops_tui.data.rundir import RunDir
-from llmops_tui.engine.jobs import ranking
+from llmops_tui.engine.jobs import ranking, sharding
 from llmops_tui.engine.jobs.adapter_norm import AdapterNorm
 from llmops_tui.engine.jobs.batch_ring import BatchRing
 from llmops_tui.engine.jobs.batching import real_tokens
@@ -34,6 +34,8 @@ from llmops_tui.engine.jobs.reporting import Reporter
 
 PROGRESS = "progress.json"
 _GPU_METRIC = "gpu/0/memory_bytes"
+
+Found = TypeVar("Found")
 
 
 class Carried(TypedDict):
@@ -67,13 +69,17 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
 
     # Keys that the method's own trainer logs, and the metrics they become.
     metric_names: ClassVar[Mapping[str, str]] = {}
+    is_fsdp_enabled: bool  # transformers' own, said by `create_accelerator_and_postprocess`
 
     def __init__(self, *, books: Books, order: Sampler[int] | None = None, ring: BatchRing | None = None, **arguments: Any) -> None:
         """`order` None leaves the order of rows to the method's trainer; into `ring` goes which rows were whose. The others are its own."""
         super().__init__(**arguments)
         self.remove_callback(PrinterCallback)
-        self.carried = books.carried
         self.reporter = books.reporter
+        if self.is_fsdp_enabled:
+            sharding.shard(self.accelerator, self.model)  # before the first score: a model that is cut may fit nowhere whole
+            self.reporter.log(sharding.describe(self.model))
+        self.carried = books.carried
         self._run = books.run
         self._keep_checkpoints = books.keep_checkpoints
         self._look = books.look
@@ -91,6 +97,17 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         """The model itself, adapters within."""
         model: torch.nn.Module = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
         return model
+
+    def inside(self, function: Callable[[], Found]) -> Found:
+        """What reads the weights other than by a forward of `model`; among ranks that hold a part of it each, all call it alike."""
+        try:
+            return sharding.as_forward_of(self.model, function)
+        finally:
+            sharding.apart_again(self.model)
+
+    def gathered(self) -> dict[str, torch.Tensor] | None:
+        """The trained weights in the first rank's memory, where each rank holds a part: a collective call. None: each has them whole."""
+        return sharding.gather(self.model, trained_alone=hasattr(self.model, "get_base_model")) if self.is_fsdp_enabled else None
 
     def count_tokens(self, batch: Any) -> int:
         """Real tokens of one batch as its collator made it. For a batch that holds none yet, call `add_tokens` later."""
@@ -128,7 +145,12 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         self._load_from_checkpoint(str(checkpoint))
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
 
-    # What follows is called by the loop of transformers.
+    # What follows is called by transformers.
+
+    def create_accelerator_and_postprocess(self) -> None:
+        super().create_accelerator_and_postprocess()
+        if self.args.fsdp and not self.is_fsdp_enabled:
+            self.is_fsdp_enabled = sharding.enter_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         return self._order if self._order is not None else super()._get_train_sampler(train_dataset)

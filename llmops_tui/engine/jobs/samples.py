@@ -31,7 +31,7 @@ def show(prompt: Prompt) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
-@torch.inference_mode()  # type: ignore[untyped-decorator]
+@torch.no_grad()  # type: ignore[untyped-decorator]  # not inference_mode: see sharding.py
 def generate(
     model: torch.nn.Module,
     tokenizer: PreTrainedTokenizerBase,

@@ -100,7 +100,7 @@ def faults(checks: list[ModelCheck]) -> list[str]:
     return [f"{check['name']}: {check['words']}" for check in checks if check["verdict"] == "failed"]
 
 
-@torch.inference_mode()  # type: ignore[untyped-decorator]
+@torch.no_grad()  # type: ignore[untyped-decorator]  # not inference_mode: see sharding.py
 def count_ended(model: Any, tokenizer: PreTrainedTokenizerBase, beat: Beat, most_tokens: int = MOST_TOKENS) -> int:
     """How many of the fixed prompts the model ends by itself, greedily; `beat(done, total)` after each."""
     stops = {tokenizer.eos_token_id}

@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine.jobs.adjustments import adjusted, of_this_attempt
@@ -25,6 +26,8 @@ from llmops_tui.specs.train_continued import following
 if TYPE_CHECKING:
     from llmops_tui.engine.jobs.methods.method import HeldOutScore
     from llmops_tui.engine.jobs.probe import ProbeLosses
+
+Found = TypeVar("Found")
 
 OUT_OF_MEMORY_ADVICE = "lower micro_batch or max_length (raise accumulation to keep the batch), or set gradient_checkpointing=true"
 
@@ -78,10 +81,14 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     keep = spec.keep
     general = encode_probe(tokenizer, spec, prepared.get("probe"), reporter.beat)
 
+    def look(at: Callable[[], Found]) -> Found:
+        """What the model does outside of training: with products as in training, and by all ranks together where it is cut over them."""
+        with plan.autocast():
+            return trainer.inside(at)
+
     def score(step: int, phase: str) -> HeldOutScore | None:
         """Score the held-out rows now; None where there are none."""
-        with plan.autocast():
-            result = method.score(trainer, phase)
+        result = look(lambda: method.score(trainer, phase))
         if result is not None:
             reporter.events.metrics(step, result.metrics())
             reporter.log(result.describe())
@@ -90,15 +97,15 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     def probe_now(step: int, phase: str) -> ProbeLosses:
         """Score the rows of general ability now."""
         budget, pad_id = hardware.scoring_token_budget(plan.device), tokenizer.pad_token_id
-        with plan.autocast():
-            return probe(trainer.causal_model, general, pad_id=pad_id, token_budget=budget, reporter=reporter, step=step, phase=phase)
+        return look(
+            lambda: probe(trainer.causal_model, general, pad_id=pad_id, token_budget=budget, reporter=reporter, step=step, phase=phase)
+        )
 
     def sample(step: int) -> None:
         """Let the model speak."""
         if rows.prompts:
             reporter.phase("sampling", total=spec.sample_tokens, unit="tokens")
-            with plan.autocast():
-                texts = samples.generate(trainer.model, tokenizer, rows.prompts, spec.sample_tokens, reporter.beat)
+            texts = look(lambda: samples.generate(trainer.model, tokenizer, rows.prompts, spec.sample_tokens, reporter.beat))
             for prompt, text in zip(rows.prompts, texts, strict=True):
                 reporter.events.write("sample", step=step, prompt=samples.show(prompt), text=text)
 
@@ -163,22 +170,23 @@ def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summ
     if keep.best and best and after and not after.loss <= best["loss"]:
         taken = best["step"]
         trainer.take_up_weights(run.checkpoints / f"checkpoint-{taken}")
-        with plan.autocast():
-            after = method.score(trainer, "evaluating the best")
+        after = look(lambda: method.score(trainer, "evaluating the best"))
         reporter.log(f"the model of step {taken} is taken, whose held-out loss was the lowest: {best['loss']:.4f}")
     forgotten = compare(carried["probe"], probe_now(trainer.state.global_step, "probing after")) if general else None
     sample(trainer.state.global_step)
 
     # Save.
-    if ranking.number() != 0:
+    weights = trainer.gathered()
+    if ranking.number() != 0 and weights is None:
         return {}, False
     reporter.phase("saving")
-    saved = adaptation.save(trainer.model, tokenizer, run.artifacts, spec, prepared["model"].get("dtype", ""), model_path)
+    saved = adaptation.save(trainer.model, tokenizer, run.artifacts, spec, prepared["model"].get("dtype", ""), model_path, weights)
     checks = []
     if rows.prompts:
         reporter.phase("checking how it speaks", total=2, unit="prompts")
-        with plan.autocast():
-            checks = check_trained(trainer.causal_model, tokenizer, saved.directory, spec.sample_tokens, reporter.beat)
+        checks = look(lambda: check_trained(trainer.causal_model, tokenizer, saved.directory, spec.sample_tokens, reporter.beat))
+    if ranking.number() != 0:
+        return {}, False
     path = str(saved.directory.relative_to(run.path))
     before_json = carried["before"] or {}
     after_json = after.to_json() if after else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from llmops_tui.engine.jobs import sharding
 from llmops_tui.engine.jobs.hardware import Plan
 from llmops_tui.specs.train import TrainSpec
 
@@ -18,6 +19,8 @@ def common_arguments(spec: TrainSpec, plan: Plan, checkpoints: Path) -> dict[str
     Every choice that matters is stated: TRL's defaults (bf16, gradient checkpointing) are meant for a GPU.
     """
     several = {"ddp_backend": "gloo" if plan.device == "cpu" else "nccl", **_SEVERAL} if spec.processes.count > 1 else {}
+    if spec.processes.strategy == "fsdp":
+        several |= sharding.ARGUMENTS
     return {
         **several,
         "output_dir": str(checkpoints),
