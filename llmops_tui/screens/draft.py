@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from llmops_tui.screens.spec_text import nested, read_spec
 from llmops_tui.specs.field_words import Value, value_of, words_of
+from llmops_tui.specs.form_order import needed_of_method
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import RunDetail, SpecField, SpecForm
@@ -60,6 +61,10 @@ class Draft:
         """What stands in the field."""
         return self.texts[key] if key in self.texts else words_of(self.fields[key], self.value(key))
 
+    def words_of_any(self, key: str) -> str:
+        """The same of a field that this kind may not have: "" then."""
+        return self.words(key) if key in self.fields else ""
+
     def put(self, key: str, words: str) -> str:
         """Set a field from what was typed; what is wrong with it, "" if nothing."""
         known = self.fields[key]
@@ -97,7 +102,9 @@ class Draft:
 
     def missing(self) -> list[str]:
         """Required fields without a value, in the form's order; a new model needs none to begin with."""
-        empty = [key for key, known in self.fields.items() if known["required"] and key not in self.texts and not self.values.get(key)]
+        asked = needed_of_method(self.kind, self.words_of_any)
+        needed = [key for key, known in self.fields.items() if known["required"] or key in asked]
+        empty = [key for key in needed if key not in self.texts and not self.values.get(key)]
         return [key for key in empty if not (key.endswith("model") and self.values.get(f"{key.removesuffix('model')}scratch.preset"))]
 
     def first_wrong(self) -> str | None:

@@ -12,6 +12,7 @@ from llmops_tui.screens.widgets.axes import bytes_text
 from llmops_tui.screens.widgets.form_lines import FormRow
 from llmops_tui.screens.widgets.lines import Run
 from llmops_tui.specs.field_words import UNSET, takes, words_of
+from llmops_tui.specs.form_order import first_fields, shown_first
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import SpecField, Submission
@@ -86,8 +87,15 @@ def _fields(draft: Draft, every: bool) -> list[SpecField]:
     fields = draft.form["fields"]
     if every:
         return fields
-    shown = [field for field in fields if field["basic"] or field["key"] in {*draft.values, *draft.texts, *draft.faults, *draft.started}]
-    return sorted(shown, key=lambda field: not field["required"])
+    first = first_fields(draft.kind, draft.words_of_any)
+    places = {key: number for number, key in enumerate(first)}
+    spoken_of = {*draft.values, *draft.texts, *draft.faults, *draft.started}
+    shown = [
+        field
+        for field in fields
+        if field["key"] in {*places, *spoken_of} or (field["basic"] and shown_first(draft.kind, field["key"], draft.words_of_any))
+    ]
+    return sorted(shown, key=lambda field: (places.get(field["key"], len(first)), not field["required"]))
 
 
 def _launch_row(draft: Draft, busy: str, key: str) -> FormRow:

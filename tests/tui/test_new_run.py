@@ -69,6 +69,11 @@ def fields(pilot: Pilot[None]) -> str:
     return words(pilot, "#fields")
 
 
+def named(pilot: Pilot[None]) -> list[str]:
+    """The fields in the order shown."""
+    return [line[3:].split()[0] for line in fields(pilot).splitlines() if line[3:].split()]
+
+
 def view_of(pilot: Pilot[None]) -> FormView:
     return pilot.app.screen.query_one(FormView)
 
@@ -386,7 +391,7 @@ def editing(monkeypatch: pytest.MonkeyPatch, change: Callable[[str], str]) -> li
 
 
 async def test_the_editor_changes_fields_and_its_faults_come_back_to_them(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with form(engine) as pilot:
+    async with form(engine, size=(80, 40)) as pilot:
         files = editing(monkeypatch, lambda text: text.replace("epochs: 3.0", "epochs: lots").replace("#seed: 0", "seed: 5"))
         await press(pilot, "e")
         await until(pilot, on(pilot, "epochs"))
@@ -468,7 +473,7 @@ async def test_no_size_of_terminal_breaks_the_form(engine: FakeEngine, size: tup
 
 async def test_the_form_reads_in_ascii(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLMOPS_ASCII", "1")
-    async with form(engine, "j", "j", "d", "d", "enter") as pilot:
+    async with form(engine, "j", "j", "j", "d", "d", "enter") as pilot:
         await until(pilot, lambda: view_of(pilot).editing == "model")
         assert [character for character in screen_text(pilot) if not character.isascii()] == []
 
@@ -499,3 +504,35 @@ async def test_a_word_about_a_field_that_is_not_there_any_more_breaks_nothing(en
         await pilot.pause()
         assert pilot.app._exception is None
         assert pilot.app.screen.remember() == before
+
+
+async def test_every_word_that_may_stand_in_a_field_is_seen_under_it_the_first_too(engine: FakeEngine) -> None:
+    async with form(engine, "j", "j", "enter") as pilot:
+        await until(pilot, lambda: view_of(pilot).editing == "method")
+        offered = [line.split() for line in fields(pilot).splitlines()]
+        assert ["▸", "sft", "the", "default"] in offered
+        assert [word for word in ("pretrain", "dpo", "kto", "orpo", "distill") if [word] not in offered] == []
+
+
+async def test_a_method_brings_its_own_fields_and_what_it_cannot_do_without(engine: FakeEngine) -> None:
+    async with form(engine, size=(120, 40)) as pilot:
+        assert named(pilot)[2:7] == ["method", "model", "dataset.path", "adaptation", "optim.learning_rate"]
+        await press(pilot, "slash", *"method", "enter", *"distill", "enter")
+        await until(pilot, lambda: "distill.teacher" in named(pilot))
+        assert named(pilot)[6:8] == ["distill.teacher", "distill.weight"]
+        assert "required" in row(pilot, "distill.teacher")
+        await press(pilot, "slash", *"method", "enter", *"grpo", "enter")
+        await until(pilot, lambda: "grpo.rewards" in fields(pilot))
+        assert "distill.teacher" not in fields(pilot)
+
+
+async def test_a_new_model_is_offered_where_none_is_chosen_and_has_no_adapter(engine: FakeEngine) -> None:
+    async with form(engine, size=(120, 40)) as pilot:
+        assert "scratch.preset" not in fields(pilot)
+        assert "lora.r" in fields(pilot)
+        await press(pilot, "N")
+        await until(pilot, lambda: "scratch.preset" in fields(pilot))
+        await press(pilot, "slash", *"scratch.preset", "enter", *"tiny", "enter")
+        await until(pilot, lambda: "tiny" in row(pilot, "scratch.preset"))
+        assert "lora.r" not in fields(pilot)
+        assert "required" not in row(pilot, "model")
