@@ -328,3 +328,5 @@ def test_every_weight_is_counted_in_float32_with_a_copy_where_a_gpu_holds_that_a
     assert told(LLAMA_8B, GPU, adaptation="full")["parts"]["weights"] == 2 * (shape_of(LLAMA_8B).parameters or 0)
     assert told(LLAMA_8B, replace(GPU, memory_bytes=192 * GIB), adaptation="full")["parts"]["weights"] > 30 * GIB // 2
     assert "copies" not in told(SMOLLM2, GPU)["parts"]
+    cut = {"processes": {"count": 4, "strategy": "fsdp"}, "resources": {"gpus": 4}}
+    assert told(LLAMA_8B, GPU, adaptation="full", **cut)["parts"]["weights"] == 4 * (shape_of(LLAMA_8B).parameters or 0)

@@ -23,6 +23,8 @@ _USABLE = {"cuda": 0.98, "cpu": 0.95}
 # jobs/hardware.py, "auto": checkpointing where weights and activations (20 H a token and layer) pass 80 % of the free memory.
 _AUTO_ACTIVATIONS_PER_HIDDEN = 20
 _AUTO_SHARE = 0.8
+# What fsdp cuts over the processes; the copies that are computed with are a layer's at a time.
+_CUT_PARTS = ("weights", "gradients", "optimizer", "copies")
 # A weight trained in float32 with bfloat16 products: itself, its gradient, two moments, and its copy.
 MASTER_BYTES = 4 + 4 + 8 + 2
 # A search for the largest size ends here: beyond, memory is not what limits it.
@@ -85,7 +87,9 @@ def keeps_master_weights(spec: TrainSpec, model: ModelFacts, rows: RowFacts, box
         return True
     question = _Question(spec, model, rows, box, adapted(model.shape, spec.lora.target_modules), Calibration())
     memory = question.memory_with(spec, master=True)
-    return memory.peak(memory.correction.high) <= box.memory_bytes * _USABLE[box.device]
+    held = sum(memory.parts.get(name, 0) for name in _CUT_PARTS) if spec.processes.strategy == "fsdp" else 0
+    elsewhere = held * (1 - 1 / spec.processes.count)
+    return memory.peak(memory.correction.high) - elsewhere <= box.memory_bytes * _USABLE[box.device]
 
 
 @dataclass(frozen=True)

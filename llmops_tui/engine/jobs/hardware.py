@@ -82,7 +82,8 @@ def plan_training(spec: TrainSpec, model: Path, facts: Mapping[str, Any] | None 
     wanted = spec.adaptation == "full" and spec.dtype == "auto" and dtype == torch.bfloat16
     known = read_model(facts["model"] if facts else describe_model(model)) if wanted else None
     master = known is not None and _master_fits(spec, known, RowFacts(**facts["rows"]) if facts else RowFacts())
-    note = "float32 weights and their moments would not fit" if wanted and not master else ""
+    upcast = spec.processes.strategy == "fsdp"  # accelerate trains the parts in float32 whatever was loaded
+    note = "float32 weights and their moments would not fit" if wanted and not master and not upcast else ""
     packing = spec.method in _PACKED and (device == "cuda" if spec.packing == "auto" else spec.packing)
     checkpointing = spec.gradient_checkpointing
     if checkpointing == "auto":
