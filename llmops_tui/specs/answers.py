@@ -166,8 +166,16 @@ class EngineInfo(TypedDict):
     you: You
 
 
+class ServingOverview(TypedDict):
+    """Endpoints in a few numbers."""
+
+    endpoints: int
+    unhealthy: int
+    asleep: int
+
+
 class Status(TypedDict):
-    """`GET /v1/status`: everything the first screen needs in one call."""
+    """`GET /v1/status`: everything the first screen needs in one call. `serving` is None at a past moment."""
 
     engine: EngineInfo
     host: HostSample
@@ -177,6 +185,7 @@ class Status(TypedDict):
     recent: list[RunSummary]
     counts: dict[str, int]
     currency: str
+    serving: ServingOverview | None
 
 
 class Checkpoint(TypedDict):

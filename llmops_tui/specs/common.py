@@ -61,7 +61,7 @@ class Resources(StrictModel):
         description="Share a GPU: peak memory on each, in bytes; auto holds the upper bound predicted for a train run. "
         "Unset takes the GPU exclusively",
     )
-    cpu_slots: int = Field(1, ge=1, le=4096, description="CPU slots held where no GPU is used")
+    cpu_slots: int = Field(1, ge=0, le=4096, description="CPU slots held where no GPU is used; 0: it waits for none")
     disk_bytes: int | None = Field(None, ge=0, le=MOST_BYTES, description="Forecast of what the run writes, in bytes; computed if unset")
 
     @field_validator("gpu_memory_bytes")

@@ -15,6 +15,7 @@ from llmops_tui.specs.crossval import CrossvalSpec
 from llmops_tui.specs.evaluate import EvaluateSpec
 from llmops_tui.specs.merge import MergeSpec
 from llmops_tui.specs.prune import PruneSpec
+from llmops_tui.specs.serve import ServeSpec
 from llmops_tui.specs.sweep import SweepSpec
 from llmops_tui.specs.train import TrainSpec
 from llmops_tui.specs.wording import named_faults
@@ -25,6 +26,7 @@ SPECS: dict[str, type[RunSpec]] = {
     "merge": MergeSpec,
     "combine": CombineSpec,
     "prune": PruneSpec,
+    "serve": ServeSpec,
     "command": CommandSpec,
     "sweep": SweepSpec,
     "crossval": CrossvalSpec,

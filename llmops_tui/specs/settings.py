@@ -15,6 +15,7 @@ from llmops_tui.errors import UsageError
 from llmops_tui.specs.common import StrictModel
 from llmops_tui.specs.console import parse_console
 from llmops_tui.specs.notable import TOPICS, Topic
+from llmops_tui.specs.settings_serving import ServingSettings
 from llmops_tui.specs.wording import named_faults
 
 _BYTES = {"KB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
@@ -128,6 +129,11 @@ class Settings(StrictModel):
     people: PeopleSettings = Field(default_factory=PeopleSettings)
     money: MoneySettings = Field(default_factory=MoneySettings)
     notify: NotifySettings = Field(default_factory=NotifySettings)
+    serving: ServingSettings = Field(default_factory=ServingSettings)
+    runtimes: dict[str, str] = Field(
+        default_factory=dict,
+        description="Where a serving engine or quantizer is, by its name: its environment's directory, or its Python",
+    )
     # A TypedDict or model of it would be a second telling: the viewer, which has no pydantic, reads the section by the same rule.
     console: dict[str, Any] = Field(default_factory=dict)
 
