@@ -38,6 +38,26 @@ class Home:
         return self.root / "cache"
 
     @property
+    def endpoints(self) -> Path:
+        """A file an endpoint: what is served, whose it is, how its route came about."""
+        return self.root / "serving" / "endpoints"
+
+    @property
+    def serving_keys(self) -> Path:
+        """The digests of the gateway's keys."""
+        return self.root / "serving" / "keys.json"
+
+    @property
+    def gateway(self) -> Path:
+        """What the gateway reads and writes: configuration, lock, control socket, log, spool."""
+        return self.root / "serving" / "gateway"
+
+    @property
+    def runtimes(self) -> Path:
+        """An environment each: serving engines and quantizers."""
+        return self.root / "runtimes"
+
+    @property
     def database(self) -> Path:
         """Never `open()` this outside DuckDB: closing the handle drops DuckDB's POSIX lock."""
         return self.root / "llmops.duckdb"

@@ -103,7 +103,15 @@ class LiveRun:
     def resources(self, spec: RunSpec) -> Resources:
         """What it asks for, with the predicted upper bound where it asked for as much."""
         high = (self.predicted or {}).get("memory_high")
-        return resolved(spec.resources, high if isinstance(high, int) else None)
+        found = resolved(spec.resources, high if isinstance(high, int) else None)
+        return found if self.given is None else found.model_copy(update=self.given)
+
+    @cached_property
+    def given(self) -> dict[str, Any] | None:
+        """What its preparation decided it gets, where its spec leaves that open: the number of GPUs of a server."""
+        prepared = self.record.get("prepared")
+        found = prepared.get("resources") if isinstance(prepared, dict) else None
+        return found if isinstance(found, dict) else None
 
     @cached_property
     def kind(self) -> str:

@@ -30,7 +30,7 @@ def victims(
 
     def fits_without(gone: Collection[LiveRun]) -> bool:
         left = [holding for other in active if other not in gone and (holding := other.holding()) is not None]
-        return isinstance(place(spec.resources, _as_left_by(gpus, gone), left, cpu_slots, dict(closed)), Placement)
+        return isinstance(place(spec.resources, as_left_by(gpus, gone), left, cpu_slots, dict(closed)), Placement)
 
     going = [other for other in active if other.state == "stopping" and (other.stop in SAVING or other.stop == "now")]
     if fits_without(going):
@@ -57,7 +57,7 @@ def _gives_way(other: LiveRun, run: LiveRun) -> bool:
     return other.spec is not None and other.spec.preemptible and other.kind in SAVES and other.priority < run.priority
 
 
-def _as_left_by(gpus: Sequence[GpuSample], gone: Collection[LiveRun]) -> list[GpuSample]:
+def as_left_by(gpus: Sequence[GpuSample], gone: Collection[LiveRun]) -> list[GpuSample]:
     """The GPUs as they will be: without the processes of those that go, and the memory these use."""
     names = {run.id for run in gone}
     left: list[GpuSample] = []

@@ -46,6 +46,7 @@ from llmops_tui.engine.preflight_keep import prepare_keep
 from llmops_tui.engine.preflight_merge import prepare_merge
 from llmops_tui.engine.preflight_prune import prepare_prune
 from llmops_tui.engine.preflight_rewards import prepare_rewards
+from llmops_tui.engine.preflight_serve import prepare_serve
 from llmops_tui.engine.preflight_teacher import teacher_record
 from llmops_tui.engine.sweeps.preflight import ADVICE as PARENT_ADVICE
 from llmops_tui.engine.sweeps.preflight import prepare_parent
@@ -60,6 +61,7 @@ from llmops_tui.specs.evaluate import EvaluateSpec
 from llmops_tui.specs.merge import MergeSpec
 from llmops_tui.specs.prune import PruneSpec
 from llmops_tui.specs.row_formats import learnable_by
+from llmops_tui.specs.serve import ServeSpec
 from llmops_tui.specs.settings import Settings
 from llmops_tui.specs.states import JOB_KINDS
 from llmops_tui.specs.sweep import SweepSpec
@@ -97,6 +99,9 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
         advice = "or set engine.refuse_start_free_bytes"
     elif isinstance(spec, PruneSpec):
         prepared, forecast = prepare_prune(spec, home, cwd)
+        advice = "or set engine.refuse_start_free_bytes"
+    elif isinstance(spec, ServeSpec):
+        prepared, forecast = prepare_serve(spec, home, settings.runtimes, cwd)
         advice = "or set engine.refuse_start_free_bytes"
     elif isinstance(spec, CommandSpec):
         prepared, forecast = _prepare_command(spec, cwd), 0

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from llmops_tui.data.model_files import ModelFiles, recognise
 from llmops_tui.data.models import model_digest
 from llmops_tui.engine.preflight_checks import base_of, described, field_error, matrices
-from llmops_tui.engine.preflight_merge import run_record
+from llmops_tui.engine.preflight_rows import run_record
 from llmops_tui.errors import UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import ModelInfo

@@ -11,25 +11,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from llmops_tui.data.durable import read_json
 from llmops_tui.data.model_files import recognise
-from llmops_tui.data.rundir import RunDir
 from llmops_tui.engine import disk_forecast
 from llmops_tui.engine.preflight_checks import (
     base_of,
     check_model_for_rows,
-    dataset_record,
     described,
     field_error,
     model_info,
     model_record,
     require_packages,
 )
-from llmops_tui.errors import ConflictError, UsageError
+from llmops_tui.engine.preflight_rows import comparison_rows, run_record
+from llmops_tui.errors import UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import ModelInfo
 from llmops_tui.specs.merge import MergeSpec
-from llmops_tui.specs.row_formats import LEARNT
 
 _PACKAGES = ("torch", "transformers", "peft", "safetensors")
 _STORED_BYTES = {"float32": 4}
@@ -54,7 +51,7 @@ def prepare_merge(spec: MergeSpec, home: Home, cwd: Path) -> tuple[dict[str, Any
             "pip install bitsandbytes into the engine's environment"
             + ("" if quantized == "stored" else ", or set quantized_base=original"),
         )
-    verify = _rows(spec, home, cwd, info, made_by)
+    verify = comparison_rows(spec.verify, "verify", home, cwd, info, made_by)
     base_files = recognise(Path(base["path"]))
     speaks = files if files.tokenizer else base_files
     check_model_for_rows(spec.adapter, speaks, verify["dataset"]["format"], "adapter")
@@ -70,50 +67,6 @@ def prepare_merge(spec: MergeSpec, home: Home, cwd: Path) -> tuple[dict[str, Any
         "verify": verify,
         "warnings": warnings,
     }, stored + _OTHER_FILES_BYTES + disk_forecast.RECORDS_BYTES
-
-
-def run_record(home: Home, model: ModelInfo) -> dict[str, Any] | None:
-    """The spec.json of the run that made a model, found by its registration or by where it lies; None where there is none."""
-    run = model["run"]
-    path = Path(model["path"])
-    if not run and path.is_relative_to(home.runs):
-        run = path.relative_to(home.runs).parts[0]
-    if not run:
-        return None
-    try:
-        record = read_json(RunDir(home.runs / run).spec)
-    except (OSError, ValueError):
-        return None  # its owner's alone, or damaged: the user can still name the rows
-    return record if isinstance(record, dict) else None
-
-
-def _rows(spec: MergeSpec, home: Home, cwd: Path, info: ModelInfo, made_by: dict[str, Any] | None) -> dict[str, Any]:
-    if spec.verify.dataset:
-        dataset, _ = dataset_record(home, "verify.dataset", spec.verify.dataset, spec.verify.format, cwd)
-        return {
-            "choice": {"path": dataset["path"], "format": spec.verify.format, "eval_fraction": 0.0},
-            "dataset": dataset, "eval_dataset": None, "seed": 0, "held_out": False, "assistant_only": True,
-            "why": f"rows of {dataset['path']}",
-        }  # fmt: skip
-    missing = field_error(
-        "verify.dataset", f"no run of this box held rows out for {info['path']}", "name rows to compare on: --set verify.dataset=rows.jsonl"
-    )
-    if made_by is None:
-        raise missing
-    wish, prepared = made_by.get("spec", {}), made_by.get("prepared", {})
-    if not (prepared.get("rows") or {}).get("held_out") or (prepared.get("eval_dataset") or prepared["dataset"])["format"] not in LEARNT:
-        raise missing
-    verify = {
-        "choice": wish["dataset"], "dataset": prepared["dataset"], "eval_dataset": prepared.get("eval_dataset"), "seed": wish["seed"],
-        "held_out": True, "assistant_only": wish.get("assistant_only", True), "why": f"rows that {made_by.get('id')} held out",
-    }  # fmt: skip
-    for key in ("dataset", "eval_dataset"):
-        if verify[key] and not Path(verify[key]["path"]).exists():
-            raise ConflictError(
-                f"verify.dataset: the rows that {made_by.get('id')} held out have gone: {verify[key]['path']}",
-                "name others in verify.dataset",
-            )
-    return verify
 
 
 def _quantized(spec: MergeSpec, base: ModelInfo, made_by: dict[str, Any] | None) -> tuple[str, list[str]]:

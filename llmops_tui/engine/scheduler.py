@@ -235,7 +235,7 @@ class Scheduler:
                 continue
             if run.not_before > time.monotonic() or run.spec is None or run.kind in CONDUCTED:  # these begin in sweeps/conductor.py
                 continue
-            wanted = run.spec.resources.gpus
+            wanted = run.resources(run.spec).gpus
             on_gpu = wanted != 0 and (wanted != "auto" or any(gpu["health"] != "lost" for gpu in gpus))
             if wanted != 0 and not self._gpus.ready:
                 self._wait(run, "queued", "waits for the GPU driver's first answer")

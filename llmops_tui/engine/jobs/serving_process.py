@@ -1,0 +1,150 @@
+"""The server's process: in a process group of its own, so that a stop reaches the keeper first and the server after it drained.
+
+It gets the run's output file as its own, and every inherited lock: the run is over when the last of its tree is gone. Where the
+keeper is killed, the kernel kills the server too (PR_SET_PDEATHSIG). Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_TAIL_BYTES = 32 << 10
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_FIRST_PORT, _LAST_PORT = 9001, 9999
+# Loaded before any fork: between fork and exec nothing may be.
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class ServerProcess:
+    """One start of the server. `log` is the run's output, which it writes to as its own."""
+
+    def __init__(self, argv: list[str], environment: Mapping[str, str], log: Path) -> None:
+        """Raises OSError where the program cannot be started."""
+        self._log = log
+        self._log_begin = _size(log)
+        self._group_killed = False
+        self._child = subprocess.Popen(
+            argv,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            close_fds=False,
+            process_group=0,
+            preexec_fn=_die_with_the_keeper,
+        )
+        self.pid = self._child.pid
+
+    @property
+    def returncode(self) -> int | None:
+        """None while it lives."""
+        return self._child.poll()
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it ended within that time."""
+        try:
+            self._child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def end(self, patience_seconds: float) -> None:
+        """TERM, patience, KILL: the process and all it started (vLLM's engine core is a process of its own)."""
+        self._signal(signal.SIGTERM)
+        if not self.wait(patience_seconds):
+            self._signal(signal.SIGKILL)
+            self._child.wait()
+        self._signal(signal.SIGKILL)
+
+    def tail(self) -> str:
+        """The end of what it wrote since it was started."""
+        size = _size(self._log)
+        # Shorter than when it began: the log was rotated under it.
+        begin = max(self._log_begin if size >= self._log_begin else 0, size - _TAIL_BYTES)
+        with contextlib.suppress(OSError), open(self._log, "rb") as file:
+            file.seek(begin)
+            return file.read(_TAIL_BYTES).decode("utf-8", "replace")
+        return ""
+
+    def rss_bytes(self) -> int:
+        """What its processes hold of the host's memory, shared pages counted in each; 0 once they are gone."""
+        return sum(_resident(pid) for pid in _group(self.pid))
+
+    def _signal(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+
+def free_port(host: str, avoid: frozenset[int] = frozenset()) -> int:
+    """A port that nobody listens on, from 9001 on; any free one where those are taken. Raises OSError for an address that is not ours."""
+    for port in range(_FIRST_PORT, _LAST_PORT + 1):
+        if port not in avoid and port_is_free(host, port):
+            return port
+    with socket.socket() as one:
+        one.bind((host, 0))
+        return int(one.getsockname()[1])
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Whether a server could listen there now. Raises OSError where the address itself cannot be listened on."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((host, port))
+        except PermissionError:
+            return False
+        except OSError as error:
+            if error.errno == 98:
+                return False
+            raise
+    return True
+
+
+def memory_available_bytes() -> int:
+    """What the host can give without swapping (/proc/meminfo)."""
+    with open("/proc/meminfo") as file:
+        for line in file:
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _die_with_the_keeper() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _group(leader: int) -> list[int]:
+    """The processes of a process group."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+            except OSError:
+                continue
+            if int(fields[2]) == leader:
+                found.append(int(name))
+    return found
+
+
+def _resident(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        return 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

@@ -1,0 +1,1 @@
+"""What serves models: the gateway, and what a replica is started with."""

@@ -1,0 +1,57 @@
+"""What a replica is to be: decided before it starts (`prepared["serving"]` of its run), read by the job and the launchers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """One adapter beside the base: `path` is a PEFT directory, or a GGUF-LoRA file for llama.cpp."""
+
+    name: str
+    path: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A server of one model. `python` is the runtime's interpreter; `context` are tokens a slot.
+
+    `port` 0: the job takes a free one. `threads` 0: the server's own choice. `gpu`: it was given at least one. `memory_bytes` is
+    what it is predicted to take there or, without a GPU, of the host's memory; `kv_bytes` the part that holds conversations.
+    """
+
+    runtime: str
+    python: str
+    runtime_version: str
+    model_path: str
+    model_name: str
+    context: int
+    slots: int
+    threads: int
+    host: str
+    port: int
+    format: str = "full"
+    base_path: str = ""
+    gpu: bool = False
+    dtype: str = "auto"
+    memory_bytes: int = 0
+    kv_bytes: int = 0
+    memory_fraction: float | None = None
+    chat_template: str = ""
+    has_template: bool = True
+    arguments: list[str] = field(default_factory=list)
+    adapters: list[Adapter] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def read_plan(values: Mapping[str, Any]) -> Plan:
+    """A plan as it was written. Raises TypeError or KeyError where it is none."""
+    known = {one.name for one in fields(Plan)}
+    given = {name: value for name, value in values.items() if name in known}
+    given["adapters"] = [Adapter(str(one["name"]), str(one["path"])) for one in values.get("adapters") or []]
+    return Plan(**given)
