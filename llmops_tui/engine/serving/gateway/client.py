@@ -1,0 +1,221 @@
+"""A client's connection: requests one after another, answers in their order, and no more of either in memory than is bounded."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+from llmops_tui.engine.serving.gateway import http_response
+from llmops_tui.engine.serving.gateway.config import Limits
+from llmops_tui.engine.serving.gateway.errors import GatewayError, error_body
+from llmops_tui.engine.serving.gateway.http_request import Request, RequestReader
+
+_WRITE_AHEAD = 64 << 10
+_PIPELINED_BYTES = 64 << 10
+_LINGER_SECONDS = 2.0
+
+
+class Serving(Protocol):
+    """What a connection asks of the gateway."""
+
+    clients: set[Client]
+    draining: bool
+
+    @property
+    def limits(self) -> Limits: ...
+
+    def serve(self, client: Client, request: Request) -> None:
+        """Answer now through the client's methods, or set `client.exchange` and answer later."""
+
+    def monotonic(self) -> float: ...
+
+
+class Underway(Protocol):
+    """An answer in the making, as its connection sees it."""
+
+    def client_gone(self) -> None: ...
+    def client_full(self) -> None: ...
+    def client_ready(self) -> None: ...
+
+
+class Client(asyncio.Protocol):
+    """One connection. While `exchange` is set a request is being answered; what is sent meanwhile waits."""
+
+    __slots__ = (
+        "_backlog", "_chunks", "_closing", "_reader", "_reading", "_serving", "_since", "exchange", "full", "gateway", "keep", "old",
+        "transport",
+    )  # fmt: skip
+
+    def __init__(self, gateway: Serving) -> None:
+        self.gateway = gateway
+        self.transport: asyncio.Transport | None = None
+        self.exchange: Underway | None = None
+        self.full = False
+        self.keep = True
+        self.old = False
+        self._reader = RequestReader(gateway.limits)
+        self._backlog: list[bytes] = []
+        self._reading = True
+        self._chunks = False
+        self._serving = False
+        self._closing = 0.0  # since when an answer has been sent that ends the connection
+        self._since = 0.0  # of the last byte read, or the last answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        gateway = self.gateway
+        self.transport = transport
+        transport.set_write_buffer_limits(high=_WRITE_AHEAD)
+        self._since = gateway.monotonic()
+        gateway.clients.add(self)
+        if len(gateway.clients) > gateway.limits.connections:
+            self.refuse(GatewayError(503, "too many connections", "too_many_connections", retry_after=1, closes=True))
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.gateway.clients.discard(self)
+        exchange, self.exchange = self.exchange, None
+        self.transport = None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def data_received(self, data: bytes) -> None:
+        self._since = self.gateway.monotonic()
+        if self._closing:
+            return  # read and thrown away, so that the client gets to see the answer before a reset
+        if self.exchange is not None:
+            self._backlog.append(data)
+            if sum(map(len, self._backlog)) > _PIPELINED_BYTES and self._reading and self.transport is not None:
+                self._reading = False
+                self.transport.pause_reading()
+            return
+        reader = self._reader
+        reader.feed(data)
+        if reader.continues and reader.in_request and self.transport is not None:
+            reader.continues = False
+            self.transport.write(http_response.CONTINUE)
+        if reader.ready:
+            self._serve_ready()
+
+    def pause_writing(self) -> None:
+        self.full = True
+        if self.exchange is not None:
+            self.exchange.client_full()
+
+    def resume_writing(self) -> None:
+        self.full = False
+        if self.exchange is not None:
+            self.exchange.client_ready()
+
+    # Answers. Each request gets either `answer`, or `begin_events` … `end_events` or `break_off`.
+
+    def answer(self, status: int, body: bytes, extra: bytes = b"", content_type: bytes = b"application/json") -> None:
+        """A whole answer; `extra` is whole header lines."""
+        transport = self.transport
+        if transport is None:
+            return
+        keep = self.keep and not self.gateway.draining
+        transport.write(http_response.whole(status, body, keep, extra, content_type))
+        self._answered(keep)
+
+    def refuse(self, error: GatewayError, extra: bytes = b"") -> None:
+        """An error as the whole answer."""
+        if error.retry_after:
+            extra += b"retry-after: %d\r\n" % max(1, round(error.retry_after))
+        if error.status == 401:
+            extra += b"www-authenticate: Bearer\r\n"
+        if error.closes:
+            self.keep = False
+        self.answer(error.status, error.body(), extra)
+
+    def begin_events(self, extra: bytes) -> bytes:
+        """The head of a stream, to be sent with its first events."""
+        self._chunks = not self.old
+        return http_response.stream_head(self.keep and not self.gateway.draining, self.old, extra)
+
+    def send_events(self, data: bytes, head: bytes = b"") -> None:
+        if self.transport is not None:
+            self.transport.write(head + http_response.chunk(data) if self._chunks else head + data)
+
+    def end_events(self, data: bytes, head: bytes = b"") -> None:
+        """The last events; the stream is complete."""
+        transport = self.transport
+        if transport is None:
+            return
+        if self._chunks:
+            body = http_response.chunk(data) if data else b""
+            transport.write(b"".join((head, body, http_response.LAST_CHUNK)))
+        elif head or data:
+            transport.write(head + data)
+        self._answered(self.keep and self._chunks and not self.gateway.draining)
+
+    def break_off(self, status: int, message: str, code: str) -> None:
+        """A stream that cannot go on: an error as its last event, and the connection closes without the mark of a complete answer."""
+        if self.transport is not None:
+            self.send_events(b"data: " + error_body(status, message, code) + b"\n\n")
+            self.transport.close()
+            self._closing = self.gateway.monotonic()
+        self.exchange = None
+
+    def close(self) -> None:
+        if self.transport is not None:
+            self.transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Close what idles, stalls or lingers; called by the gateway's clock."""
+        limits = self.gateway.limits
+        if self.exchange is not None or self.transport is None:
+            return
+        if self._closing:
+            if now - self._closing > _LINGER_SECONDS:
+                self.transport.abort()
+        elif self._reader.in_request:
+            if now - self._since > limits.header_seconds or self._reader.head_age(now) > limits.header_seconds:
+                request = self._reader.give_up(GatewayError(408, "the request did not come whole in time", "request_timeout", closes=True))
+                self._serve(request)
+        elif now - self._since > limits.keepalive_seconds:
+            self.transport.close()
+
+    def _serve_ready(self) -> None:
+        """Answer the requests that are whole, one after another; stops at the first that is answered later."""
+        self._serving = True
+        ready = self._reader.ready
+        while ready and self.exchange is None and not self._closing:
+            self._serve(ready.popleft())
+        self._serving = False
+
+    def _serve(self, request: Request) -> None:
+        self.keep = request.keep_alive
+        self.old = request.old
+        self.gateway.serve(self, request)
+
+    def _answered(self, keep: bool) -> None:
+        """An answer went out whole: on to the next request, or to the end."""
+        self.exchange = None
+        self._since = self.gateway.monotonic()
+        transport = self.transport
+        assert transport is not None
+        if not keep:
+            self._closing = self._since
+            self._backlog = []
+            if self._reader.broken and transport.can_write_eof():
+                transport.write_eof()  # the client may still be sending: closed at once, it would see a reset instead of the answer
+                self._read_on()
+            else:
+                transport.close()
+        elif not self._serving and (self._reader.ready or self._backlog):
+            asyncio.get_running_loop().call_soon(self._next)
+
+    def _next(self) -> None:
+        if self.transport is None or self.exchange is not None or self._closing:
+            return
+        if self._reader.ready:
+            self._serve_ready()
+        if self.exchange is None and self._backlog and not self._closing:
+            data, self._backlog = b"".join(self._backlog), []
+            self._read_on()
+            self.data_received(data)
+
+    def _read_on(self) -> None:
+        if not self._reading and self.transport is not None and not self.transport.is_closing():
+            self._reading = True
+            self.transport.resume_reading()

@@ -1,0 +1,147 @@
+"""What every request shares: the configuration, the routes, the keys, the spool and the figures."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import random
+from pathlib import Path
+from typing import Protocol
+
+import orjson
+
+from llmops_tui.engine.serving.gateway.answer import Answer
+from llmops_tui.engine.serving.gateway.body import CHAT, EMBEDDING, Body
+from llmops_tui.engine.serving.gateway.config import GatewayConfig, Limits
+from llmops_tui.engine.serving.gateway.keys import Keyring
+from llmops_tui.engine.serving.gateway.record import Record
+from llmops_tui.engine.serving.gateway.routes import Endpoint, Routes, Version
+from llmops_tui.engine.serving.gateway.spool import Spool
+
+
+class Sweeping(Protocol):
+    """A request under way."""
+
+    def sweep(self, now: float) -> None: ...
+
+
+class Core:
+    """Shared by all requests of one gateway. Raises OSError when the spool cannot be made."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: Path) -> None:
+        self.loop = loop
+        self.directory = directory
+        self.config = GatewayConfig()
+        self.limits: Limits = self.config.limits
+        self.routes = Routes()
+        self.keys = Keyring()
+        self.spool = Spool(directory / "spool", "requests")
+        self.texts = Spool(directory / "spool", "texts")
+        self.active: set[Sweeping] = set()
+        self.random = random.random
+        self.requests_total = 0
+        self.refusals: dict[tuple[str, int], int] = {}  # by endpoint, or "" where none was found, and status: what no version answered
+        # Of this process and never of another one: a random part, and a number that grows.
+        self._id_prefix = f"req_{os.urandom(8).hex()}"
+        self._numbers = itertools.count(1)
+
+    def new_id(self) -> str:
+        return f"{self._id_prefix}{next(self._numbers):08x}"
+
+    def record(self, record: Record, answer: Answer, version: Version | None, endpoint: Endpoint | None, began: float, now: float) -> None:
+        """Count a request that is over, and keep its line."""
+        record.finish = answer.finish
+        record.prompt_tokens = answer.prompt_tokens
+        record.completion_tokens = answer.completion_tokens
+        record.cached_tokens = answer.cached_tokens
+        record.response_hash = answer.response_hash
+        stream = answer.stream
+        if stream is not None and stream.chunks:
+            record.first_seconds = stream.first - began
+            record.gap_most = stream.gap_most
+            pieces = answer.completion_tokens or stream.chunks
+            if pieces > 1:
+                record.gap_mean = (stream.last - stream.first) / (pieces - 1)
+        if record.provider:
+            self._add_cost(record)
+        self.requests_total += 1
+        self.spool.write(record.line())
+        if version is None or endpoint is None:
+            self.refused(record.endpoint, record.status)
+            return
+        slo = endpoint.rule.slo
+        good = (
+            record.status < 400
+            and (not slo.ttft_ms or record.first_seconds * 1000 <= slo.ttft_ms)
+            and (not slo.itl_ms or record.gap_mean * 1000 <= slo.itl_ms)
+            and (not slo.total_ms or record.total_seconds * 1000 <= slo.total_ms)
+        )
+        meters = version.meters
+        meters.cost += record.cost or 0.0
+        meters.retries += max(0, record.attempts - 1)
+        meters.ended(
+            now, record.status, record.queue_seconds, record.first_seconds, record.total_seconds,
+            record.prompt_tokens or 0, record.completion_tokens or 0, good,
+        )  # fmt: skip
+
+    def refused(self, endpoint: str, status: int) -> None:
+        self.refusals[endpoint, status] = self.refusals.get((endpoint, status), 0) + 1
+
+    def keep_text(self, record: Record, body: Body, response: str, endpoint: Endpoint) -> None:
+        """Keep what was said, with what must not be kept replaced."""
+        asked = body.fields.get("messages" if body.kind == CHAT else "input" if body.kind == EMBEDDING else "prompt")
+        replaced = 0
+        if endpoint.rule.redact:
+            asked, counted = self._redacted(asked)
+            response, more = self._redacted_text(response)
+            replaced = counted + more
+        self.texts.write(
+            orjson.dumps(
+                {
+                    "t": record.t,
+                    "id": record.id,
+                    "endpoint": record.endpoint,
+                    "version": record.version,
+                    "messages" if body.kind == CHAT else "prompt": asked,
+                    "response": response,
+                    "redacted": replaced,
+                },
+                option=orjson.OPT_APPEND_NEWLINE,
+            )
+        )
+
+    def wake(self, endpoint: Endpoint) -> None:
+        """Let the requests that wait for a replica of this endpoint look again."""
+        for waiter in list(endpoint.waiting):
+            waiter.woken()
+
+    def close(self) -> None:
+        self.spool.close()
+        self.texts.close()
+        for replica in (*self.routes.replicas.values(), *self.routes.providers.values()):
+            replica.pool.close()
+
+    def _add_cost(self, record: Record) -> None:
+        rule = self.config.providers.get(record.provider)
+        if rule is not None and record.prompt_tokens is not None:
+            paid = record.prompt_tokens * rule.input_per_million + (record.completion_tokens or 0) * rule.output_per_million
+            record.cost = paid / 1e6
+
+    def _redacted_text(self, text: str) -> tuple[str, int]:
+        replaced = 0
+        for redactor in self.config.redactors:
+            text, count = redactor.pattern.subn(redactor.replacement, text)
+            replaced += count
+        return text, replaced
+
+    def _redacted(self, value: object) -> tuple[object, int]:
+        if isinstance(value, str):
+            return self._redacted_text(value)
+        if isinstance(value, list):
+            pairs = [self._redacted(item) for item in value]
+            return [item for item, _ in pairs], sum(count for _, count in pairs)
+        if isinstance(value, dict):
+            named = {name: self._redacted(item) for name, item in value.items()}
+            return {name: item for name, (item, _) in named.items()}, sum(count for _, count in named.values())
+        return value, 0

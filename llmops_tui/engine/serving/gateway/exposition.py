@@ -1,0 +1,82 @@
+"""The gateway's figures in Prometheus' text format 0.0.4."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from llmops_tui.engine.serving.gateway.core import Core
+from llmops_tui.engine.serving.gateway.meters import Histogram
+
+_LABEL_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+
+
+def exposition(core: Core) -> str:
+    """Every figure, as one page."""
+    return "\n".join(_lines(core)) + "\n"
+
+
+def _lines(core: Core) -> Iterator[str]:
+    versions = [(endpoint, version) for endpoint in core.routes.endpoints.values() for version in endpoint.versions]
+    labelled = [(_labels(endpoint=endpoint.name, version=version.name), version) for endpoint, version in versions]
+
+    yield from _head("llmops_requests_total", "counter", "Requests by outcome; version is empty where none was reached.")
+    for endpoint, version in versions:
+        for status, count in sorted(version.meters.by_status.items()):
+            yield f"llmops_requests_total{_labels(endpoint=endpoint.name, version=version.name, status=str(status))} {count}"
+    for (name, status), count in sorted(core.refusals.items()):
+        yield f"llmops_requests_total{_labels(endpoint=name, version='', status=str(status))} {count}"
+    yield from _head("llmops_tokens_total", "counter", "Tokens by usage.")
+    for endpoint, version in versions:
+        for kind, count in (("prompt", version.meters.prompt_tokens), ("completion", version.meters.completion_tokens)):
+            yield f"llmops_tokens_total{_labels(endpoint=endpoint.name, version=version.name, kind=kind)} {count}"
+    yield from _head("llmops_retries_total", "counter", "Attempts beyond the first.")
+    yield from (f"llmops_retries_total{labels} {version.meters.retries}" for labels, version in labelled)
+    yield from _head("llmops_cost_total", "counter", "Money spent at providers, in the tariff's unit.")
+    yield from (f"llmops_cost_total{labels} {version.meters.cost:g}" for labels, version in labelled)
+    yield from _head("llmops_requests_in_flight", "gauge", "Requests under way.")
+    yield from (f"llmops_requests_in_flight{labels} {version.in_flight}" for labels, version in labelled)
+    for name, help_text in (
+        ("request_seconds", "Time from a request's first byte to its answer's last."),
+        ("ttft_seconds", "Time to the first content of a stream."),
+        ("inter_token_seconds", "Gaps between pieces of content."),
+    ):
+        yield from _head(f"llmops_{name}", "histogram", help_text)
+        for labels, version in labelled:
+            meters = version.meters
+            histogram = {"request_seconds": meters.whole, "ttft_seconds": meters.time_to_first, "inter_token_seconds": meters.inter_token}[
+                name
+            ]
+            yield from _histogram(f"llmops_{name}", labels, histogram)
+
+    replicas = [(_labels(replica=name), replica) for name, replica in {**core.routes.replicas, **core.routes.providers}.items()]
+    yield from _head("llmops_replica_healthy", "gauge", "1 when a replica gets requests.")
+    yield from (f"llmops_replica_healthy{labels} {int(replica.healthy)}" for labels, replica in replicas)
+    yield from _head("llmops_replica_outstanding_tokens", "gauge", "Estimated tokens under way at a replica.")
+    yield from (f"llmops_replica_outstanding_tokens{labels} {replica.outstanding_tokens}" for labels, replica in replicas)
+    yield from _head("llmops_replica_failures_total", "counter", "Failures of a replica.")
+    yield from (f"llmops_replica_failures_total{labels} {replica.failures}" for labels, replica in replicas)
+    yield from _head("llmops_spool_waiting", "gauge", "Records that the disk has refused so far.")
+    yield f"llmops_spool_waiting {core.spool.waiting}"
+    yield from _head("llmops_config_revision", "gauge", "Revision of the configuration in use.")
+    yield f"llmops_config_revision {core.config.revision}"
+
+
+def _head(name: str, kind: str, help_text: str) -> Iterator[str]:
+    yield f"# HELP {name} {help_text}"
+    yield f"# TYPE {name} {kind}"
+
+
+def _labels(**labels: str) -> str:
+    return "{" + ",".join(f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in labels.items()) + "}"
+
+
+def _histogram(name: str, labels: str, histogram: Histogram) -> Iterator[str]:
+    seen = 0
+    inner = labels[:-1]
+    for bound, count in zip(histogram.bounds, histogram.counts, strict=False):
+        seen += count
+        yield f'{name}_bucket{inner},le="{bound:g}"}} {seen}'
+    seen += histogram.counts[-1]
+    yield f'{name}_bucket{inner},le="+Inf"}} {seen}'
+    yield f"{name}_sum{labels} {histogram.total:.6f}"
+    yield f"{name}_count{labels} {seen}"

@@ -1,0 +1,127 @@
+"""The gateway: takes each request from a client's connection to where it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+from llmops_tui.engine.serving.gateway import pages
+from llmops_tui.engine.serving.gateway.answer import Answer
+from llmops_tui.engine.serving.gateway.body import CHAT, COMPLETION, EMBEDDING, Body
+from llmops_tui.engine.serving.gateway.client import Client
+from llmops_tui.engine.serving.gateway.config import GatewayConfig, Limits
+from llmops_tui.engine.serving.gateway.core import Core
+from llmops_tui.engine.serving.gateway.errors import GatewayError
+from llmops_tui.engine.serving.gateway.exchange import Exchange
+from llmops_tui.engine.serving.gateway.http_request import Request
+from llmops_tui.engine.serving.gateway.keys import Key
+from llmops_tui.engine.serving.gateway.mirror import mirror
+from llmops_tui.engine.serving.gateway.record import Record
+
+_COMPLETIONS = {CHAT: "/v1/chat/completions", COMPLETION: "/v1/completions", EMBEDDING: "/v1/embeddings"}
+
+
+class Gateway:
+    """One front of all endpoints. `directory` is HOME/serving/gateway."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, directory: Path) -> None:
+        self.core = Core(loop, directory)
+        self.clients: set[Client] = set()
+        self.draining = False
+        self.began = monotonic()
+        self.applied: list[Callable[[], None]] = []  # called after each change of the configuration
+
+    @property
+    def limits(self) -> Limits:
+        return self.core.limits
+
+    def monotonic(self) -> float:
+        return monotonic()
+
+    def connect(self) -> Client:
+        """The protocol of a new connection."""
+        return Client(self)
+
+    def apply(self, config: GatewayConfig) -> None:
+        """Change to this configuration: from here on for new requests; what is under way goes on as it began."""
+        core = self.core
+        core.config = config
+        core.limits = config.limits
+        core.routes.take(config, core.loop, {})
+        core.keys.take(config.keys, monotonic())
+        for endpoint in core.routes.endpoints.values():
+            if endpoint.waiting:
+                core.wake(endpoint)
+        for listener in self.applied:
+            listener()
+
+    def serve(self, client: Client, request: Request) -> None:
+        """Answer a request, now or later."""
+        path = request.target.partition(b"?")[0]
+        if request.error is not None:
+            self._refuse(client, request, path, request.error)
+            return
+        if path in _COMPLETIONS:
+            self._complete(client, request, path)
+            return
+        page = pages.PAGES.get(path)
+        try:
+            if page is None:
+                raise GatewayError(404, f"there is nothing at {path[:200].decode('latin-1')}", "not_found")
+            method, answer = page
+            if request.method not in method:
+                raise GatewayError(405, f"{path.decode('latin-1')} wants {b' or '.join(method).decode()}", "method_not_allowed")
+            answer(self.core, client, request, self._key(request) if path != b"/health" else None)
+        except GatewayError as error:
+            self._refuse(client, request, path, error)
+
+    def _complete(self, client: Client, request: Request, path: bytes) -> None:
+        core = self.core
+        record = Record(core.new_id(), _COMPLETIONS[path], time.time())
+        key: Key | None = None
+        try:
+            if request.method != b"POST":
+                raise GatewayError(405, f"{record.path} wants POST", "method_not_allowed")
+            key = self._key(request)
+            if key is not None:
+                record.key = key.rule.id
+            body = Body(path, request.body)
+            target = core.routes.names.get(body.model)
+            if target is None:
+                raise GatewayError(404, f"there is no model called {body.model[:200]!r}", "model_not_found", "model")
+            record.session = request.session.decode("latin-1") or body.user
+            if key is not None:
+                record.endpoint = target.endpoint.name
+                key.admit(target.endpoint.name, monotonic())
+        except GatewayError as error:
+            self._refuse(client, request, path, error, record)
+            return
+        exchange = Exchange(core, client, body, target.endpoint, target.version, key, record, request.began)
+        client.exchange = exchange
+        exchange.start()
+        if target.endpoint.rule.mirror:
+            mirror(core, body, target.endpoint, record)
+
+    def _key(self, request: Request) -> Key | None:
+        """Who asks. Raises GatewayError 401 where a key is wanted and this is none."""
+        key = self.core.keys.find(request.authorization) if request.authorization else None
+        if key is None and self.core.config.auth == "keys":
+            if not request.authorization:
+                raise GatewayError(401, "this gateway wants a key: Authorization: Bearer KEY", "missing_api_key")
+            raise GatewayError(401, "this key is not known here", "invalid_api_key")
+        return key
+
+    def _refuse(self, client: Client, request: Request, path: bytes, error: GatewayError, record: Record | None = None) -> None:
+        """An error that no upstream had a part in: recorded as every other request is."""
+        core = self.core
+        if record is None:
+            record = Record(core.new_id(), path[:200].decode("latin-1"), time.time())
+        record.status = error.status
+        record.error = error.message
+        now = monotonic()
+        record.total_seconds = now - request.began
+        core.record(record, Answer(), None, None, request.began, now)
+        client.refuse(error, f"x-request-id: {record.id}\r\n".encode())

@@ -1,0 +1,165 @@
+"""Bytes of a client's connection to requests. llhttp in its strict mode refuses what smuggling needs: both length headers, a length said
+twice, bare line feeds, folded lines; sizes and transfer codings are checked here."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+import httptools
+
+from llmops_tui.engine.serving.gateway.config import Limits
+from llmops_tui.engine.serving.gateway.errors import GatewayError
+
+_MOST_HEADERS = 100
+_LONGEST_TARGET = 4096
+
+
+class Request:
+    """One request as it came; `error` when it is to be refused, whatever it asked."""
+
+    __slots__ = ("authorization", "began", "body", "error", "keep_alive", "method", "old", "session", "target")
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.target = b""
+        self.authorization = b""
+        self.session = b""
+        self.body = b""
+        self.keep_alive = True
+        self.old = False  # HTTP/1.0: no chunks
+        self.began = 0.0
+        self.error: GatewayError | None = None
+
+
+class RequestReader:
+    """Feeds one connection's parser; whole requests wait in `ready`. After `broken`, nothing more is read from the connection."""
+
+    __slots__ = (
+        "_body", "_chunked", "_head", "_head_open", "_headers", "_limits", "_parser", "_request", "_size", "_unfinished",
+        "broken", "continues", "in_request", "ready",
+    )  # fmt: skip
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._parser = httptools.HttpRequestParser(self)
+        self._request = Request()
+        self._body: list[bytes] = []
+        self._size = 0
+        self._head = 0
+        self._headers = 0
+        self._unfinished = 0
+        self._chunked = False
+        self._head_open = False
+        self.ready: deque[Request] = deque()
+        self.in_request = False
+        self.broken = False
+        self.continues = False  # the client waits for "100 Continue" before it sends its body
+
+    def feed(self, data: bytes) -> None:
+        """Read on; never raises for what a client sends: a request with `error` is the last one of a connection out of step."""
+        head_open = self._head_open
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self.ready.pop()  # llhttp skips its body, so that it is not the request that was sent
+            self._refuse(GatewayError(400, "this server does not change protocols", "upgrade_refused", closes=True))
+        except httptools.HttpParserCallbackError as error:
+            cause = error.__context__
+            if not isinstance(cause, GatewayError):
+                raise
+            self._refuse(cause)
+        except httptools.HttpParserError as error:
+            self._refuse(GatewayError(400, f"not a valid HTTP/1.1 request: {error}", "malformed_http", closes=True))
+        else:
+            if head_open and self._head_open:  # llhttp tells of a header only when it is whole, and one without end would grow in it
+                self._unfinished += len(data)
+                if self._unfinished > self._limits.header_bytes:
+                    self._refuse(self._headers_too_large())
+
+    def head_age(self, now: float) -> float:
+        """For how long a head has been coming; 0 when none is."""
+        return now - self._request.began if self._head_open else 0.0
+
+    def give_up(self, error: GatewayError) -> Request:
+        """The request that is only half there, as one to be refused."""
+        self._refuse(error)
+        return self.ready.pop()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """Out of step: what follows on this connection could be read as another request than the client's."""
+        self.broken = True
+        if self.ready and not self.ready[-1].keep_alive and not self.in_request:
+            return  # bytes after the last request of a connection: nobody waits for an answer to them
+        request = self._request if self.in_request else Request()
+        request.began = request.began or time.monotonic()
+        request.error = error
+        request.keep_alive = False
+        self.in_request = False
+        self.ready.append(request)
+
+    def on_message_begin(self) -> None:
+        self._request = Request()
+        self._request.began = time.monotonic()
+        self.in_request = True
+        self._head = self._headers = self._size = self._unfinished = 0
+        self._chunked = False
+        self._head_open = True
+        self._body = []
+
+    def on_url(self, part: bytes) -> None:
+        request = self._request
+        request.target += part
+        if len(request.target) > _LONGEST_TARGET:
+            raise GatewayError(414, f"the target is longer than {_LONGEST_TARGET} bytes", "target_too_long", closes=True)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._head_open:
+            return  # a trailer after the last chunk: nothing in it is ours to act on
+        self._head += len(name) + len(value) + 4
+        self._headers += 1
+        if self._head > self._limits.header_bytes or self._headers > _MOST_HEADERS:
+            raise self._headers_too_large()
+        name = name.lower()
+        if name == b"authorization":
+            self._request.authorization = value
+        elif name == b"x-session-id":
+            self._request.session = value
+        elif name == b"content-length":
+            if int(value) > self._limits.body_bytes:
+                raise self._too_large()
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                raise GatewayError(400, "the only transfer coding taken is chunked", "malformed_http", closes=True)
+            self._chunked = True
+        elif name == b"expect":
+            self.continues = True
+
+    def on_headers_complete(self) -> None:
+        request, parser = self._request, self._parser
+        self._head_open = False
+        request.method = parser.get_method()
+        request.old = parser.get_http_version() != "1.1"
+        if request.old and self._chunked:
+            raise GatewayError(400, "an HTTP/1.0 request cannot be chunked", "malformed_http", closes=True)
+
+    def on_body(self, data: bytes) -> None:
+        self._size += len(data)
+        if self._size > self._limits.body_bytes:
+            raise self._too_large()
+        self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        request, body = self._request, self._body
+        request.body = body[0] if len(body) == 1 else b"".join(body)
+        request.keep_alive = self._parser.should_keep_alive()
+        self._body = []
+        self.in_request = self.continues = False
+        self.ready.append(request)
+
+    def _headers_too_large(self) -> GatewayError:
+        most = f"{self._limits.header_bytes} bytes or more than {_MOST_HEADERS}"
+        return GatewayError(431, f"the headers are larger than {most}", "headers_too_large", closes=True)
+
+    def _too_large(self) -> GatewayError:
+        return GatewayError(413, f"the body is larger than {self._limits.body_bytes} bytes", "body_too_large", closes=True)

@@ -1,0 +1,97 @@
+"""What the gateway answers itself: models, health, metrics and feedback."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from llmops_tui.engine.serving.gateway.client import Client
+from llmops_tui.engine.serving.gateway.core import Core
+from llmops_tui.engine.serving.gateway.errors import GatewayError
+from llmops_tui.engine.serving.gateway.exposition import exposition
+from llmops_tui.engine.serving.gateway.http_request import Request
+from llmops_tui.engine.serving.gateway.keys import Key
+from llmops_tui.engine.serving.gateway.routes import Endpoint
+
+LATELY_SECONDS = 30.0  # a completion is tried after 10 s without one
+_LONGEST_COMMENT = 64 << 10
+
+
+def models(core: Core, client: Client, request: Request, key: Key | None) -> None:
+    """GET /v1/models: endpoints and their versions, as far as the key reaches."""
+    listed: list[dict[str, Any]] = []
+    for endpoint in core.routes.endpoints.values():
+        if key is not None and key.rule.endpoints is not None and endpoint.name not in key.rule.endpoints:
+            continue
+        versions = [f"{endpoint.name}@{version.name}" for version in endpoint.versions]
+        for name in (endpoint.name, *endpoint.rule.aliases, *versions):
+            listed.append({"id": name, "object": "model", "created": 0, "owned_by": "llmops", "root": endpoint.name})
+    client.answer(200, orjson.dumps({"object": "list", "data": listed}))
+
+
+def endpoint_health(endpoint: Endpoint, unix_now: float) -> dict[str, Any]:
+    """Whether an endpoint answers: true only if a completion came back from one of its replicas lately."""
+    replicas = [replica for version in endpoint.versions for replica in version.replicas]
+    last = max((replica.last_ok for replica in replicas), default=0.0)
+    usable = any(replica.healthy and replica.rule.state == "ready" for replica in replicas)
+    asleep = endpoint.rule.on_demand and not usable
+    return {"ok": usable and unix_now - last < LATELY_SECONDS, "asleep": asleep, "last_ok": last or None}
+
+
+def health(core: Core, client: Client, request: Request, key: Key | None) -> None:
+    """GET /health, or /health?endpoint=NAME: 200 when it (or any endpoint) answers, 503 when not."""
+    now = time.time()
+    states = {name: endpoint_health(endpoint, now) for name, endpoint in core.routes.endpoints.items()}
+    query = request.target.partition(b"?")[2].decode("latin-1")
+    if query.startswith("endpoint="):
+        name = query.removeprefix("endpoint=")
+        if name not in states:
+            raise GatewayError(404, f"there is no endpoint called {name[:200]!r}", "model_not_found")
+        states = {name: states[name]}
+    awake = {name: state for name, state in states.items() if not state["asleep"]}
+    well = not awake or any(state["ok"] for state in awake.values())
+    status = "ok" if all(state["ok"] for state in awake.values()) else "degraded" if well else "down"
+    client.answer(200 if well else 503, orjson.dumps({"status": status, "endpoints": states}))
+
+
+def metrics(core: Core, client: Client, request: Request, key: Key | None) -> None:
+    """GET /metrics, for Prometheus."""
+    client.answer(200, exposition(core).encode(), content_type=b"text/plain; version=0.0.4; charset=utf-8")
+
+
+def feedback(core: Core, client: Client, request: Request, key: Key | None) -> None:
+    """POST /v1/feedback {"id", "rating", "comment"?, "correction"?}: kept beside the request that it is about."""
+    try:
+        fields: Any = orjson.loads(request.body)
+    except ValueError as error:
+        raise GatewayError(400, f"the body is not JSON: {error}", "invalid_json") from None
+    if not isinstance(fields, dict):
+        raise GatewayError(400, "the body must be a JSON object", "invalid_json")
+    about = fields.get("id")
+    if not isinstance(about, str) or not about.startswith("req_") or len(about) > 64:
+        raise GatewayError(400, "id: must be the x-request-id of an answer", "invalid_value", "id")
+    rating = fields.get("rating")
+    known = rating in ("up", "down") if isinstance(rating, str) else isinstance(rating, (int, float)) and not isinstance(rating, bool)
+    if not known and rating is not None:
+        raise GatewayError(400, "rating: must be up, down or a number", "invalid_value", "rating")
+    texts = {name: fields.get(name) for name in ("comment", "correction")}
+    for name, text in texts.items():
+        if text is not None and (not isinstance(text, str) or len(text) > _LONGEST_COMMENT):
+            raise GatewayError(400, f"{name}: must be a text of at most {_LONGEST_COMMENT} characters", "invalid_value", name)
+    if rating is None and not any(texts.values()):
+        raise GatewayError(400, "rating: say up, down or a number, or leave a comment or a correction", "invalid_value", "rating")
+    line = {"type": "feedback", "t": time.time(), "id": about, "key": key.rule.id if key else "", "rating": rating}
+    core.spool.write(orjson.dumps({**line, **texts}, option=orjson.OPT_APPEND_NEWLINE))
+    client.answer(200, orjson.dumps({"id": about, "object": "feedback", "recorded": True}))
+
+
+Page = Callable[[Core, Client, Request, Key | None], None]
+PAGES: dict[bytes, tuple[tuple[bytes, ...], Page]] = {
+    b"/v1/models": ((b"GET",), models),
+    b"/health": ((b"GET",), health),
+    b"/metrics": ((b"GET",), metrics),
+    b"/v1/feedback": ((b"POST",), feedback),
+}

@@ -1,0 +1,85 @@
+"""The line that is kept of a request."""
+
+from __future__ import annotations
+
+import orjson
+
+
+class Record:
+    """What is known of one request at its end. Durations in seconds; below 0 where there is none."""
+
+    __slots__ = (
+        "attempts", "cached_tokens", "client_gone", "completion_tokens", "cost", "endpoint", "error", "fallback_from", "finish",
+        "first_seconds", "gap_mean", "gap_most", "id", "key", "mirror", "path", "prompt_hash", "prompt_tokens", "provider",
+        "queue_seconds", "replica", "response_hash", "session", "status", "stream", "t", "total_seconds", "version",
+    )  # fmt: skip
+
+    def __init__(self, request_id: str, path: str, t: float) -> None:
+        self.id = request_id
+        self.path = path
+        self.t = t
+        self.endpoint = ""
+        self.version = ""
+        self.replica = ""
+        self.provider = ""
+        self.key = ""
+        self.session = ""
+        self.stream = False
+        self.status = 0
+        self.finish = ""
+        self.error = ""
+        self.prompt_tokens: int | None = None
+        self.completion_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.queue_seconds = -1.0
+        self.first_seconds = -1.0
+        self.gap_mean = -1.0
+        self.gap_most = -1.0
+        self.total_seconds = 0.0
+        self.attempts = 0
+        self.fallback_from = ""
+        self.mirror = False
+        self.prompt_hash = ""
+        self.response_hash = ""
+        self.cost: float | None = None
+        self.client_gone = False
+
+    def line(self) -> bytes:
+        return orjson.dumps(
+            {
+                "type": "request",
+                "t": self.t,
+                "id": self.id,
+                "endpoint": self.endpoint,
+                "version": self.version,
+                "replica": self.replica,
+                "provider": self.provider,
+                "key": self.key,
+                "session": self.session,
+                "path": self.path,
+                "stream": self.stream,
+                "status": self.status,
+                "finish": self.finish,
+                "error": self.error,
+                "prompt_tokens": self.prompt_tokens,
+                "completion_tokens": self.completion_tokens,
+                "cached_tokens": self.cached_tokens,
+                "queue_ms": _ms(self.queue_seconds),
+                "ttft_ms": _ms(self.first_seconds),
+                "itl_ms": _ms(self.gap_mean),
+                "itl_max_ms": _ms(self.gap_most),
+                "total_ms": _ms(self.total_seconds),
+                "attempts": self.attempts,
+                "fallback_from": self.fallback_from,
+                "mirror": self.mirror,
+                "prompt_hash": self.prompt_hash,
+                "response_hash": self.response_hash,
+                "cost": self.cost,
+                "client_gone": self.client_gone,
+            },
+            option=orjson.OPT_APPEND_NEWLINE,
+        )
+
+
+def _ms(seconds: float) -> float | None:
+    return int(seconds * 1e6) / 1000 if seconds >= 0 else None

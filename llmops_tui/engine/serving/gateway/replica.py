@@ -1,0 +1,70 @@
+"""What is known of one upstream while the gateway runs: its load, its health, its circuit and its connections."""
+
+from __future__ import annotations
+
+import asyncio
+from time import monotonic
+
+from llmops_tui.engine.serving.gateway.breaker import Breaker
+from llmops_tui.engine.serving.gateway.config import ReplicaRule
+from llmops_tui.engine.serving.gateway.upstream import Pool
+
+
+class Replica:
+    """One server of a model. Times `last_…` are unix seconds for people; `heard_at` is the monotonic clock."""
+
+    __slots__ = (
+        "breaker", "cause", "completion_at", "draining", "failures", "healthy", "heard_at", "id", "last_ok", "last_used", "misses", "ok_at",
+        "outstanding", "outstanding_tokens", "pool", "provider", "request_head", "rule",
+    )  # fmt: skip
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, rule: ReplicaRule) -> None:
+        self.id = rule.id
+        self.rule = rule
+        self.provider = ""
+        self.pool = Pool(loop, rule.host, rule.port, self.heard)
+        self.breaker = Breaker()
+        self.request_head = f"Host: {rule.host}:{rule.port}\r\nContent-Type: application/json\r\n".encode()
+        self.healthy = True
+        self.draining = False  # by a wish on the control socket, until the configuration says that it is ready again
+        self.misses = 0
+        self.outstanding = 0
+        self.outstanding_tokens = 0
+        self.failures = 0
+        self.cause = ""
+        self.last_ok = 0.0
+        self.last_used = 0.0
+        self.ok_at = 0.0  # the monotonic time of the last completion that came back
+        self.completion_at = 0.0  # the monotonic time when a completion was last tried by the health watch
+        self.heard_at = 0.0
+
+    def heard(self) -> None:
+        """It sent something: whatever it is, the process lives."""
+        self.heard_at = monotonic()
+
+    def usable(self, now: float) -> bool:
+        return self.rule.state == "ready" and self.healthy and not self.draining and self.breaker.allows(now)
+
+    def model_for(self, adapter: str) -> str | None:
+        """The name that it knows the model or adapter by; None when it has not loaded the adapter."""
+        return self.rule.adapters.get(adapter) if adapter else self.rule.model
+
+    def took(self, tokens: int, unix_now: float) -> None:
+        self.outstanding += 1
+        self.outstanding_tokens += tokens
+        self.last_used = unix_now
+        self.breaker.taken()
+
+    def gave_back(self, tokens: int) -> None:
+        self.outstanding -= 1
+        self.outstanding_tokens -= tokens
+
+    def succeeded(self, unix_now: float) -> None:
+        self.last_ok = unix_now
+        self.ok_at = monotonic()
+        self.breaker.succeeded()
+
+    def failed(self, cause: str) -> None:
+        self.failures += 1
+        self.cause = cause
+        self.breaker.failed(monotonic())

@@ -1,0 +1,116 @@
+"""The record of every request: one O_APPEND write a line, before the last byte of its answer goes out.
+
+What is written survives the death of this process at any moment. Where the disk refuses, the lines wait in memory, up to a bound, and are
+tried again: a full disk costs records, never answers.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import deque
+from pathlib import Path
+
+FILE_BYTES = 64 << 20
+_MOST_WAITING = 20_000
+_log = logging.getLogger("gateway")
+
+
+class Spool:
+    """Appends lines to NAME-000001.jsonl, NAME-000002.jsonl, … in a directory. Raises OSError only when it is made."""
+
+    def __init__(self, directory: Path, name: str, file_bytes: int = FILE_BYTES) -> None:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._directory = directory
+        self._name = name
+        self._file_bytes = file_bytes
+        self._waiting: deque[bytes] = deque(maxlen=_MOST_WAITING)
+        self.lost = 0
+        self._number = max((number_of(path) for path in directory.glob(f"{name}-*.jsonl")), default=1)
+        self._file = -1
+        self._size = 0
+        self._torn = False
+        self._open()
+
+    @property
+    def waiting(self) -> int:
+        """Lines that the disk refused so far."""
+        return len(self._waiting)
+
+    def write(self, line: bytes) -> None:
+        """Append one line, which ends in a line feed."""
+        if not self._waiting and not self._torn and self._size < self._file_bytes:
+            try:
+                written = os.write(self._file, line)
+            except OSError as error:
+                self._wait(line, error)
+                return
+            self._size += written
+            if written != len(line):
+                self._torn = True
+                self._waiting.append(line)
+            return
+        self._waiting.append(line)
+        self.retry()
+
+    def retry(self) -> None:
+        """Write what waits; called once a second."""
+        try:
+            while self._waiting:
+                if self._size >= self._file_bytes:
+                    self._next()
+                line = self._waiting[0]
+                whole = b"\n" + line if self._torn else line
+                written = os.write(self._file, whole)
+                self._size += written
+                self._torn = written != len(whole)
+                if self._torn:
+                    return
+                self._waiting.popleft()
+        except OSError as error:
+            _log.error("records wait in memory, %d so far: %s", len(self._waiting), error)
+
+    def position(self) -> tuple[str, int]:
+        """The file being written and its size."""
+        return self._path().name, self._size
+
+    def close(self) -> None:
+        if self._file >= 0:
+            self.retry()
+            os.close(self._file)
+            self._file = -1
+
+    def _wait(self, line: bytes, error: OSError) -> None:
+        if not self._waiting:
+            _log.error("a record cannot be written and waits in memory: %s", error)
+        if len(self._waiting) == _MOST_WAITING:
+            self.lost += 1
+        self._waiting.append(line)
+
+    def _path(self) -> Path:
+        return self._directory / f"{self._name}-{self._number:06d}.jsonl"
+
+    def _next(self) -> None:
+        old = self._file
+        self._number += 1
+        try:
+            self._open()
+        except OSError:
+            self._number -= 1  # the full file stays the one that is open
+            raise
+        os.close(old)
+
+    def _open(self) -> None:
+        self._file = os.open(self._path(), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._size = os.fstat(self._file).st_size
+        # The machine's death, unlike this process's, can leave half a line: the next record begins on a line of its own.
+        self._torn = self._size > 0 and os.pread(self._file, 1, self._size - 1) != b"\n"
+        if self._torn:
+            self._size += os.write(self._file, b"\n")
+            self._torn = False
+
+
+def number_of(path: Path) -> int:
+    """1 of requests-000001.jsonl; 0 for a name that is none of ours."""
+    digits = path.stem.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else 0
