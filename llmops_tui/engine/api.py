@@ -16,6 +16,7 @@ from llmops_tui.engine import (
     routes_alarms,
     routes_catalog,
     routes_control,
+    routes_endpoints,
     routes_engine,
     routes_estimate,
     routes_export,
@@ -35,7 +36,7 @@ from llmops_tui.engine.peers import LONGEST_BODY_BYTES, too_large
 from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.specs.wording import plain
 
-_NOUNS = ("runs", "sweeps", "models", "datasets", "sql", "gpus", "engine", "status", "alarms")
+_NOUNS = ("runs", "sweeps", "models", "datasets", "sql", "gpus", "engine", "status", "alarms", "endpoints")
 # A verb of the API and the command that says it.
 _RUN_VERBS = {name: name for name in ("stop", "retry", "checkpoint", "priority", "move")} | {"annotate": "note"}
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ def create_app(parts: Parts) -> FastAPI:
         routes_lineage,
         routes_preview,
         routes_alarms,
+        routes_endpoints,
     ):
         app.include_router(routes.router, prefix="/v1")
     return app

@@ -91,6 +91,10 @@ class Door:
             return self._parts.scheduler.owner(deed.run)
         if deed.reservation:
             return self._parts.reservations.owner(deed.reservation)
+        if deed.endpoint:
+            return self._parts.endpoints.keeping.book.owner(deed.endpoint)
+        if deed.key:
+            return self._parts.endpoints.keeping.keys.owner(deed.key)
         return None
 
 

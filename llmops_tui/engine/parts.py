@@ -17,6 +17,7 @@ from llmops_tui.data.idle_history import idle_since
 from llmops_tui.data.store import Store
 from llmops_tui.engine.alarms import AlarmBook
 from llmops_tui.engine.audit import AuditLog
+from llmops_tui.engine.endpoints.facade import Endpoints
 from llmops_tui.engine.estimate.facts import Facts
 from llmops_tui.engine.estimator import Estimator
 from llmops_tui.engine.gpu_claims import GpuClaims
@@ -26,6 +27,7 @@ from llmops_tui.engine.gpus import GpuMonitor
 from llmops_tui.engine.host import HostMonitor
 from llmops_tui.engine.hub import Hub
 from llmops_tui.engine.ingest import Ingest
+from llmops_tui.engine.jobs.serving_process import memory_available_bytes
 from llmops_tui.engine.log_sizes import LogSizes
 from llmops_tui.engine.notifier import Notifier, channels_of
 from llmops_tui.engine.on_behalf import OnBehalf
@@ -35,6 +37,8 @@ from llmops_tui.engine.reservations import ReservationBook
 from llmops_tui.engine.run_views import overview
 from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
+from llmops_tui.engine.serving.fitting import fit_replica
+from llmops_tui.engine.serving.runtimes.abilities import Abilities
 from llmops_tui.engine.slow_work import SlowWork
 from llmops_tui.engine.sweeps.conductor import Conductor
 from llmops_tui.engine.tariff import Tariff
@@ -42,6 +46,7 @@ from llmops_tui.engine.watch import Watch
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import EngineInfo, EstimateAnswer, GpuSample, HostSample, Status
 from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.serve import ServeSpec
 from llmops_tui.specs.settings import Settings
 from llmops_tui.specs.train import TrainSpec
 
@@ -81,9 +86,11 @@ class Parts:
     started_at: float = field(default_factory=time.time)
     host_sample: HostSample | None = None
     gpu_use: GpuUse = field(default_factory=GpuUse)
+    abilities: Abilities = field(default_factory=Abilities)
     past: Past = field(init=False)
     estimator: Estimator = field(init=False)
     sweeps: Conductor = field(init=False)
+    endpoints: Endpoints = field(init=False)
     _log_sizes: LogSizes = field(init=False)
     _failures: dict[str, str] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -93,6 +100,10 @@ class Parts:
         self.past = Past(self.store, self.samples, self.scheduler.runs, self.started_at)
         self.estimator = Estimator(self.scheduler.runs, Tariff(self.settings.money.per_kwh, self.settings.money.per_gpu_hour))
         self.sweeps = Conductor(self.scheduler, self.ingest, self._prepare_trial)
+        self.endpoints = Endpoints(
+            self.home, self.settings.serving, self.scheduler, self.on_behalf, self.prepare, self._prepare_trial,
+            lambda kind, data: self.hub.publish_soon(kind, None, data),
+        )  # fmt: skip
         self._log_sizes = LogSizes(self.home.runs)
 
     @classmethod
@@ -150,13 +161,14 @@ class Parts:
         await asyncio.to_thread(self.gpus.wait_ready, _GPU_READY_SECONDS)
         await self.watch.book.load()
         await self.scheduler.recover()
+        await self.endpoints.keeping.load()
         self.gpu_use.remember(await asyncio.to_thread(self._idle_gpus))
         await self._sample()
         await self.hub.publish("engine.started", None, {"pid": os.getpid(), "version": llmops_tui.__version__})
         parts = {
             "ingest": self.ingest.run, "scheduler": self.scheduler.run, "sweeps": self.sweeps.run,
             "sampling": self._keep_sampling, "notifications": self.notifier.run,
-            "watchers": self.watch.run,
+            "watchers": self.watch.run, "endpoints": self.endpoints.keeping.run,
         }  # fmt: skip
         for name, part in parts.items():
             self._tasks.append(asyncio.create_task(self._keep_running(name, part), name=name))
@@ -199,6 +211,7 @@ class Parts:
                 *self._failures.values(),
                 *self.gpus.warnings,
                 *self.people.warnings,
+                *self.endpoints.keeping.book.problems,
                 *(problem for problem in (self.store.failure, self.gpu_locks.problem) if problem),
             ],
             shared=self.people.gid is not None,
@@ -217,7 +230,15 @@ class Parts:
     async def prepare(self, uid: int, spec: RunSpec, cwd: Path) -> dict[str, Any]:
         """Everything a run needs, checked with its submitter's eyes, and what it will take. Raises what both raise."""
         prepared = await self.slowly(self.on_behalf.prepare, uid, spec, cwd)
+        if isinstance(spec, ServeSpec):
+            return await self.slowly(self._fit_replica, spec, prepared)
         return await self.estimator.complete(spec, prepared, self.gpus.snapshot(), self.host_sample or self._sample_host())
+
+    def _fit_replica(self, spec: ServeSpec, prepared: dict[str, Any]) -> dict[str, Any]:
+        """The plan of a server on what is free now; for a thread, because runtimes are asked what they can."""
+        gpus = self.gpus.snapshot()
+        can = self.abilities.use_gpu(prepared["serving_facts"]["runtimes"], box_has_gpu=bool(gpus))
+        return fit_replica(spec, prepared, gpus, memory_available_bytes(), can)
 
     def _prepare_trial(self, uid: int, spec: RunSpec, cwd: Path) -> dict[str, Any]:
         """The same for a thread."""
@@ -240,12 +261,13 @@ class Parts:
             recent=seen.recent,
             counts=seen.counts,
             currency=self.settings.money.currency,
+            serving=self.endpoints.keeping.overview(),
         )
 
     async def at(self, t: float) -> Status:
         """The same as it was at `t` (Unix seconds). Raises UsageError for a moment nothing is known of."""
         told = await self.past.at(t, self.host_sample or self._sample_host(), self.gpu_samples())
-        return Status(engine=self.info(), currency=self.settings.money.currency, **told)
+        return Status(engine=self.info(), currency=self.settings.money.currency, serving=None, **told)
 
     async def _keep_running(self, name: str, part: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         """A part that fails is logged, shown as a warning and started again: one fault must not stop the supervision of jobs."""

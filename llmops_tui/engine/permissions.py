@@ -20,9 +20,12 @@ _BOX_DEEDS: dict[tuple[str, ...], tuple[str, Role]] = {
     ("models", "import"): ("import model", "operator"),
     ("datasets", "import"): ("import dataset", "operator"),
     ("reservations",): ("reserve", "operator"),
+    ("endpoints",): ("start endpoint", "operator"),
+    ("keys",): ("create key", "operator"),
+    ("feedback",): ("feedback", "viewer"),
 }
 # What makes room or ends something is done even where the disk is too full to note it at once.
-_MAKES_ROOM = {"stop", "remove", "release", "engine stop"}
+_MAKES_ROOM = {"stop", "remove", "release", "engine stop", "stop endpoint", "revoke key"}
 # What anybody who may act at all may do to another's run.
 _TO_ANY_RUN = {"ask"}
 _LONGEST_VALUE = 300
@@ -31,12 +34,14 @@ _MOST_VALUES = 20
 
 @dataclass(frozen=True)
 class Deed:
-    """One change that is asked for. `run` or `reservation` is what it is done to; `needs` the least role for one's own."""
+    """One change that is asked for. `run`, `reservation`, `endpoint` or `key`: what it is done to; `needs`: the role for one's own."""
 
     action: str
     needs: Role
     run: str = ""
     reservation: str = ""
+    endpoint: str = ""
+    key: str = ""
     target: str = ""
     detail: dict[str, Any] = field(default_factory=dict)
 
@@ -59,13 +64,33 @@ def deed_of(method: str, path: str, body: bytes) -> Deed | None:
     if words[0] == "alarms" and len(words) == 3:  # an alarm's id begins with its run's
         run = words[1].rsplit(".", 3)[0]
         return Deed(f"{words[2]} alarm"[:_LONGEST_VALUE], "operator", run=run, target=words[1][:_LONGEST_VALUE])
+    if words[0] == "endpoints" and len(words) > 1:
+        return _endpoint_deed(method, words, values)
+    if words[0] == "keys" and len(words) == 2 and method == "DELETE":
+        return Deed("revoke key", "operator", key=words[1], target=words[1][:_LONGEST_VALUE])
     if words[0] == "reservations" and len(words) == 2 and method == "DELETE":
         return Deed("release", "operator", reservation=words[1], target=words[1])
     if method == "POST" and words in _BOX_DEEDS:
         action, needs = _BOX_DEEDS[words]
-        return Deed(action, needs, target=str(values.get("name") or values.get("path") or "")[:_LONGEST_VALUE], detail=_shortened(values))
+        spec = values.get("spec")
+        named = spec if isinstance(spec, dict) else values
+        target = named.get("name") or named.get("path") or named.get("id") or ""
+        return Deed(action, needs, target=str(target)[:_LONGEST_VALUE], detail=_shortened(values))
     # A route that came later and was not thought of here: better too few may than too many.
     return Deed(f"{method.lower()} {'/'.join(words)}"[:_LONGEST_VALUE], "admin", detail=_shortened(values))
+
+
+def _endpoint_deed(method: str, words: tuple[str, ...], values: dict[str, Any]) -> Deed | None:
+    """`/endpoints/NAME…`. Asking one something changes nothing."""
+    name, verb = words[1], words[2] if len(words) > 2 else ""
+    if method == "POST" and verb == "chat" and len(words) == 3:
+        return None
+    if method == "DELETE":
+        action = "remove version" if verb == "versions" else "stop endpoint"
+    else:
+        action = f"{verb or method.lower()} endpoint"
+    detail = {**_shortened(values), **({"version": words[3][:_LONGEST_VALUE]} if len(words) > 3 else {})}
+    return Deed(action[:_LONGEST_VALUE], "operator", endpoint=name, target=name[:_LONGEST_VALUE], detail=detail)
 
 
 def _run_deed(method: str, words: tuple[str, ...], values: dict[str, Any]) -> Deed | None:

@@ -1,0 +1,133 @@
+"""Which servers of an endpoint to start and which to let go. Pure: the wish, the servers there are and the time give the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from llmops_tui.engine.endpoints.changes import used_versions
+from llmops_tui.engine.endpoints.entry import Entry
+
+# A version whose servers ended so often within the window is given up until somebody asks again.
+MOST_FAILURES = 4
+_WINDOW_SECONDS = 600.0
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 60.0
+
+Phase = Literal["waiting", "starting", "ready", "draining", "ended"]
+
+
+@dataclass(frozen=True)
+class Server:
+    """One replica as its run tells. `run` is empty for one that was refused before it became a run.
+
+    `failed`: it ended without being asked to.
+    """
+
+    run: str
+    version: str
+    phase: Phase
+    since: float
+    ended_at: float = 0.0
+    failed: bool = False
+    reason: str = ""
+    host: str = ""
+    port: int = 0
+    model: str = ""
+    runtime: str = ""
+    slots: int = 1
+    context: int = 0
+    adapters: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Steps:
+    """`start`: a version for each server to start; `drain`: servers to let go; `broken`: why a version is not tried again;
+    `pauses`: until when (Unix seconds) the next try of a version waits, and why."""
+
+    start: list[str] = field(default_factory=list)
+    drain: list[str] = field(default_factory=list)
+    broken: dict[str, str] = field(default_factory=dict)
+    pauses: dict[str, tuple[float, str]] = field(default_factory=dict)
+
+
+def wished(entry: Entry, now: float) -> dict[str, int]:
+    """How many servers each version shall have now."""
+    if entry.asleep is not None:
+        return {}
+    pending = entry.pending
+    needed = used_versions(entry)
+    if pending is not None and pending.mode == "instead":
+        needed = set()
+    coming = set(pending.weights) if pending else set()
+    needed |= coming | {version.adapter_of for version in entry.spec.versions if version.name in coming and version.adapter_of}
+    wishes: dict[str, int] = {}
+    for version in entry.spec.versions:
+        if version.provider or version.adapter_of:
+            continue
+        warm = pending is None or pending.mode == "beside"
+        rests = entry.resting.get(version.name)
+        still_warm = warm and rests is not None and now < rests + entry.spec.keep_previous_seconds
+        if version.name in needed or still_warm:
+            wishes[version.name] = version.replicas
+    return wishes
+
+
+def steps(entry: Entry, servers: Sequence[Server], now: float) -> Steps:
+    """What to do so that the wish comes true."""
+    wishes = wished(entry, now)
+    living = [server for server in servers if server.phase not in ("ended", "draining")]
+    found = Steps()
+    for version in entry.spec.versions:
+        have = [server for server in living if server.version == version.name]
+        want = wishes.get(version.name, 0)
+        if len(have) > want:
+            order = sorted(have, key=lambda server: (server.phase == "ready", -server.since))
+            found.drain.extend(server.run for server in order[: len(have) - want])
+        elif len(have) < want:
+            until, why, broken = _next_try(entry, version.name, servers, now)
+            if broken:
+                found.broken[version.name] = why
+            elif until > now:
+                found.pauses[version.name] = (until, why)
+            elif not _must_wait(entry, version.name, servers):
+                found.start.extend([version.name] * (want - len(have)))
+    known = entry.weights
+    found.drain.extend(server.run for server in living if server.version not in known)
+    return found
+
+
+def ready_versions(entry: Entry, servers: Sequence[Server], unhealthy: Collection[str] = ()) -> set[str]:
+    """Versions that could answer now: a server that does, a provider, or an adapter that a server of its base has loaded."""
+    answering = [server for server in servers if server.phase == "ready" and server.run not in unhealthy]
+    ready = {server.version for server in answering}
+    for version in entry.spec.versions:
+        carried = any(server.version == version.adapter_of and version.name in dict(server.adapters) for server in answering)
+        if version.provider or carried:
+            ready.add(version.name)
+    return ready & set(entry.weights)
+
+
+def _next_try(entry: Entry, version: str, servers: Sequence[Server], now: float) -> tuple[float, str, bool]:
+    """When the next server may be started, the cause of the last end, and whether that was one too many."""
+    since = max(entry.fresh_since.get(version, 0.0), now - _WINDOW_SECONDS, entry.created_at)
+    failures = sorted(
+        (server for server in servers if server.version == version and server.failed and server.ended_at >= since),
+        key=lambda server: server.ended_at,
+    )
+    if not failures:
+        return 0.0, "", False
+    last = failures[-1]
+    cause = f"{last.run}: {last.reason}" if last.run else last.reason
+    if len(failures) >= MOST_FAILURES:
+        return 0.0, f"{len(failures)} servers ended within {_WINDOW_SECONDS / 60:.0f} minutes, the last one {cause}", True
+    return last.ended_at + min(_LONGEST_PAUSE_SECONDS, _FIRST_PAUSE_SECONDS * 2 ** (len(failures) - 1)), cause, False
+
+
+def _must_wait(entry: Entry, version: str, servers: Sequence[Server]) -> bool:
+    """Where the new servers take the place of the old ones, those have to be gone first."""
+    pending = entry.pending
+    if pending is None or pending.mode != "instead":
+        return False
+    return any(server.phase != "ended" and server.version != version and server.version not in pending.weights for server in servers)

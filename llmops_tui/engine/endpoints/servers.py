@@ -1,0 +1,79 @@
+"""The servers of the endpoints, read from their runs: the run's state, and `replica.json`, which a server that answers has written."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from llmops_tui.engine.endpoints.planning import Server
+from llmops_tui.engine.live_run import LiveRun
+from llmops_tui.specs.states import ENDED, WAITING
+
+KIND = "serve"
+# A clock that was set back a little between the run's start and its file is forgiven.
+_CLOCK_SECONDS = 2.0
+
+
+def replica_file(run: Path) -> Path:
+    """What a server that answers tells; it is there only while it does."""
+    return run / "artifacts" / "replica.json"
+
+
+def read_servers(runs: Iterable[LiveRun], draining: Collection[str]) -> dict[str, list[Server]]:
+    """The servers by endpoint, oldest first. Reads a small file for each that runs: call it in a thread."""
+    found: dict[str, list[Server]] = defaultdict(list)
+    for run in runs:
+        if run.kind == KIND and (endpoint := str(run.spec_values.get("endpoint") or "")):
+            found[endpoint].append(_server(run, run.id in draining))
+    return dict(found)
+
+
+def _server(run: LiveRun, draining: bool) -> Server:
+    version = str(run.spec_values.get("version") or "")
+    since = run.started_at or run.submitted_at
+    if run.state in ENDED:
+        failed = run.state not in ("cancelled", "succeeded")
+        return Server(run.id, version, "ended", since, ended_at=run.ended_at or since, failed=failed, reason=run.reason or run.state)
+    if run.state in WAITING:
+        return Server(run.id, version, "waiting", run.submitted_at, reason=run.reason)
+    told = _told(run)
+    if told is None:
+        return Server(run.id, version, "draining" if run.state == "stopping" else "starting", since, reason=_words(run))
+    return Server(
+        run.id,
+        version,
+        "draining" if draining or run.state == "stopping" else "ready",
+        since,
+        host=str(told.get("host") or ""),
+        port=_whole(told, "port"),
+        model=str(told.get("model_name") or ""),
+        runtime=str(told.get("runtime") or ""),
+        slots=max(1, _whole(told, "slots")),
+        context=_whole(told, "context_per_slot"),
+        adapters=tuple((str(name), str(name)) for name in told.get("adapters") or ()),
+    )
+
+
+def _told(run: LiveRun) -> dict[str, Any] | None:
+    """Its replica.json, unless it is of an attempt before."""
+    path = replica_file(run.dir.path)
+    try:
+        if path.stat().st_mtime < (run.started_at or 0.0) - _CLOCK_SECONDS:
+            return None
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) and _whole(value, "port") else None
+
+
+def _words(run: LiveRun) -> str:
+    """What it is at."""
+    return run.reason or (run.progress["phase"] if run.progress else "")
+
+
+def _whole(values: dict[str, Any], name: str) -> int:
+    value = values.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
