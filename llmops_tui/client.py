@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from llmops_tui.client_serving import ServingCalls
 from llmops_tui.client_streams import ConnectionWatcher, EngineStream, RunStream
 from llmops_tui.client_transport import Query, Transport, is_alive, is_read_only, segment
 from llmops_tui.errors import EngineUnavailableError, NotFoundError, UsageError
@@ -79,6 +80,7 @@ class Client:
     def __init__(self, where: Home | Place) -> None:
         self.place: Place = LocalPlace(where) if isinstance(where, Home) else where
         self._transport = Transport(self.place)
+        self.serving = ServingCalls(self._transport)
 
     @property
     def home(self) -> Home:

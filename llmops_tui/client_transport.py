@@ -61,11 +61,11 @@ class Transport:
             raise error_of(answer)
         return answer
 
-    def open_stream(self, path: str, query: Query, timeout: float) -> EventSource:
+    def open_stream(self, path: str, query: Query, timeout: float, method: str = "GET", body: object = None) -> EventSource:
         """Begin an event stream; `timeout` is the longest silence. Raises like `call`."""
         connection = _UnixConnection(self._place.socket_path(), timeout, self._place.owner())
         try:
-            response = self._send(connection, "GET", path, query, None)
+            response = self._send(connection, method, path, query, body)
             if response.status >= 400:
                 raise error_of(Answer(response.status, {}, response.read()))
         except (OSError, http.client.HTTPException) as error:
@@ -97,6 +97,7 @@ class EventSource:
     def __init__(self, connection: _UnixConnection, response: http.client.HTTPResponse) -> None:
         self._connection = connection
         self._response = response
+        self.headers = {name.lower(): value for name, value in response.getheaders()}
         self._lock = threading.Lock()
         self._closed = False
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    from llmops_tui.client_serving import ServingCalls
     from llmops_tui.specs.answers import (
         Comparison,
         DatasetInfo,
@@ -52,6 +53,8 @@ class LogPart(Protocol):
 class EngineClient(Protocol):
     """Blocking calls; every failure is an `LlmopsError`."""
 
+    @property
+    def serving(self) -> ServingCalls: ...
     def ensure_engine(self) -> EngineInfo: ...
     def status(self) -> Status: ...
     def run(self, run_id: str, /) -> RunDetail: ...
