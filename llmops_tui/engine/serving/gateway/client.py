@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Protocol, cast
 
 from llmops_tui.engine.serving.gateway import http_response
 from llmops_tui.engine.serving.gateway.config import Limits
@@ -62,9 +62,9 @@ class Client(asyncio.Protocol):
         self._since = 0.0  # of the last byte read, or the last answer
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
         gateway = self.gateway
-        self.transport = transport
+        # uvloop's transports have asyncio's methods and not its classes.
+        self.transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=_WRITE_AHEAD)
         self._since = gateway.monotonic()
         gateway.clients.add(self)

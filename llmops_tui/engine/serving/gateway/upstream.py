@@ -10,7 +10,7 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from time import monotonic
-from typing import Protocol
+from typing import Protocol, cast
 
 import httptools
 
@@ -67,8 +67,8 @@ class Upstream(asyncio.Protocol):
         self.paused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports have asyncio's methods and not its classes.
+        self.transport = cast("asyncio.Transport", transport)
 
     def send(self, handler: Answering, request: bytes) -> None:
         """Begin a request on this connection."""
