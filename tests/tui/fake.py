@@ -40,6 +40,7 @@ from tests.tui import fake_past
 from tests.tui.fake_archive import Archive, comparison
 from tests.tui.fake_form import FormAnswers
 from tests.tui.fake_people import PeopleAnswers
+from tests.tui.fake_serving import FakeServing
 from tests.tui.fake_sweep import sweep_answer
 from tests.tui.fake_watch import WatchAnswers
 
@@ -121,6 +122,7 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
 
     def __post_init__(self) -> None:
         self.archive = Archive(self.old_runs, self.now)
+        self.serving = FakeServing(self._check, self.now)
         if not self.running:
             self.running = [
                 summary(
@@ -179,7 +181,7 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
                 "cpu_slots": 4, "cpu_slots_free": 2,
             },
             "gpus": self.gpus, "running": self.running, "waiting": self.waiting, "recent": self.recent, "counts": counts,
-            "currency": "EUR",
+            "currency": "EUR", "serving": self.serving.overview(),
         }  # fmt: skip
 
     def _moment(self) -> float:
