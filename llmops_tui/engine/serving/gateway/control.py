@@ -97,6 +97,7 @@ class Control:
             "in_flight": len(core.active),
             "requests_total": core.requests_total,
             "spool": {"waiting": core.spool.waiting, "lost": core.spool.lost},
+            "texts": {"waiting": core.texts.waiting, "lost": core.texts.lost},
             "replicas": {name: _replica(replica) for name, replica in {**core.routes.replicas, **core.routes.providers}.items()},
             "endpoints": {
                 endpoint.name: {
@@ -110,6 +111,7 @@ class Control:
                             "errors": version.meters.errors,
                             "prompt_tokens": version.meters.prompt_tokens,
                             "completion_tokens": version.meters.completion_tokens,
+                            "cost": version.meters.cost,
                         }
                         for version in endpoint.versions
                     },

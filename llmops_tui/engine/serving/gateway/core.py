@@ -65,24 +65,27 @@ class Core:
                 record.gap_mean = (stream.last - stream.first) / (pieces - 1)
         if record.provider:
             self._add_cost(record)
+        if endpoint is not None:
+            slo = endpoint.rule.slo
+            record.good = (
+                record.status < 400
+                and (not slo.ttft_ms or record.first_seconds * 1000 <= slo.ttft_ms)
+                and (not slo.itl_ms or record.gap_mean * 1000 <= slo.itl_ms)
+                and (not slo.total_ms or record.total_seconds * 1000 <= slo.total_ms)
+            )
+        if record.error and (endpoint is None or endpoint.rule.redact):  # servers quote the prompt in what they complain about
+            record.error = self._redacted_text(record.error)[0]
         self.requests_total += 1
         self.spool.write(record.line())
         if version is None or endpoint is None:
             self.refused(record.endpoint, record.status)
             return
-        slo = endpoint.rule.slo
-        good = (
-            record.status < 400
-            and (not slo.ttft_ms or record.first_seconds * 1000 <= slo.ttft_ms)
-            and (not slo.itl_ms or record.gap_mean * 1000 <= slo.itl_ms)
-            and (not slo.total_ms or record.total_seconds * 1000 <= slo.total_ms)
-        )
         meters = version.meters
         meters.cost += record.cost or 0.0
         meters.retries += max(0, record.attempts - 1)
         meters.ended(
             now, record.status, record.queue_seconds, record.first_seconds, record.total_seconds,
-            record.prompt_tokens or 0, record.completion_tokens or 0, good,
+            record.prompt_tokens or 0, record.completion_tokens or 0, record.good,
         )  # fmt: skip
 
     def refused(self, endpoint: str, status: int) -> None:
@@ -92,7 +95,7 @@ class Core:
         """Keep what was said, with what must not be kept replaced."""
         asked = body.fields.get("messages" if body.kind == CHAT else "input" if body.kind == EMBEDDING else "prompt")
         replaced = 0
-        if endpoint.rule.redact:
+        if endpoint.rule.redact or self._came_from_redacting(record):
             asked, counted = self._redacted(asked)
             response, more = self._redacted_text(response)
             replaced = counted + more
@@ -127,6 +130,16 @@ class Core:
         if rule is not None and record.prompt_tokens is not None:
             paid = record.prompt_tokens * rule.input_per_million + (record.completion_tokens or 0) * rule.output_per_million
             record.cost = paid / 1e6
+
+    def _came_from_redacting(self, record: Record) -> bool:
+        """A fallback answers for the endpoint that was asked, whose text stays as closed as it was."""
+        asked = self.routes.endpoints.get(record.fallback_from)
+        return bool(record.fallback_from) and (asked is None or asked.rule.redact)
+
+    def redacted_remark(self, text: str) -> str:
+        """What somebody wrote about an answer, which often quotes it; raw only where no endpoint's text is redacted."""
+        raw = self.routes.endpoints and not any(endpoint.rule.redact for endpoint in self.routes.endpoints.values())
+        return text if raw else self._redacted_text(text)[0]
 
     def _redacted_text(self, text: str) -> tuple[str, int]:
         replaced = 0

@@ -84,7 +84,8 @@ def feedback(core: Core, client: Client, request: Request, key: Key | None) -> N
     if rating is None and not any(texts.values()):
         raise GatewayError(400, "rating: say up, down or a number, or leave a comment or a correction", "invalid_value", "rating")
     line = {"type": "feedback", "t": time.time(), "id": about, "key": key.rule.id if key else "", "rating": rating}
-    core.spool.write(orjson.dumps({**line, **texts}, option=orjson.OPT_APPEND_NEWLINE))
+    remarks = {name: core.redacted_remark(text) if isinstance(text, str) else None for name, text in texts.items()}
+    core.spool.write(orjson.dumps({**line, **remarks}, option=orjson.OPT_APPEND_NEWLINE))
     client.answer(200, orjson.dumps({"id": about, "object": "feedback", "recorded": True}))
 
 

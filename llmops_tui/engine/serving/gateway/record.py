@@ -6,11 +6,11 @@ import orjson
 
 
 class Record:
-    """What is known of one request at its end. Durations in seconds; below 0 where there is none."""
+    """What is known of one request at its end. Durations in seconds; below 0 where there is none. `good`: it kept to its SLO."""
 
     __slots__ = (
         "attempts", "cached_tokens", "client_gone", "completion_tokens", "cost", "endpoint", "error", "fallback_from", "finish",
-        "first_seconds", "gap_mean", "gap_most", "id", "key", "mirror", "path", "prompt_hash", "prompt_tokens", "provider",
+        "first_seconds", "gap_mean", "gap_most", "good", "id", "key", "mirror", "path", "prompt_hash", "prompt_tokens", "provider",
         "queue_seconds", "replica", "response_hash", "session", "status", "stream", "t", "total_seconds", "version",
     )  # fmt: skip
 
@@ -43,6 +43,7 @@ class Record:
         self.response_hash = ""
         self.cost: float | None = None
         self.client_gone = False
+        self.good = False
 
     def line(self) -> bytes:
         return orjson.dumps(
@@ -76,6 +77,7 @@ class Record:
                 "response_hash": self.response_hash,
                 "cost": self.cost,
                 "client_gone": self.client_gone,
+                "good": self.good,
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )
