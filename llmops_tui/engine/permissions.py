@@ -12,7 +12,7 @@ from llmops_tui.errors import LlmopsError, PermissionDeniedError
 
 _READING_METHODS = {"GET", "HEAD", "OPTIONS"}
 # Reads that need a body.
-_READING_POSTS = {("sql",), ("estimate",), ("preview",)}
+_READING_POSTS = {("sql",), ("estimate",), ("preview",), ("endpoints", "check")}
 _BOX_DEEDS: dict[tuple[str, ...], tuple[str, Role]] = {
     ("engine", "stop"): ("engine stop", "admin"),
     ("engine", "notify-test"): ("notify-test", "admin"),
@@ -66,6 +66,9 @@ def deed_of(method: str, path: str, body: bytes) -> Deed | None:
         return Deed(f"{words[2]} alarm"[:_LONGEST_VALUE], "operator", run=run, target=words[1][:_LONGEST_VALUE])
     if words[0] == "endpoints" and len(words) > 1:
         return _endpoint_deed(method, words, values)
+    if words[0] == "runtimes" and len(words) == 3:
+        needs: Role = "operator" if words[2] == "check" else "admin"  # what is installed is run by everybody's servers
+        return Deed(f"{words[2]} runtime"[:_LONGEST_VALUE], needs, target=words[1][:_LONGEST_VALUE], detail=_shortened(values))
     if words[0] == "keys" and len(words) == 2 and method == "DELETE":
         return Deed("revoke key", "operator", key=words[1], target=words[1][:_LONGEST_VALUE])
     if words[0] == "reservations" and len(words) == 2 and method == "DELETE":

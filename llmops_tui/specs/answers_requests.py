@@ -5,7 +5,7 @@ Times are Unix seconds, durations milliseconds; `None` is what is not known or d
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing_extensions import TypedDict
 
 
 class RequestRow(TypedDict):

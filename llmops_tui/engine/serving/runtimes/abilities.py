@@ -24,6 +24,10 @@ class Abilities:
             return dict.fromkeys(runtimes, False)
         return {name: self.of(_found(name, place), box_has_gpu=True).gpu for name, place in runtimes.items()}
 
+    def known(self, found: Found, *, box_has_gpu: bool) -> Check | None:
+        """What it said when it was asked; None where it never was. Nothing is run."""
+        return self._known.get((found.name, str(found.python), found.version, box_has_gpu))
+
     def of(self, found: Found, *, box_has_gpu: bool, afresh: bool = False) -> Check:
         """One runtime's. A failed look is never remembered."""
         key = (found.name, str(found.python), found.version, box_has_gpu)

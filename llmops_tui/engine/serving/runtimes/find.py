@@ -38,7 +38,8 @@ def find(name: str, home: Home, places: Mapping[str, str]) -> Found | None:
         if python is None:
             raise NotFoundError(f"runtimes.{name}: no Python in {place}", "name an environment (its directory) or its interpreter")
         return Found(name, python, "settings", version_of(python, runtime.distribution))
-    made = python_of(home.runtimes / name)
+    # The link's target: what runs from an environment goes on with it when a newer one takes its place.
+    made = python_of(Path(os.path.realpath(home.runtimes / name)))
     if made is not None and (version := version_of(made, runtime.distribution)):
         return Found(name, made, "made", version)
     own = Path(sys.executable)

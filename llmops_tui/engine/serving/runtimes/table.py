@@ -19,7 +19,8 @@ class Runtime:
     """`distribution` is the package whose version is its version, `module` what must be importable.
 
     `requirements` are pip's, pinned; `hashes` (pip's --require-hashes for the first of them, without its dependencies) where the
-    package is one nobody else looks after. `check` is Python that sets `devices` and `gpu`.
+    package is one nobody else looks after. `check` is Python that sets `devices` and `gpu`. `disk_bytes` is what its environment takes
+    with all it pulls in, the largest build of torch included.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Runtime:
     requirements: tuple[str, ...]
     check: str
     told: str
+    disk_bytes: int
     hashes: tuple[str, ...] = ()
     # Said where the box has a GPU and this build cannot use it.
     gpu_build: str = ""
@@ -50,6 +52,7 @@ RUNTIMES: dict[str, Runtime] = {
                 "gpu = any(d['kind'] == 'gpu' for d in devices)\n"
             ),
             told="llama.cpp's server: GGUF files, on a CPU or a GPU",
+            disk_bytes=300 << 20,
             gpu_build="the package index has llama.cpp for CPUs alone; a build for GPUs comes from xllamacpp's own index:"
             " download its wheel, then `llmops-tui runtimes install llamacpp --wheels DIR`",
         ),
@@ -61,6 +64,7 @@ RUNTIMES: dict[str, Runtime] = {
             requirements=("vllm==0.32.0",),
             check="import vllm\n" + _TORCH_DEVICES,
             told="vLLM's server: full models and their adapters, on a GPU",
+            disk_bytes=12 << 30,
             gpu_build="this build of vLLM is for CPUs",
         ),
         Runtime(
@@ -75,6 +79,7 @@ RUNTIMES: dict[str, Runtime] = {
                 "if missing: raise ImportError('No module named ' + repr(missing[0]))\n" + _TORCH_DEVICES
             ),
             told="`transformers serve`: every full model it loads, and one adapter; slow",
+            disk_bytes=6 << 30,
             gpu_build="this build of torch is for CPUs",
         ),
         Runtime(
@@ -86,6 +91,7 @@ RUNTIMES: dict[str, Runtime] = {
             hashes=("sha256:271820588f890a7d639723784c168495847b6d4830d307384c475db53ceb02b4",),
             check="import conversion\ndevices, gpu = [], False\n",
             told="llama.cpp's converter from safetensors to GGUF",
+            disk_bytes=6 << 30,
         ),
         Runtime(
             name="llm-compressor",
@@ -95,6 +101,7 @@ RUNTIMES: dict[str, Runtime] = {
             requirements=("llmcompressor==0.14.0.1",),
             check="import llmcompressor\n" + _TORCH_DEVICES,
             told="GPTQ, AWQ and FP8 for vLLM",
+            disk_bytes=7 << 30,
             gpu_build="this build of torch is for CPUs",
         ),
         Runtime(
@@ -105,6 +112,7 @@ RUNTIMES: dict[str, Runtime] = {
             requirements=("gptqmodel==7.7.0",),
             check="import gptqmodel\n" + _TORCH_DEVICES,
             told="GPTQ and AWQ",
+            disk_bytes=7 << 30,
             gpu_build="this build of torch is for CPUs",
         ),
     )
