@@ -99,9 +99,9 @@ class Parts:
     def __post_init__(self) -> None:
         self.past = Past(self.store, self.samples, self.scheduler.runs, self.started_at)
         self.estimator = Estimator(self.scheduler.runs, Tariff(self.settings.money.per_kwh, self.settings.money.per_gpu_hour))
-        self.sweeps = Conductor(self.scheduler, self.ingest, self._prepare_trial)
+        self.sweeps = Conductor(self.scheduler, self.ingest, self._prepare_now)
         self.endpoints = Endpoints(
-            self.home, self.settings.serving, self.scheduler, self.on_behalf, self.prepare, self._prepare_trial,
+            self.home, self.settings.serving, self.scheduler, self.on_behalf, self.prepare, self._prepare_now,
             lambda kind, data: self.hub.publish_soon(kind, None, data),
         )  # fmt: skip
         self._log_sizes = LogSizes(self.home.runs)
@@ -240,9 +240,11 @@ class Parts:
         can = self.abilities.use_gpu(prepared["serving_facts"]["runtimes"], box_has_gpu=bool(gpus))
         return fit_replica(spec, prepared, gpus, memory_available_bytes(), can)
 
-    def _prepare_trial(self, uid: int, spec: RunSpec, cwd: Path) -> dict[str, Any]:
-        """The same for a thread."""
+    def _prepare_now(self, uid: int, spec: RunSpec, cwd: Path) -> dict[str, Any]:
+        """`prepare` for a thread."""
         prepared = self.on_behalf.prepare(uid, spec, cwd)
+        if isinstance(spec, ServeSpec):
+            return self._fit_replica(spec, prepared)
         return self.estimator.complete_now(spec, prepared, self.gpus.snapshot(), self.host_sample or self._sample_host())
 
     async def estimate(self, spec: TrainSpec, facts: Facts) -> EstimateAnswer:
