@@ -42,8 +42,8 @@ class Client(asyncio.Protocol):
     """One connection. While `exchange` is set a request is being answered; what is sent meanwhile waits."""
 
     __slots__ = (
-        "_backlog", "_chunks", "_closing", "_reader", "_reading", "_serving", "_since", "exchange", "full", "gateway", "keep", "old",
-        "transport",
+        "_backlog", "_chunks", "_closing", "_reader", "_reading", "_serving", "_since", "_unsent", "exchange", "full", "gateway", "keep",
+        "old", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Serving) -> None:
@@ -54,12 +54,13 @@ class Client(asyncio.Protocol):
         self.keep = True
         self.old = False
         self._reader = RequestReader(gateway.limits)
-        self._backlog: list[bytes] = []
+        self._backlog = bytearray()
         self._reading = True
         self._chunks = False
         self._serving = False
         self._closing = 0.0  # since when an answer has been sent that ends the connection
         self._since = 0.0  # of the last byte read, or the last answer
+        self._unsent = 0  # of an answer that ends the connection: what the client had not yet taken when it was last looked at
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         gateway = self.gateway
@@ -82,19 +83,26 @@ class Client(asyncio.Protocol):
         self._since = self.gateway.monotonic()
         if self._closing:
             return  # read and thrown away, so that the client gets to see the answer before a reset
-        if self.exchange is not None:
-            self._backlog.append(data)
-            if sum(map(len, self._backlog)) > _PIPELINED_BYTES and self._reading and self.transport is not None:
+        if self.exchange is not None or self.full or self._backlog:
+            self._backlog += data
+            if len(self._backlog) > _PIPELINED_BYTES and self._reading and self.transport is not None:
                 self._reading = False
                 self.transport.pause_reading()
             return
         reader = self._reader
         reader.feed(data)
-        if reader.continues and reader.in_request and self.transport is not None:
+        if reader.continues and reader.in_body and self.transport is not None:
             reader.continues = False
             self.transport.write(http_response.CONTINUE)
         if reader.ready:
             self._serve_ready()
+
+    def eof_received(self) -> bool:
+        """The client sends no more. Half a request is refused while it still listens; else it is taken as gone."""
+        if self.exchange is not None or self.full or self._closing or not self._reader.in_request:
+            return bool(self._closing or self.full)
+        self._serve(self._reader.give_up(GatewayError(400, "the request ended before it was whole", "incomplete_request", closes=True)))
+        return True
 
     def pause_writing(self) -> None:
         self.full = True
@@ -105,6 +113,8 @@ class Client(asyncio.Protocol):
         self.full = False
         if self.exchange is not None:
             self.exchange.client_ready()
+        elif self._reader.ready or self._backlog:
+            asyncio.get_running_loop().call_soon(self._next)
 
     # Answers. Each request gets either `answer`, or `begin_events` … `end_events` or `break_off`.
 
@@ -152,8 +162,7 @@ class Client(asyncio.Protocol):
         """A stream that cannot go on: an error as its last event, and the connection closes without the mark of a complete answer."""
         if self.transport is not None:
             self.send_events(b"data: " + error_body(status, message, code) + b"\n\n")
-            self.transport.close()
-            self._closing = self.gateway.monotonic()
+            self._end(self.gateway.monotonic())
         self.exchange = None
 
     def close(self) -> None:
@@ -166,25 +175,30 @@ class Client(asyncio.Protocol):
         if self.exchange is not None or self.transport is None:
             return
         if self._closing:
-            if now - self._closing > _LINGER_SECONDS:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._closing = now  # it still takes the answer, however slowly
+            self._unsent = unsent
+            if now - self._closing > (limits.stall_seconds if unsent else _LINGER_SECONDS):
                 self.transport.abort()
-        elif self._reader.in_request:
-            if now - self._since > limits.header_seconds or self._reader.head_age(now) > limits.header_seconds:
-                request = self._reader.give_up(GatewayError(408, "the request did not come whole in time", "request_timeout", closes=True))
-                self._serve(request)
+        elif self._reader.in_request and not self.full:
+            reader = self._reader
+            slow = now - self._since > limits.header_seconds or reader.head_age(now) > limits.header_seconds
+            if slow or reader.age(now) > limits.request_seconds:
+                self._serve(reader.give_up(GatewayError(408, "the request did not come whole in time", "request_timeout", closes=True)))
         elif now - self._since > limits.keepalive_seconds:
-            self.transport.close()
+            self._end(now)
 
     def _serve_ready(self) -> None:
         """Answer the requests that are whole, one after another; stops at the first that is answered later."""
         self._serving = True
         ready = self._reader.ready
-        while ready and self.exchange is None and not self._closing:
+        while ready and self.exchange is None and not self._closing and not self.full:
             self._serve(ready.popleft())
         self._serving = False
 
     def _serve(self, request: Request) -> None:
-        self.keep = request.keep_alive
+        self.keep = request.keep_alive and request.method != b"HEAD"  # of an answer with a body that its asker does not look for
         self.old = request.old
         self.gateway.serve(self, request)
 
@@ -195,23 +209,31 @@ class Client(asyncio.Protocol):
         transport = self.transport
         assert transport is not None
         if not keep:
-            self._closing = self._since
-            self._backlog = []
+            self._backlog.clear()
             if self._reader.broken and transport.can_write_eof():
+                self._closing = self._since
+                self._unsent = transport.get_write_buffer_size()
                 transport.write_eof()  # the client may still be sending: closed at once, it would see a reset instead of the answer
                 self._read_on()
             else:
-                transport.close()
+                self._end(self._since)
         elif not self._serving and (self._reader.ready or self._backlog):
             asyncio.get_running_loop().call_soon(self._next)
 
+    def _end(self, now: float) -> None:
+        """Close, once what is unsent has been taken; what is never taken is thrown away by `sweep`."""
+        assert self.transport is not None
+        self._closing = now
+        self._unsent = self.transport.get_write_buffer_size()
+        self.transport.close()
+
     def _next(self) -> None:
-        if self.transport is None or self.exchange is not None or self._closing:
+        if self.transport is None or self.exchange is not None or self._closing or self.full:
             return
         if self._reader.ready:
             self._serve_ready()
-        if self.exchange is None and self._backlog and not self._closing:
-            data, self._backlog = b"".join(self._backlog), []
+        if self.exchange is None and self._backlog and not self._closing and not self.full:
+            data, self._backlog = bytes(self._backlog), bytearray()
             self._read_on()
             self.data_received(data)
 

@@ -36,7 +36,7 @@ class RequestReader:
     """Feeds one connection's parser; whole requests wait in `ready`. After `broken`, nothing more is read from the connection."""
 
     __slots__ = (
-        "_body", "_chunked", "_head", "_head_open", "_headers", "_limits", "_parser", "_request", "_size", "_unfinished",
+        "_body", "_chunked", "_head", "_head_open", "_headers", "_limits", "_moved", "_parser", "_request", "_size", "_unfinished",
         "broken", "continues", "in_request", "ready",
     )  # fmt: skip
 
@@ -48,7 +48,8 @@ class RequestReader:
         self._size = 0
         self._head = 0
         self._headers = 0
-        self._unfinished = 0
+        self._unfinished = 0  # bytes of headers, trailers and chunk extensions that nobody has seen the end of
+        self._moved = False
         self._chunked = False
         self._head_open = False
         self.ready: deque[Request] = deque()
@@ -58,7 +59,7 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read on; never raises for what a client sends: a request with `error` is the last one of a connection out of step."""
-        head_open = self._head_open
+        self._moved = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -72,10 +73,20 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self._refuse(GatewayError(400, f"not a valid HTTP/1.1 request: {error}", "malformed_http", closes=True))
         else:
-            if head_open and self._head_open:  # llhttp tells of a header only when it is whole, and one without end would grow in it
+            # llhttp tells of a header, trailer or chunk only when it is whole, and one without end would grow in it.
+            if self.in_request and not self._moved:
                 self._unfinished += len(data)
                 if self._unfinished > self._limits.header_bytes:
                     self._refuse(self._headers_too_large())
+
+    @property
+    def in_body(self) -> bool:
+        """A head has been read, and its body is coming."""
+        return self.in_request and not self._head_open
+
+    def age(self, now: float) -> float:
+        """For how long a request has been coming; 0 when none is."""
+        return now - self._request.began if self.in_request else 0.0
 
     def head_age(self, now: float) -> float:
         """For how long a head has been coming; 0 when none is."""
@@ -104,7 +115,7 @@ class RequestReader:
         self.in_request = True
         self._head = self._headers = self._size = self._unfinished = 0
         self._chunked = False
-        self._head_open = True
+        self._head_open = self._moved = True
         self._body = []
 
     def on_url(self, part: bytes) -> None:
@@ -138,6 +149,7 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         request, parser = self._request, self._parser
         self._head_open = False
+        self._moved, self._unfinished = True, 0
         request.method = parser.get_method()
         request.old = parser.get_http_version() != "1.1"
         if request.old and self._chunked:
@@ -145,6 +157,7 @@ class RequestReader:
 
     def on_body(self, data: bytes) -> None:
         self._size += len(data)
+        self._moved, self._unfinished = True, 0
         if self._size > self._limits.body_bytes:
             raise self._too_large()
         self._body.append(data)
