@@ -108,7 +108,7 @@ class TrainSpec(RunSpec):
     max_length: int = Field(
         1024, ge=8, le=MOST_TOKENS, description="Tokens a row; longer rows are cut and counted", json_schema_extra=BASIC
     )
-    packing: bool | Literal["auto"] = Field("auto", description="Pack rows: auto packs on a GPU, groups by length on CPU")
+    packing: bool | Literal["auto"] = Field("auto", description="Pack rows (sft): auto packs on a GPU, groups by length on CPU")
     dtype: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 where the GPU has it (full: on float32 weights where they fit), else float32"
     )
@@ -167,9 +167,11 @@ class TrainSpec(RunSpec):
         return self
 
     @model_validator(mode="after")
-    def _blocks_are_full_already(self) -> TrainSpec:
+    def _answers_alone_are_packed(self) -> TrainSpec:
         if self.method == "pretrain" and self.packing is True:
             raise ValueError("packing: pretrain cuts its text into full blocks, which leave nothing to pack; use auto")
+        if self.method != "sft" and self.packing is True:
+            raise ValueError(f"packing: {self.method} takes each row by itself, only sft packs several into a sequence; use auto")
         return self
 
     @model_validator(mode="after")

@@ -102,6 +102,7 @@ def test_a_function_that_raises_names_when_the_row_and_itself(tmp_path: Path) ->
         ({"method": "kto", "micro_batch": 1}, "needs at least 2"),
         ({"method": "dpo", "preference": {"loss": "kto"}}, "kto is no loss of dpo"),
         ({"method": "kto", "preference": {"label_smoothing": 0.1}}, "only dpo"),
+        *(({"method": method, "packing": True}, f"packing: {method} takes each row by itself") for method in ("dpo", "orpo", "reward")),
     ],
 )
 def test_what_a_method_cannot_do_is_refused_with_its_field(changes: dict[str, Any], reason: str) -> None:
