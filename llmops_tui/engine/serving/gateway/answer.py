@@ -19,6 +19,7 @@ class Answer:
     __slots__ = (
         "cached_tokens",
         "completion_tokens",
+        "estimated",
         "finish",
         "parts",
         "prompt_tokens",
@@ -38,6 +39,7 @@ class Answer:
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
         self.cached_tokens: int | None = None
+        self.estimated = False  # the tokens are not of the server's usage, which never came
         self.response_hash = ""
         self.text = ""
 
@@ -89,13 +91,21 @@ class Answer:
         if stream.text is not None:
             self.text = b"".join(stream.text).decode("utf-8", "replace")
 
-    def tokens_used(self, estimated_prompt: int) -> int:
-        """For limits: what usage says; of an answer cut off before it came, the prompt's estimate and the pieces that were sent."""
-        if self.prompt_tokens is not None or self.completion_tokens is not None:
-            return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
-        if self.stream is not None and self.stream.chunks:
-            return estimated_prompt + self.stream.chunks
-        return 0
+    @property
+    def counted(self) -> bool:
+        """The server has said how many tokens it were."""
+        return self.prompt_tokens is not None or self.completion_tokens is not None
+
+    def estimate(self, prompt_tokens: int) -> None:
+        """Of an answer cut off before its usage came: the prompt's length and the pieces that were sent, so that the work is not free."""
+        if not self.counted and prompt_tokens:
+            self.prompt_tokens = prompt_tokens
+            self.completion_tokens = self.stream.chunks if self.stream is not None else 0
+            self.estimated = True
+
+    def tokens_used(self) -> int:
+        """For limits."""
+        return (self.prompt_tokens or 0) + (self.completion_tokens or 0)
 
     def _take_usage(self, usage: object) -> None:
         if not isinstance(usage, dict):

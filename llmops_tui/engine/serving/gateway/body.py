@@ -21,7 +21,18 @@ _COUNTS = (("max_tokens", 0, 1 << 31), ("max_completion_tokens", 0, 1 << 31), ("
 class Body:
     """A checked request. `fields` is the client's object; nothing of it is changed until `for_upstream`."""
 
-    __slots__ = ("estimated_tokens", "fields", "kind", "model", "prompt_hash", "prompt_prefix", "stream", "usage_asked", "user")
+    __slots__ = (
+        "estimated_tokens",
+        "fields",
+        "kind",
+        "model",
+        "prompt_hash",
+        "prompt_prefix",
+        "prompt_tokens",
+        "stream",
+        "usage_asked",
+        "user",
+    )
 
     def __init__(self, path: bytes, raw: bytes) -> None:
         """Raises GatewayError 400 that names what is wrong."""
@@ -60,7 +71,8 @@ class Body:
         self.prompt_prefix = prompt[:_PREFIX_BYTES]
         self.prompt_hash = hashlib.blake2b(prompt, digest_size=16).hexdigest()
         most = fields.get("max_completion_tokens") or fields.get("max_tokens") or _EXPECTED_ANSWER
-        self.estimated_tokens = len(prompt) // _BYTES_PER_TOKEN + (0 if path == EMBEDDING else min(most, 1 << 16)) + 1
+        self.prompt_tokens = len(prompt) // _BYTES_PER_TOKEN + 1  # until the server's usage tells
+        self.estimated_tokens = self.prompt_tokens + (0 if path == EMBEDDING else min(most, 1 << 16))
 
     def for_upstream(self, model: str) -> bytes:
         """The body with the model's name there. A stream is always asked for its usage: tokens are counted by it, never by chunks."""

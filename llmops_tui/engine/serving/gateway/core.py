@@ -55,6 +55,7 @@ class Core:
         record.prompt_tokens = answer.prompt_tokens
         record.completion_tokens = answer.completion_tokens
         record.cached_tokens = answer.cached_tokens
+        record.estimated = answer.estimated
         record.response_hash = answer.response_hash
         stream = answer.stream
         if stream is not None and stream.chunks:

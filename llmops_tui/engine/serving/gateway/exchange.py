@@ -6,6 +6,7 @@ Whatever happens, `_finish` is called once, and the record is written there: bef
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from time import monotonic
 from typing import Protocol
@@ -25,6 +26,8 @@ from llmops_tui.engine.serving.gateway.sse import DONE_EVENT, EventStream
 from llmops_tui.engine.serving.gateway.upstream import Upstream
 
 _NEVER = float("inf")
+_LONGEST_ERROR = 500
+_log = logging.getLogger("gateway")
 # The server did not begin the work: another one may. 500 is not here: the same request would probably meet the same end.
 _BUSY = frozenset((429, 502, 503))
 
@@ -155,12 +158,22 @@ class Exchange:
         if self._over or self._replica is not replica:
             replica.pool.put(upstream, keep=True)
             return
-        self._send(upstream, version, replica)
+        try:
+            self._send(upstream, version, replica)
+        except Exception as error:  # noqa: BLE001 - in a task nobody would hear of it, and the client would wait
+            _log.exception("a request could not be sent")
+            self._abort_upstream()
+            self._broken(GatewayError(500, f"the gateway failed: {type(error).__name__}", "internal_error"), blame=False)
 
     def _send(self, upstream: Upstream, version: Version, replica: Replica) -> None:
         model = replica.model_for(version.rule.adapter) or self.body.model
         if not self._payload or model != self._payload_model:
-            self._payload = self.body.for_upstream(model)
+            try:
+                self._payload = self.body.for_upstream(model)
+            except GatewayError as error:
+                replica.pool.put(upstream, keep=True)
+                self._broken(error, blame=False)
+                return
             self._payload_model = model
         payload = self._payload
         self._upstream = upstream
@@ -189,7 +202,14 @@ class Exchange:
     def on_head(self, status: int, content_type: bytes) -> None:
         answer = self._answer
         answer.status = status
-        if status == 200 and content_type[:17].lower() == b"text/event-stream":
+        streamed = content_type[:17].lower() == b"text/event-stream"
+        if status == 200 and streamed is not self.body.stream:
+            self._abort_upstream()
+            kind = content_type[:60].decode("latin-1") or "no content type"
+            wanted = "a stream of events" if self.body.stream else "one JSON object"
+            self._broken(GatewayError(502, f"the model's server answered with {kind}, not {wanted}", "upstream_nonsense"))
+            return
+        if status == 200 and streamed:
             answer.stream = EventStream(strip_usage=self.body.stream and not self.body.usage_asked, keep_text=self._keep_text)
         self._deadline = monotonic() + self._core.limits.stall_seconds
 
@@ -323,6 +343,8 @@ class Exchange:
 
     def _next_endpoint(self, error: GatewayError) -> None:
         """The next fallback, or the error when there is none left."""
+        if self._over:
+            return
         self.endpoint.waiting.discard(self)
         if not self.endpoint.waiting:
             self.endpoint.wanted_since = None
@@ -342,10 +364,17 @@ class Exchange:
         self._finish(error.status, error.message)
         self._asker.refuse(error, marks)
 
-    def _broken(self, error: GatewayError) -> None:
-        """An answer that had begun cannot be had whole: the client is told, by status or, where that is out, visibly in the stream."""
+    def _broken(self, error: GatewayError, blame: bool = True) -> None:
+        """An answer that had begun cannot be had whole: the client is told, by status or, where that is out, visibly in the stream.
+
+        `blame`: it is the replica's failure."""
+        if self._over:
+            return
         if self._replica is not None:
-            self._replica.failed(error.message)
+            if blame:
+                self._replica.failed(error.message)
+            else:
+                self._replica.breaker.abandoned()
         marks = self._marks()
         headed = self._headed
         self._finish(error.status, error.message)
@@ -383,10 +412,13 @@ class Exchange:
 
     def sweep(self, now: float) -> None:
         """Give up what takes too long; called by the gateway's clock."""
+        if self._over:
+            return
         limits = self._core.limits
         if now - self.began > limits.request_seconds:
             self._abort_upstream()
-            self._broken(GatewayError(504, f"the request took longer than {limits.request_seconds:g} s", "request_timeout"))
+            late = GatewayError(504, f"the request took longer than {limits.request_seconds:g} s", "request_timeout")
+            self._broken(late, blame=not self._asker.full)  # a client that does not read makes every server late
         elif now > self._deadline:
             self._deadline = _NEVER
             if self._replica is None:
@@ -428,11 +460,12 @@ class Exchange:
             self._leave()
         else:
             self.endpoint.waiting.discard(self)
-        tokens = answer.tokens_used(self.body.estimated_tokens)
+        if status == 499 or status < 300 or self._headed:
+            answer.estimate(self.body.prompt_tokens if self._sent_at >= 0 else 0)
         if self._key is not None:
-            self._key.ended(tokens)
+            self._key.ended(answer.tokens_used())
         record.status = status
-        record.error = error
+        record.error = error[:_LONGEST_ERROR]
         record.total_seconds = now - self.began
         record.queue_seconds = (self._sent_at if self._sent_at >= 0 else now) - self.began
         core.record(record, answer, self._version, self.endpoint, self.began, now)

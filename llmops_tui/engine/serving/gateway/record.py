@@ -9,9 +9,9 @@ class Record:
     """What is known of one request at its end. Durations in seconds; below 0 where there is none. `good`: it kept to its SLO."""
 
     __slots__ = (
-        "attempts", "cached_tokens", "client_gone", "completion_tokens", "cost", "endpoint", "error", "fallback_from", "finish",
-        "first_seconds", "gap_mean", "gap_most", "good", "id", "key", "mirror", "path", "prompt_hash", "prompt_tokens", "provider",
-        "queue_seconds", "replica", "response_hash", "session", "status", "stream", "t", "total_seconds", "version",
+        "attempts", "cached_tokens", "client_gone", "completion_tokens", "cost", "endpoint", "error", "estimated", "fallback_from",
+        "finish", "first_seconds", "gap_mean", "gap_most", "good", "id", "key", "mirror", "path", "prompt_hash", "prompt_tokens",
+        "provider", "queue_seconds", "replica", "response_hash", "session", "status", "stream", "t", "total_seconds", "version",
     )  # fmt: skip
 
     def __init__(self, request_id: str, path: str, t: float) -> None:
@@ -31,6 +31,7 @@ class Record:
         self.prompt_tokens: int | None = None
         self.completion_tokens: int | None = None
         self.cached_tokens: int | None = None
+        self.estimated = False  # the answer was cut off before the server's usage came: its tokens are an estimate
         self.queue_seconds = -1.0
         self.first_seconds = -1.0
         self.gap_mean = -1.0
@@ -65,6 +66,7 @@ class Record:
                 "prompt_tokens": self.prompt_tokens,
                 "completion_tokens": self.completion_tokens,
                 "cached_tokens": self.cached_tokens,
+                "estimated": self.estimated,
                 "queue_ms": _ms(self.queue_seconds),
                 "ttft_ms": _ms(self.first_seconds),
                 "itl_ms": _ms(self.gap_mean),

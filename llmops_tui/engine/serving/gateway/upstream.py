@@ -17,6 +17,7 @@ import httptools
 _IDLE_SECONDS = 4.0
 _MOST_REQUESTS = 90
 _CONNECT_SECONDS = 5.0
+_LARGEST_HEAD = 256 << 10
 
 
 class Answering(Protocol):
@@ -45,7 +46,7 @@ class Upstream(asyncio.Protocol):
     """A connection; it carries one request at a time."""
 
     __slots__ = (
-        "_close_framed", "_content_type", "_ended", "_headed", "_keep", "_parser", "_parts", "_pool", "_status",
+        "_close_framed", "_content_type", "_ended", "_head", "_headed", "_keep", "_parser", "_parts", "_pool", "_status",
         "handler", "idle_since", "paused", "served", "touched", "transport",
     )  # fmt: skip
 
@@ -58,6 +59,7 @@ class Upstream(asyncio.Protocol):
         self._close_framed = True
         self._headed = False
         self._ended = False
+        self._head = 0  # bytes read of an answer whose head is not whole
         self._keep = False
         self.touched = False  # any byte of an answer to this request has come
         self.transport: asyncio.Transport | None = None
@@ -78,6 +80,7 @@ class Upstream(asyncio.Protocol):
         self.touched = self._headed = self._ended = False
         self._close_framed = True
         self._content_type = b""
+        self._status = self._head = 0
         self.transport.write(request)
 
     def abort(self) -> None:
@@ -118,6 +121,11 @@ class Upstream(asyncio.Protocol):
                 self._fail(f"the model's server sent what is not HTTP: {error}")
                 return
             self._keep = False
+        if not self._status:
+            self._head += len(data)
+            if self._head > _LARGEST_HEAD:
+                self._fail(f"the model's server sent a head of more than {_LARGEST_HEAD >> 10} KiB")
+                return
         if self._headed:
             self._headed = False
             handler.on_head(self._status, self._content_type)
@@ -153,7 +161,8 @@ class Upstream(asyncio.Protocol):
     # llhttp's callbacks
 
     def on_message_begin(self) -> None:
-        self._status = 0
+        if not self._ended:
+            self._status = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
@@ -164,15 +173,18 @@ class Upstream(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status >= 200:
+        if status >= 200 and not self._ended:
             self._status = status
             self._headed = True
 
     def on_body(self, data: bytes) -> None:
-        self._parts.append(data)
+        if not self._ended:
+            self._parts.append(data)
 
     def on_message_complete(self) -> None:
-        if self._status:
+        if self._ended:
+            self._keep = False  # a second answer to one request: nothing that comes here can be trusted
+        elif self._status:
             self._ended = True
             self._keep = self._parser.should_keep_alive()
 
@@ -180,7 +192,7 @@ class Upstream(asyncio.Protocol):
 class Pool:
     """The connections to one server. `heard` is called with every byte that it sends."""
 
-    __slots__ = ("_context", "_host", "_idle", "_loop", "_port", "_resting", "heard", "open")
+    __slots__ = ("_closed", "_context", "_host", "_idle", "_loop", "_port", "_resting", "heard", "open")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, host: str, port: int, heard: Callable[[], None], tls: ssl.SSLContext | None = None
@@ -189,6 +201,7 @@ class Pool:
         self._host = host
         self._port = port
         self._context = tls
+        self._closed = False
         self._idle: list[Upstream] = []
         self._resting: set[Upstream] = set()
         self.heard = heard
@@ -223,7 +236,7 @@ class Pool:
         transport = upstream.transport
         if transport is None or transport.is_closing():
             return
-        if not keep or upstream.served >= _MOST_REQUESTS:
+        if self._closed or not keep or upstream.served >= _MOST_REQUESTS:
             transport.close()
             return
         upstream.resume()
@@ -253,6 +266,7 @@ class Pool:
 
     def close(self) -> None:
         """Close the free ones; those at work finish."""
+        self._closed = True
         idle, self._idle = self._idle, []
         for upstream in idle:
             if upstream.transport is not None:
