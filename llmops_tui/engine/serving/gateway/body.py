@@ -74,9 +74,12 @@ class Body:
         self.prompt_tokens = len(prompt) // _BYTES_PER_TOKEN + 1  # until the server's usage tells
         self.estimated_tokens = self.prompt_tokens + (0 if path == EMBEDDING else min(most, 1 << 16))
 
-    def for_upstream(self, model: str) -> bytes:
-        """The body with the model's name there. A stream is always asked for its usage: tokens are counted by it, never by chunks."""
-        fields = self.fields
+    def for_upstream(self, model: str, lora: int | None = None) -> bytes:
+        """The body with the model's name there. A stream is always asked for its usage: tokens are counted by it, never by chunks.
+
+        `lora`: llama.cpp's number of the adapter that is applied; it knows none by name.
+        """
+        fields = self.fields if lora is None else {**self.fields, "lora": [{"id": lora, "scale": 1.0}]}
         if self.stream and not self.usage_asked:
             options = fields.get("stream_options")
             fields = {

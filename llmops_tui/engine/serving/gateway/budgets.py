@@ -26,7 +26,7 @@ class Budgets:
 
     def restore(self) -> None:
         """Read the note, and count the records that were written after it."""
-        day = int(time.time()) // 86400
+        day = self._core.keys.day
         used: dict[str, int] = {}
         file, offset = "", 0
         try:
@@ -61,7 +61,7 @@ class Budgets:
         file, offset = self._core.spool.position()
         beside = self._path.with_name("budgets.json.new")
         try:
-            beside.write_bytes(orjson.dumps({"day": int(time.time()) // 86400, "used": self._last, "file": file, "offset": offset}))
+            beside.write_bytes(orjson.dumps({"day": self._core.keys.day, "used": self._last, "file": file, "offset": offset}))
             beside.replace(self._path)
         except OSError as error:
             _log.warning("today's use cannot be kept for a restart: %s", error)
@@ -70,8 +70,8 @@ class Budgets:
 def _count(line: bytes, day: int, used: dict[str, int]) -> None:
     try:
         record = orjson.loads(line)
-    except ValueError:
+        if record.get("key") and record.get("type") == "request" and record["t"] >= day * 86400:
+            tokens = (record["prompt_tokens"] or 0) + (record["completion_tokens"] or 0)
+            used[record["key"]] = used.get(record["key"], 0) + tokens
+    except (ValueError, KeyError, TypeError, AttributeError):
         return  # half a line, left by a machine that lost its power
-    key = record.get("key")
-    if key and record.get("type") == "request" and record["t"] >= day * 86400:
-        used[key] = used.get(key, 0) + (record["prompt_tokens"] or 0) + (record["completion_tokens"] or 0)

@@ -259,6 +259,11 @@ def _check_references(config: GatewayConfig) -> None:
     digests = [key.sha256 for key in config.keys]
     if len(set(digests)) != len(digests):
         raise ConfigError("keys: two keys have the same sha256")
+    if len({key.id for key in config.keys}) != len(config.keys):
+        raise ConfigError("keys: two keys have the same id")
+    for name in config.providers:
+        if name in config.replicas:
+            raise ConfigError(f"providers.{name}: a replica has this name")
     for endpoint in config.endpoints.values():
         at = f"endpoints.{endpoint.name}"
         names = [version.name for version in endpoint.versions]

@@ -87,6 +87,10 @@ class Control:
             endpoint.name: {version.name: windows for version in endpoint.versions if (windows := version.meters.windows(now))}
             for endpoint in core.routes.endpoints.values()
         }
+        mirrored = {
+            endpoint.name: {version.name: windows for version in endpoint.versions if (windows := version.mirrored.windows(now))}
+            for endpoint in core.routes.endpoints.values()
+        }
         return {
             "revision": core.config.revision,
             "config_error": self._config.error,
@@ -112,6 +116,7 @@ class Control:
                             "prompt_tokens": version.meters.prompt_tokens,
                             "completion_tokens": version.meters.completion_tokens,
                             "cost": version.meters.cost,
+                            "mirrored": {"requests": version.mirrored.requests, "errors": version.mirrored.errors},
                         }
                         for version in endpoint.versions
                     },
@@ -120,6 +125,7 @@ class Control:
             },
             "keys": {"today_tokens": core.keys.used_today()},
             "latency": latency,
+            "latency_mirrored": {name: versions for name, versions in mirrored.items() if versions},
         }
 
     def _drain_wish(self, request: Request) -> tuple[Replica, float, bool]:

@@ -81,7 +81,7 @@ class Core:
         if version is None or endpoint is None:
             self.refused(record.endpoint, record.status)
             return
-        meters = version.meters
+        meters = version.mirrored if record.mirror else version.meters
         meters.cost += record.cost or 0.0
         meters.retries += max(0, record.attempts - 1)
         meters.ended(

@@ -50,7 +50,7 @@ class Exchange:
 
     __slots__ = (
         "_answer", "_asker", "_attempts_here", "_core", "_deadline", "_error", "_fallbacks", "_headed", "_keep_text", "_key", "_mark",
-        "_new_connection", "_over", "_payload", "_payload_model", "_pinned", "_replica", "_sent_at", "_shadow", "_task", "_tried",
+        "_new_connection", "_over", "_payload", "_payload_for", "_pinned", "_replica", "_sent_at", "_shadow", "_task", "_tried",
         "_upstream", "_version", "began", "body", "endpoint", "record",
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ class Exchange:
         self._new_connection = False
         self._over = False
         self._payload = b""
-        self._payload_model = ""
+        self._payload_for: tuple[str, int | None] = "", None
         self._replica: Replica | None = None
         self._sent_at = -1.0
         self._task: asyncio.Task[None] | None = None
@@ -100,6 +100,11 @@ class Exchange:
         record.endpoint = endpoint.name
         record.stream = body.stream
         record.prompt_hash = body.prompt_hash
+
+    @property
+    def version_name(self) -> str:
+        """The version that the request is at; empty while it waits for one."""
+        return self._version.name if self._version is not None else ""
 
     # To a replica
 
@@ -167,14 +172,15 @@ class Exchange:
 
     def _send(self, upstream: Upstream, version: Version, replica: Replica) -> None:
         model = replica.model_for(version.rule.adapter) or self.body.model
-        if not self._payload or model != self._payload_model:
+        lora = replica.lora_for(version.rule.adapter) if version.rule.adapter else None
+        if not self._payload or (model, lora) != self._payload_for:
             try:
-                self._payload = self.body.for_upstream(model)
+                self._payload = self.body.for_upstream(model, lora)
             except GatewayError as error:
                 replica.pool.put(upstream, keep=True)
                 self._broken(error, blame=False)
                 return
-            self._payload_model = model
+            self._payload_for = model, lora
         payload = self._payload
         self._upstream = upstream
         now = monotonic()
@@ -229,7 +235,8 @@ class Exchange:
             return
         if stream.new_chunks:
             assert self._version is not None
-            self._version.meters.gap(now, stream.new_gap, stream.new_chunks - 1)
+            meters = self._version.mirrored if self._shadow else self._version.meters
+            meters.gap(now, stream.new_gap, stream.new_chunks - 1)
         if stream.error is not None and not self._headed:
             self._abort_upstream()
             self._rejected(500, orjson.dumps({"error": stream.error}))

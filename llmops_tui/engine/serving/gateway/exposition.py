@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from llmops_tui.engine.serving.gateway.core import Core
-from llmops_tui.engine.serving.gateway.meters import Histogram
+from llmops_tui.engine.serving.gateway.meters import Histogram, Meters
 
 _LABEL_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+
+_HISTOGRAMS: tuple[tuple[str, str, Callable[[Meters], Histogram]], ...] = (
+    ("request_seconds", "Time from a request's first byte to its answer's last.", lambda meters: meters.whole),
+    ("ttft_seconds", "Time to the first content of a stream.", lambda meters: meters.time_to_first),
+    ("inter_token_seconds", "Gaps between pieces of content.", lambda meters: meters.inter_token),
+)
 
 
 def exposition(core: Core) -> str:
@@ -35,18 +41,19 @@ def _lines(core: Core) -> Iterator[str]:
     yield from (f"llmops_cost_total{labels} {version.meters.cost:g}" for labels, version in labelled)
     yield from _head("llmops_requests_in_flight", "gauge", "Requests under way.")
     yield from (f"llmops_requests_in_flight{labels} {version.in_flight}" for labels, version in labelled)
-    for name, help_text in (
-        ("request_seconds", "Time from a request's first byte to its answer's last."),
-        ("ttft_seconds", "Time to the first content of a stream."),
-        ("inter_token_seconds", "Gaps between pieces of content."),
-    ):
+    for name, help_text, pick in _HISTOGRAMS:
         yield from _head(f"llmops_{name}", "histogram", help_text)
         for labels, version in labelled:
-            meters = version.meters
-            histogram = {"request_seconds": meters.whole, "ttft_seconds": meters.time_to_first, "inter_token_seconds": meters.inter_token}[
-                name
-            ]
-            yield from _histogram(f"llmops_{name}", labels, histogram)
+            yield from _histogram(f"llmops_{name}", labels, pick(version.meters))
+    yield from _head("llmops_mirrored_requests_total", "counter", "Shadow requests, whose answers nobody gets, by outcome.")
+    for endpoint, version in versions:
+        for status, count in sorted(version.mirrored.by_status.items()):
+            yield f"llmops_mirrored_requests_total{_labels(endpoint=endpoint.name, version=version.name, status=str(status))} {count}"
+    shadowed = [(labels, version) for labels, version in labelled if version.mirrored.by_status]
+    for name, help_text, pick in _HISTOGRAMS:
+        yield from _head(f"llmops_mirrored_{name}", "histogram", f"{help_text} Of shadow requests.")
+        for labels, version in shadowed:
+            yield from _histogram(f"llmops_mirrored_{name}", labels, pick(version.mirrored))
 
     replicas = [(_labels(replica=name), replica) for name, replica in {**core.routes.replicas, **core.routes.providers}.items()]
     yield from _head("llmops_replica_healthy", "gauge", "1 when a replica gets requests.")
@@ -57,6 +64,8 @@ def _lines(core: Core) -> Iterator[str]:
     yield from (f"llmops_replica_failures_total{labels} {replica.failures}" for labels, replica in replicas)
     yield from _head("llmops_spool_waiting", "gauge", "Records that the disk has refused so far.")
     yield f"llmops_spool_waiting {core.spool.waiting}"
+    yield from _head("llmops_spool_lost_total", "counter", "Records that could not be kept at all.")
+    yield f"llmops_spool_lost_total {core.spool.lost}"
     yield from _head("llmops_config_revision", "gauge", "Revision of the configuration in use.")
     yield f"llmops_config_revision {core.config.revision}"
 

@@ -103,7 +103,7 @@ class Gateway:
         client.exchange = exchange
         exchange.start()
         if target.endpoint.rule.mirror:
-            mirror(core, body, target.endpoint, record)
+            mirror(core, body, target.endpoint, record, exchange.version_name)
 
     def _key(self, request: Request) -> Key | None:
         """Who asks. Raises GatewayError 401 where a key is wanted and this is none."""

@@ -83,16 +83,28 @@ class Keyring:
 
     def __init__(self) -> None:
         self._by_digest: dict[str, Key] = {}
+        self._absent: dict[str, int] = {}  # what was used today by keys that are not there now, by id: a key that comes back goes on
         self._day = _today()
+
+    @property
+    def day(self) -> int:
+        """Days since 1970 (UTC): of which day the use is that is counted here."""
+        return self._day
 
     def take(self, rules: Iterable[KeyRule], now: float) -> None:
         """Change to these keys; what a key has used goes on counting."""
         known = {key.rule.id: key for key in self._by_digest.values()}
         self._by_digest = {}
         for rule in rules:
-            key = known.get(rule.id) or Key(rule, now)
+            key = known.pop(rule.id, None)
+            if key is None:
+                key = Key(rule, now)
+                key.today_tokens = self._absent.pop(rule.id, 0)
             key.rule = rule
             self._by_digest[rule.sha256] = key
+        for key in known.values():
+            if key.today_tokens:
+                self._absent[key.rule.id] = key.today_tokens
 
     def find(self, authorization: bytes) -> Key | None:
         """The key of this Authorization header. Only the digest is looked up, so that how long it takes tells nothing of a secret."""
@@ -106,16 +118,19 @@ class Keyring:
         today = _today()
         if today != self._day:
             self._day = today
+            self._absent.clear()
             for key in self._by_digest.values():
                 key.today_tokens = 0
 
     def used_today(self) -> dict[str, int]:
         """Tokens of today by the key's id."""
-        return {key.rule.id: key.today_tokens for key in self._by_digest.values() if key.today_tokens}
+        return {**self._absent, **{key.rule.id: key.today_tokens for key in self._by_digest.values() if key.today_tokens}}
 
     def restore(self, used: Mapping[str, int]) -> None:
+        """Take up what was used today before this process began; of keys that come later too."""
+        self._absent = dict(used)
         for key in self._by_digest.values():
-            key.today_tokens = max(key.today_tokens, used.get(key.rule.id, 0))
+            key.today_tokens = max(key.today_tokens, self._absent.pop(key.rule.id, 0))
 
 
 def _too_fast(limit: str, seconds: float) -> GatewayError:

@@ -30,8 +30,8 @@ class _Nobody:
     def break_off(self, status: int, message: str, code: str) -> None: ...
 
 
-def mirror(core: Core, body: Body, endpoint: Endpoint, original: Record) -> None:
-    """Send a request on to the versions that mirror this endpoint, each with its fraction.
+def mirror(core: Core, body: Body, endpoint: Endpoint, original: Record, answering: str) -> None:
+    """Send a request on to the versions that mirror this endpoint, each with its fraction; not to the one that is `answering` it.
 
     Where a version already has as many as it may, the request is not mirrored: shadow traffic must not pile up.
     """
@@ -39,7 +39,7 @@ def mirror(core: Core, body: Body, endpoint: Endpoint, original: Record) -> None
         version = endpoint.version(rule.version)
         if version is None or version.in_flight >= _MOST_AT_ONCE or core.random() >= rule.fraction:
             continue
-        if version.name == original.version:
+        if version.name == answering:
             continue
         record = Record(core.new_id(), original.path, time.time())
         record.mirror = True

@@ -35,10 +35,12 @@ def models(core: Core, client: Client, request: Request, key: Key | None) -> Non
 def endpoint_health(endpoint: Endpoint, unix_now: float) -> dict[str, Any]:
     """Whether an endpoint answers: true only if a completion came back from one of its replicas lately."""
     replicas = [replica for version in endpoint.versions for replica in version.replicas]
-    last = max((replica.last_ok for replica in replicas), default=0.0)
-    usable = any(replica.healthy and replica.rule.state == "ready" for replica in replicas)
+    usable = [replica for replica in replicas if replica.healthy and replica.rule.state == "ready"]
+    last = max((replica.last_ok for replica in usable), default=0.0)
     asleep = endpoint.rule.on_demand and not usable
-    return {"ok": usable and unix_now - last < LATELY_SECONDS, "asleep": asleep, "last_ok": last or None}
+    # A provider is not asked for a token just to see: it costs money. While none of its answers failed, it is not held against the gateway.
+    remote = bool(usable) and all(replica.provider and replica.breaker.state == "closed" for replica in usable)
+    return {"ok": unix_now - last < LATELY_SECONDS, "asleep": asleep, "remote": remote, "last_ok": last or None}
 
 
 def health(core: Core, client: Client, request: Request, key: Key | None) -> None:
@@ -51,7 +53,7 @@ def health(core: Core, client: Client, request: Request, key: Key | None) -> Non
         if name not in states:
             raise GatewayError(404, f"there is no endpoint called {name[:200]!r}", "model_not_found")
         states = {name: states[name]}
-    awake = {name: state for name, state in states.items() if not state["asleep"]}
+    awake = {name: state for name, state in states.items() if state["ok"] or not (state["asleep"] or state["remote"])}
     well = not awake or any(state["ok"] for state in awake.values())
     status = "ok" if all(state["ok"] for state in awake.values()) else "degraded" if well else "down"
     client.answer(200 if well else 503, orjson.dumps({"status": status, "endpoints": states}))

@@ -161,6 +161,9 @@ class GatewayProcess:
             self.health.tick()
             for replica in [*core.routes.replicas.values(), *core.routes.providers.values()]:
                 replica.pool.sweep()
+            for endpoint in core.routes.endpoints.values():
+                if endpoint.waiting:
+                    core.wake(endpoint)  # a circuit may have closed
             core.keys.turn_day()
             core.spool.retry()
             core.texts.retry()

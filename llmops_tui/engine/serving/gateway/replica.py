@@ -9,6 +9,8 @@ from llmops_tui.engine.serving.gateway.breaker import Breaker
 from llmops_tui.engine.serving.gateway.config import ReplicaRule
 from llmops_tui.engine.serving.gateway.upstream import Pool
 
+_LORA = "lora:"
+
 
 class Replica:
     """One server of a model. Times `last_…` are unix seconds for people; `heard_at` is the monotonic clock."""
@@ -47,7 +49,14 @@ class Replica:
 
     def model_for(self, adapter: str) -> str | None:
         """The name that it knows the model or adapter by; None when it has not loaded the adapter."""
-        return self.rule.adapters.get(adapter) if adapter else self.rule.model
+        if not adapter or self.lora_for(adapter) is not None:
+            return self.rule.model
+        return self.rule.adapters.get(adapter)
+
+    def lora_for(self, adapter: str) -> int | None:
+        """The place of an adapter that a request asks for by it (`lora:0`: llama.cpp); None of one that has a name there."""
+        name = self.rule.adapters.get(adapter, "")
+        return int(name[len(_LORA) :]) if name.startswith(_LORA) and name[len(_LORA) :].isdecimal() else None
 
     def took(self, tokens: int, unix_now: float) -> None:
         self.outstanding += 1

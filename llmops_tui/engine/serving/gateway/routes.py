@@ -18,15 +18,16 @@ class Waiter(Protocol):
 
 
 class Version:
-    """One version of an endpoint: its rule, who serves it, what is counted of it."""
+    """One version of an endpoint: its rule, who serves it, what is counted of it, and apart from that of its shadow traffic."""
 
-    __slots__ = ("in_flight", "meters", "name", "replicas", "rule")
+    __slots__ = ("in_flight", "meters", "mirrored", "name", "replicas", "rule")
 
     def __init__(self, rule: VersionRule) -> None:
         self.name = rule.name
         self.rule = rule
         self.replicas: list[Replica] = []
         self.meters = Meters()
+        self.mirrored = Meters()
         self.in_flight = 0
 
     @property

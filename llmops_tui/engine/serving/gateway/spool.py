@@ -13,6 +13,7 @@ from pathlib import Path
 
 FILE_BYTES = 64 << 20
 _MOST_WAITING = 20_000
+_MOST_WAITING_BYTES = 32 << 20
 _log = logging.getLogger("gateway")
 
 
@@ -24,7 +25,8 @@ class Spool:
         self._directory = directory
         self._name = name
         self._file_bytes = file_bytes
-        self._waiting: deque[bytes] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[bytes] = deque()
+        self._waiting_bytes = 0
         self.lost = 0
         self._number = max((number_of(path) for path in directory.glob(f"{name}-*.jsonl")), default=1)
         self._file = -1
@@ -43,14 +45,15 @@ class Spool:
             try:
                 written = os.write(self._file, line)
             except OSError as error:
-                self._wait(line, error)
+                _log.error("a record cannot be written and waits in memory: %s", error)
+                self._wait(line)
                 return
             self._size += written
             if written != len(line):
                 self._torn = True
-                self._waiting.append(line)
+                self._wait(line)
             return
-        self._waiting.append(line)
+        self._wait(line)
         self.retry()
 
     def retry(self) -> None:
@@ -66,7 +69,7 @@ class Spool:
                 self._torn = written != len(whole)
                 if self._torn:
                     return
-                self._waiting.popleft()
+                self._waiting_bytes -= len(self._waiting.popleft())
         except OSError as error:
             _log.error("records wait in memory, %d so far: %s", len(self._waiting), error)
 
@@ -80,12 +83,13 @@ class Spool:
             os.close(self._file)
             self._file = -1
 
-    def _wait(self, line: bytes, error: OSError) -> None:
-        if not self._waiting:
-            _log.error("a record cannot be written and waits in memory: %s", error)
-        if len(self._waiting) == _MOST_WAITING:
-            self.lost += 1
+    def _wait(self, line: bytes) -> None:
+        """Keep a line in memory; where there are too many, the oldest are lost."""
         self._waiting.append(line)
+        self._waiting_bytes += len(line)
+        while len(self._waiting) > _MOST_WAITING or self._waiting_bytes > _MOST_WAITING_BYTES:
+            self._waiting_bytes -= len(self._waiting.popleft())
+            self.lost += 1
 
     def _path(self) -> Path:
         return self._directory / f"{self._name}-{self._number:06d}.jsonl"
