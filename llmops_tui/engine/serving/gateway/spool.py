@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import time
 from collections import deque
 from pathlib import Path
 
 FILE_BYTES = 64 << 20
+# What is old is to go from the spool too, however little comes after it: only files that are no longer written are ever removed.
+FILE_SECONDS = 86_400.0
 _MOST_WAITING = 20_000
 _MOST_WAITING_BYTES = 32 << 20
+_HEAD_BYTES = 4096
+_TIME = re.compile(rb'"t":([0-9.]+)')
 _log = logging.getLogger("gateway")
 
 
 class Spool:
     """Appends lines to NAME-000001.jsonl, NAME-000002.jsonl, … in a directory. Raises OSError only when it is made."""
 
-    def __init__(self, directory: Path, name: str, file_bytes: int = FILE_BYTES) -> None:
+    def __init__(self, directory: Path, name: str, file_bytes: int = FILE_BYTES, file_seconds: float = FILE_SECONDS) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._directory = directory
         self._name = name
         self._file_bytes = file_bytes
+        self._file_seconds = file_seconds
+        self._began = 0.0  # when the file's first line was written, Unix seconds
         self._waiting: deque[bytes] = deque()
         self._waiting_bytes = 0
         self.lost = 0
@@ -51,14 +59,17 @@ class Spool:
             self._size += written
             if written != len(line):
                 self._torn = True
-                self._wait(line)
+                if written < len(line) - 1:  # where only the line feed is missing the line itself stands, and would come twice
+                    self._wait(line)
             return
         self._wait(line)
         self.retry()
 
     def retry(self) -> None:
-        """Write what waits; called once a second."""
+        """Write what waits, and go on in a new file where this one is old; called once a second."""
         try:
+            if self._size and time.time() - self._began > self._file_seconds:
+                self._next()
             while self._waiting:
                 if self._size >= self._file_bytes:
                     self._next()
@@ -67,7 +78,7 @@ class Spool:
                 written = os.write(self._file, whole)
                 self._size += written
                 self._torn = written != len(whole)
-                if self._torn:
+                if written < len(whole) - 1:
                     return
                 self._waiting_bytes -= len(self._waiting.popleft())
         except OSError as error:
@@ -112,6 +123,8 @@ class Spool:
         if self._torn:
             self._size += os.write(self._file, b"\n")
             self._torn = False
+        told = _TIME.search(os.pread(self._file, _HEAD_BYTES, 0))
+        self._began = float(told[1]) if told else time.time()
 
 
 def number_of(path: Path) -> int:
