@@ -333,6 +333,7 @@ def facts_of(run: LiveRun) -> Facts:
     return Facts(
         vocabulary=vocabulary if isinstance(vocabulary, int) and vocabulary > 1 else None,
         token_loss=getattr(run.spec, "method", "") in _TOKEN_LOSS,
+        rewards=getattr(run.spec, "method", "") == "grpo",
         hang_seconds=hang_seconds(run),
     )
 

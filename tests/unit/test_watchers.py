@@ -131,6 +131,21 @@ def test_a_gradient_of_zero_and_an_adapter_that_does_not_move_are_frozen() -> No
     assert fired([("train/learning_rate", 0.0), *still]) == [], "without a rate nothing has to move"
 
 
+def test_rewards_that_are_all_equal_for_a_while_are_no_fault_and_for_long_they_are_named() -> None:
+    rewarded = Facts(rewards=True)
+    points = [point for _ in range(40) for point in (("train/loss", 0.0), ("train/grad_norm", 0.0))]
+    assert fired(points[:38], facts=rewarded) == []
+    (rule, firing), = fired(points, facts=rewarded)  # fmt: skip
+    assert (rule, firing.step) == ("frozen", 20)
+    assert "do all answers of a prompt earn the same?" in firing.words
+
+
+@pytest.mark.parametrize("after", [0.02, -0.02])
+def test_a_loss_of_nothing_but_zeros_is_judged_by_no_rule_of_rises(after: float) -> None:
+    # As grpo tells it until the first answer earns more than its neighbours.
+    assert fired(of("train/loss", [0.0] * 120 + [after] + [0.0] * 60), facts=Facts()) == []
+
+
 @pytest.mark.parametrize(("first", "words"), [(12.0, "worse than guessing"), (0.001, "absurdly low")])
 def test_a_first_loss_that_cannot_be_is_told_at_once(first: float, words: str) -> None:
     (rule, firing), = fired(of("train/loss", [first, 2.0, 1.9]))  # fmt: skip

@@ -73,6 +73,9 @@ class Divergence:
             return None
         middle = usual.median
         spread = max(usual.spread, _LEAST_SPREAD * abs(middle))
+        if spread == 0.0:  # zeros alone, as of grpo while all answers of a prompt earn the same: nothing to measure a rise by
+            usual.add(value)
+            return None
         self._sum = max(0.0, self._sum + min((value - middle) / spread, _CLIP) - _ALLOWANCE)
         if self._sum == 0.0:
             self._since = step + 1

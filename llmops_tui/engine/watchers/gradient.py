@@ -16,6 +16,7 @@ _HIGH_OF_RECENT = 3
 _SPREADS = 6.0
 _FROZEN_NORM = 1e-8
 _FROZEN_STEPS = 5
+_FROZEN_STEPS_OF_REWARDS = 20  # a few prompts whose answers all earn the same are nothing unusual
 _FROZEN_ADAPTER_STEPS = 20
 
 
@@ -63,14 +64,17 @@ class ExplodingGradient:
 
 
 class Frozen:
-    """Fires when nothing is learnt: 5 gradients of norm 0, or an adapter whose norm is the same 20 times while there is a rate.
+    """Fires when nothing is learnt: 5 gradients of norm 0 (20, where rewards are learnt from), or an adapter whose norm is the same
+    20 times while there is a rate.
 
     Never wrong about what it says; a run of which all rows are known by heart may mean it.
     """
 
     families: ClassVar[tuple[Family, ...]] = ("grad_norm", "learning_rate", "adapter_norm")
 
-    def __init__(self) -> None:
+    def __init__(self, *, rewards: bool = False) -> None:
+        self._rewards = rewards
+        self._most_zeros = _FROZEN_STEPS_OF_REWARDS if rewards else _FROZEN_STEPS
         self._zeros = 0
         self._same = 0
         self._rate = 1.0
@@ -89,12 +93,13 @@ class Frozen:
         elif self._rate > 0:
             self._same = self._same + 1 if value == self._norm else 0
             self._norm = value
-        frozen = self._zeros >= _FROZEN_STEPS or self._same >= _FROZEN_ADAPTER_STEPS
+        frozen = self._zeros >= self._most_zeros or self._same >= _FROZEN_ADAPTER_STEPS
         fresh, self._raised = frozen and not self._raised, frozen
         if not fresh:
             return None
-        if self._zeros >= _FROZEN_STEPS:
-            words = f"nothing is learnt: no gradient in the {self._zeros} steps to {step}; is anything trainable, is any token labelled?"
+        if self._zeros >= self._most_zeros:
+            why = "do all answers of a prompt earn the same?" if self._rewards else "is anything trainable, is any token labelled?"
+            words = f"nothing is learnt: no gradient in the {self._zeros} steps to {step}; {why}"
             return Firing(step, t, self._last or 0.0, _FROZEN_NORM, words)
         words = f"nothing is learnt: the adapter's norm has been {number(value)} for {self._same} steps, up to step {step}"
         return Firing(step, t, value, None, words)

@@ -25,10 +25,14 @@ MOST_FIRINGS = 20
 
 @dataclass(frozen=True)
 class Facts:
-    """What the rules must know of a run besides its metrics. `token_loss`: its training loss is the cross-entropy of a token."""
+    """What the rules must know of a run besides its metrics.
+
+    `token_loss`: its training loss is the cross-entropy of a token; `rewards`: it learns where answers to a prompt earn differently.
+    """
 
     vocabulary: int | None = None
     token_loss: bool = False
+    rewards: bool = False
     hang_seconds: float | None = None
 
 
@@ -46,7 +50,7 @@ class Panel:
             "plateau": Plateau(choice.plateau.window, choice.plateau.improvement),
             "overfit": Overfit(choice.overfit.patience, choice.overfit.rise),
             "data_stall": DataStall(choice.data_stall.fraction),
-            "frozen": Frozen(),
+            "frozen": Frozen(rewards=facts.rewards),
         }
         if from_beginning and facts.token_loss:
             made["first_loss"] = FirstLoss(highest, choice.first_loss.lowest)

@@ -50,6 +50,9 @@ class Spike:
         farthest = max(0.0, heights.largest)
         spread = max(self._differences.spread / math.sqrt(2), _LEAST_SPREAD * abs(median))
         threshold = self._threshold = median + max(self._spreads * spread, _TIMES_FARTHEST * farthest)
+        if spread == farthest == 0.0:  # zeros alone: the first value that is none is no spike
+            self._learn(value, median)
+            return None
         # A wild value is remembered as the threshold: the next one is seen too, and a new level is learnt in time.
         self._learn(min(value, threshold), median)
         if value <= threshold:
