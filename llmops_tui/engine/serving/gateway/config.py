@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -193,18 +194,31 @@ def _replica(name: str, section: Section) -> ReplicaRule:
 
 
 def _provider(name: str, section: Section) -> ProviderRule:
-    url = section.text("base_url")
-    if not url.startswith(("http://", "https://")):
-        raise ConfigError(f"{section.where}.base_url: must begin with https:// or http://")
     return ProviderRule(
         name=_named(name, section),
         api=section.word("api", API_WORDS, "openai"),
-        base_url=url.rstrip("/"),
+        base_url=_base_url(section),
         key_env=section.text("key_env", ""),
         model=section.text("model"),
         input_per_million=section.number("input_per_million", 0),
         output_per_million=section.number("output_per_million", 0),
     )
+
+
+def _base_url(section: Section) -> str:
+    """Where an API begins. It goes into request lines as it is."""
+    url = section.text("base_url")
+    wrong = ConfigError(f"{section.where}.base_url: must be an address like https://host/v1, without a user, a key or a query")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise wrong from None
+    plain = url.isascii() and url.isprintable() and not set(' "<>\\^`{|}') & set(url)
+    extra = parts.username is not None or parts.password is not None or "?" in url or "#" in url
+    if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not plain or extra:
+        raise wrong
+    return url.rstrip("/")
 
 
 def _endpoint(name: str, section: Section) -> EndpointRule:

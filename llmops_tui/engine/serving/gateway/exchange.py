@@ -19,11 +19,12 @@ from llmops_tui.engine.serving.gateway.choosing import choose
 from llmops_tui.engine.serving.gateway.core import Core
 from llmops_tui.engine.serving.gateway.errors import GatewayError, upstream_error
 from llmops_tui.engine.serving.gateway.keys import Key
+from llmops_tui.engine.serving.gateway.providers.provider import Provider
 from llmops_tui.engine.serving.gateway.record import Record
 from llmops_tui.engine.serving.gateway.replica import Replica
 from llmops_tui.engine.serving.gateway.routes import Endpoint, Version
 from llmops_tui.engine.serving.gateway.sse import DONE_EVENT, EventStream
-from llmops_tui.engine.serving.gateway.upstream import Upstream
+from llmops_tui.engine.serving.gateway.upstream import Answering, Upstream
 
 _NEVER = float("inf")
 _LONGEST_ERROR = 500
@@ -171,28 +172,30 @@ class Exchange:
             self._broken(GatewayError(500, f"the gateway failed: {type(error).__name__}", "internal_error"), blame=False)
 
     def _send(self, upstream: Upstream, version: Version, replica: Replica) -> None:
-        model = replica.model_for(version.rule.adapter) or self.body.model
-        lora = replica.lora_for(version.rule.adapter) if version.rule.adapter else None
-        if not self._payload or (model, lora) != self._payload_for:
-            try:
-                self._payload = self.body.for_upstream(model, lora)
-            except GatewayError as error:
-                replica.pool.put(upstream, keep=True)
-                self._broken(error, blame=False)
-                return
-            self._payload_for = model, lora
-        payload = self._payload
+        target = self.body.kind
+        handler: Answering = self
+        try:
+            if isinstance(replica, Provider):
+                target, payload = replica.ask(self.body)
+                handler = replica.listener(self, self.body)
+            else:
+                payload = self._payload_for_replica(version, replica)
+        except GatewayError as error:  # this upstream cannot be asked that; another one may
+            replica.pool.put(upstream, keep=True)
+            replica.breaker.abandoned()
+            self._move_on(error, retry=False)
+            return
         self._upstream = upstream
         now = monotonic()
         if self._sent_at < 0:
             self._sent_at = now
         self._deadline = now + self._core.limits.first_byte_seconds
         upstream.send(
-            self,
+            handler,
             b"".join(
                 (
                     b"POST ",
-                    self.body.kind,
+                    target,
                     b" HTTP/1.1\r\n",
                     replica.request_head,
                     b"X-Request-Id: %b\r\nContent-Length: %d\r\n\r\n" % (self.record.id.encode(), len(payload)),
@@ -202,6 +205,14 @@ class Exchange:
         )
         if self._asker.full:
             upstream.pause()
+
+    def _payload_for_replica(self, version: Version, replica: Replica) -> bytes:
+        model = replica.model_for(version.rule.adapter) or self.body.model
+        lora = replica.lora_for(version.rule.adapter) if version.rule.adapter else None
+        if not self._payload or (model, lora) != self._payload_for:
+            self._payload = self.body.for_upstream(model, lora)
+            self._payload_for = model, lora
+        return self._payload
 
     # The answer
 
@@ -230,8 +241,7 @@ class Exchange:
                 return
             data = stream.take(data, now)
         except GatewayError as error:
-            self._abort_upstream()
-            self._broken(error)
+            self.spoiled(error)
             return
         if stream.new_chunks:
             assert self._version is not None
@@ -271,6 +281,11 @@ class Exchange:
         self._finish(answer.status, "")
         self._asker.answer(answer.status, raw, self._marks())
 
+    def spoiled(self, error: GatewayError) -> None:
+        """Nothing more can be made of this answer."""
+        self._abort_upstream()
+        self._broken(error)
+
     def on_failure(self, cause: str, stale: bool, touched: bool) -> None:
         self._upstream = None
         if self._headed or touched:
@@ -304,9 +319,9 @@ class Exchange:
 
     def _rejected(self, status: int, raw: bytes) -> None:
         """The upstream answered with an error: another one may take it when that one was busy, else the client gets to read it."""
-        body, message, code = upstream_error(status, raw)
         replica = self._replica
         assert replica is not None
+        body, message, code = upstream_error(status, replica.scrubbed(raw))
         if status >= 500:
             error = GatewayError(status if status in (500, 501, 503, 504) else 502, message, code)
             if status in _BUSY:
@@ -481,4 +496,6 @@ class Exchange:
 
 
 def _nobody(endpoint: Endpoint) -> GatewayError:
-    return GatewayError(503, f"no replica of {endpoint.name} is ready", "no_replica", retry_after=2)
+    causes = {replica.cause for version in endpoint.versions for replica in version.replicas if replica.provider and not replica.healthy}
+    why = "".join(f": {cause}" for cause in sorted(causes))
+    return GatewayError(503, f"no replica of {endpoint.name} is ready{why}", "no_replica", retry_after=2)

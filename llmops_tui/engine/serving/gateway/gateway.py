@@ -50,7 +50,7 @@ class Gateway:
         core = self.core
         core.config = config
         core.limits = config.limits
-        core.routes.take(config, core.loop, {})
+        core.routes.take(config, core.loop)
         core.keys.take(config.keys, monotonic())
         for endpoint in core.routes.endpoints.values():
             if endpoint.waiting:

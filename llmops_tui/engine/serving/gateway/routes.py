@@ -8,6 +8,7 @@ from typing import Protocol
 
 from llmops_tui.engine.serving.gateway.config import EndpointRule, GatewayConfig, VersionRule
 from llmops_tui.engine.serving.gateway.meters import Meters
+from llmops_tui.engine.serving.gateway.providers.provider import Provider
 from llmops_tui.engine.serving.gateway.replica import Replica
 
 
@@ -68,11 +69,11 @@ class Routes:
         self.names: dict[str, Target] = {}
         self.endpoints: dict[str, Endpoint] = {}
         self.replicas: dict[str, Replica] = {}
-        self.providers: dict[str, Replica] = {}
+        self.providers: dict[str, Provider] = {}
 
-    def take(self, config: GatewayConfig, loop: asyncio.AbstractEventLoop, providers: dict[str, Replica]) -> None:
+    def take(self, config: GatewayConfig, loop: asyncio.AbstractEventLoop) -> None:
         """Change to this configuration. What is under way keeps the objects that it began with."""
-        self.providers = providers
+        self._take_providers(config, loop)
         self._take_replicas(config, loop)
         endpoints: dict[str, Endpoint] = {}
         names: dict[str, Target] = {}
@@ -109,6 +110,16 @@ class Routes:
             if replicas.get(name) is not replica:
                 replica.pool.close()
         self.replicas = replicas
+
+    def _take_providers(self, config: GatewayConfig, loop: asyncio.AbstractEventLoop) -> None:
+        providers: dict[str, Provider] = {}
+        for rule in config.providers.values():
+            known = self.providers.get(rule.name)
+            providers[rule.name] = known if known is not None and known.provider_rule == rule else Provider(loop, rule)
+        for name, provider in self.providers.items():
+            if providers.get(name) is not provider:
+                provider.pool.close()
+        self.providers = providers
 
     def _version(self, known: Version | None, rule: VersionRule) -> Version:
         version = known or Version(rule)
