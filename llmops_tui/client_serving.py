@@ -15,7 +15,7 @@ from llmops_tui.client_transport import EventSource, Query, Transport, segment
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import Done, RunSummary
     from llmops_tui.specs.answers_requests import EndpointLive, LatencyHistory, RequestDetail, RequestPage, RuntimeInfo
-    from llmops_tui.specs.answers_serving import EndpointDetail, EndpointSummary, GatewayInfo, KeyInfo, NewKey
+    from llmops_tui.specs.answers_serving import CheckedEndpoint, EndpointDetail, EndpointSummary, GatewayInfo, KeyInfo, NewKey
 
 _CHECK_SECONDS = 600.0  # models are hashed, runtimes imported
 _ANSWER_SECONDS = 600.0
@@ -71,6 +71,12 @@ class ServingCalls:
         made: EndpointSummary = self._json("POST", "/v1/endpoints", body=body, timeout=_CHECK_SECONDS)
         return made
 
+    def check(self, spec: Mapping[str, Any], cwd: str | None = None) -> CheckedEndpoint:
+        """What `start` would check, and what the servers would be. Nothing changes. Raises what `start` raises."""
+        body = {"spec": dict(spec), "cwd": cwd or os.getcwd()}
+        found: CheckedEndpoint = self._json("POST", "/v1/endpoints/check", body=body, timeout=_CHECK_SECONDS)
+        return found
+
     def stop(self, name: str) -> Done:
         """No new requests; its servers end once what is under way is answered."""
         done: Done = self._json("DELETE", _at(name))
@@ -100,6 +106,14 @@ class ServingCalls:
     def pin(self, name: str, pinned: bool = True) -> EndpointSummary:
         """Never unload it, or as its spec says."""
         return self._change(name, "pin", {"pinned": pinned})
+
+    def sleep(self, name: str) -> EndpointSummary:
+        """Unload it until the next request. Raises ConflictError where it is pinned or changes."""
+        return self._change(name, "sleep", None)
+
+    def wake(self, name: str) -> EndpointSummary:
+        """Start its servers again, without a request."""
+        return self._change(name, "wake", None)
 
     def scale(self, name: str, count: int, version: str = "") -> EndpointSummary:
         """Another number of servers of a version; empty: of the one with the most requests."""

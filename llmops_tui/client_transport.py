@@ -132,7 +132,7 @@ def is_read_only() -> bool:
 
 
 def _reads(method: str, path: str, body: object) -> bool:
-    if method == "GET" or path in ("/v1/sql", "/v1/estimate", "/v1/preview"):
+    if method == "GET" or path in ("/v1/sql", "/v1/estimate", "/v1/preview", "/v1/endpoints/check"):
         return True
     return path == "/v1/runs" and isinstance(body, dict) and body.get("dry_run") is True
 

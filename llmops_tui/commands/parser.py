@@ -26,6 +26,14 @@ class Parser(argparse.ArgumentParser):
             return None
         return super()._parse_optional(arg_string)
 
+    def _match_arguments_partial(self, actions: Sequence[argparse.Action], arg_strings_pattern: str) -> list[int]:
+        """An argument that may be left out is not yet left out while options follow: `chat NAME --system x PROMPT` (Python < 3.13)."""
+        counts = super()._match_arguments_partial(actions, arg_strings_pattern)
+        if "O" in arg_strings_pattern:
+            while counts and counts[-1] == 0:
+                counts.pop()
+        return counts
+
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, f"see `{self.prog} --help`")
 

@@ -78,6 +78,8 @@ def deed_of(method: str, path: str, body: bytes) -> Deed | None:
         spec = values.get("spec")
         named = spec if isinstance(spec, dict) else values
         target = named.get("name") or named.get("path") or named.get("id") or ""
+        if action == "feedback":  # its words may quote the answer: they stand beside the request, redacted as it is, and nowhere else
+            values = {name: values[name] for name in ("id", "rating") if name in values}
         return Deed(action, needs, target=str(target)[:_LONGEST_VALUE], detail=_shortened(values))
     # A route that came later and was not thought of here: better too few may than too many.
     return Deed(f"{method.lower()} {'/'.join(words)}"[:_LONGEST_VALUE], "admin", detail=_shortened(values))

@@ -14,9 +14,9 @@ from llmops_tui.engine.answering import EngineParts, answer, caller_directory, e
 from llmops_tui.engine.endpoints.chat import refusal
 from llmops_tui.engine.endpoints.keys import describe
 from llmops_tui.engine.people import who_asks
-from llmops_tui.errors import UsageError
+from llmops_tui.errors import NotFoundError
 from llmops_tui.specs.answers import Done
-from llmops_tui.specs.answers_serving import EndpointDetail, EndpointSummary, GatewayInfo, KeyInfo, NewKey
+from llmops_tui.specs.answers_serving import CheckedEndpoint, EndpointDetail, EndpointSummary, GatewayInfo, KeyInfo, NewKey
 from llmops_tui.specs.common import StrictModel
 
 router = APIRouter(tags=["endpoints"])
@@ -87,10 +87,10 @@ class KeyRequest(StrictModel):
 
 
 class FeedbackRequest(StrictModel):
-    """What somebody thinks of an answer; `id` is the answer's `x-request-id`."""
+    """What somebody thinks of an answer; `id` is the answer's `x-request-id`. A comment or a correction may stand without a rating."""
 
     id: str = Field(min_length=1, max_length=100)
-    rating: Literal["up", "down"] | float
+    rating: Literal["up", "down"] | float | None = None
     comment: str = Field("", max_length=16_384)
     correction: str = Field("", max_length=262_144)
 
@@ -105,6 +105,12 @@ async def list_endpoints(parts: EngineParts) -> Response:
 async def start_endpoint(parts: EngineParts, request: StartRequest) -> Response:
     """Check a spec, its models and the port, then keep it. Once this answered, it is never lost."""
     return answer(await parts.endpoints.wishes.start(request.spec, who_asks(), caller_directory(request.cwd)), 201)
+
+
+@router.post("/endpoints/check", response_model=CheckedEndpoint)
+async def check_endpoint(parts: EngineParts, request: StartRequest) -> Response:
+    """Check all that starting it would check, and say what its servers would be; nothing changes."""
+    return answer(await parts.endpoints.wishes.check(request.spec, who_asks(), caller_directory(request.cwd)))
 
 
 @router.get("/endpoints/{name}", response_model=EndpointDetail)
@@ -145,6 +151,18 @@ async def pin_endpoint(parts: EngineParts, name: str, request: PinRequest) -> Re
     return answer(await parts.endpoints.wishes.pin(name, request.pinned, who_asks().user))
 
 
+@router.post("/endpoints/{name}/sleep", response_model=EndpointSummary)
+async def sleep_endpoint(parts: EngineParts, name: str) -> Response:
+    """Unload it until the next request."""
+    return answer(await parts.endpoints.wishes.sleep(name, who_asks().user))
+
+
+@router.post("/endpoints/{name}/wake", response_model=EndpointSummary)
+async def wake_endpoint(parts: EngineParts, name: str) -> Response:
+    """Start its servers again, without a request."""
+    return answer(await parts.endpoints.wishes.wake(name, who_asks().user))
+
+
 @router.post("/endpoints/{name}/replicas", response_model=EndpointSummary)
 async def scale_endpoint(parts: EngineParts, name: str, request: ScaleRequest) -> Response:
     """Another number of servers of a version."""
@@ -178,7 +196,7 @@ async def chat(parts: EngineParts, name: str, body: dict[str, Any]) -> Response:
     endpoint = parts.endpoints.keeping.book.get(name)
     version = body.pop("version", "")
     if version and (not isinstance(version, str) or endpoint.spec.version(version) is None):
-        raise UsageError(f"{endpoint.name} has no version {version!r}", "see `llmops-tui endpoints show`")
+        raise NotFoundError(f"{endpoint.name} has no version {version!r}", f"see `llmops-tui endpoints show {endpoint.name}`")
     asked = await parts.endpoints.ask("/v1/chat/completions", {**body, "model": f"{endpoint.name}:{version}" if version else endpoint.name})
     if asked.status >= 400:
         raise await refusal(asked)

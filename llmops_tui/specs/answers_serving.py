@@ -94,6 +94,28 @@ class EndpointSummary(TypedDict):
     created_at: float
 
 
+class CheckedServer(TypedDict):
+    """A server as it would be started; `context` is for each slot, `memory_bytes` as predicted, None where that cannot be said."""
+
+    version: str
+    model: str
+    runtime: str
+    runtime_version: str
+    gpu: bool
+    context: int
+    slots: int
+    threads: int
+    memory_bytes: int | None
+
+
+class CheckedEndpoint(TypedDict):
+    """An endpoint that could be started: its whole spec, and one server for each version that has servers of its own."""
+
+    spec: dict[str, Any]
+    servers: list[CheckedServer]
+    warnings: list[str]
+
+
 class EndpointChange(TypedDict):
     """One line of an endpoint's history; `before` and `after` are weights by version."""
 

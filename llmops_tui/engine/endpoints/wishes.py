@@ -26,13 +26,13 @@ from llmops_tui.engine.endpoints.changes import (
 )
 from llmops_tui.engine.endpoints.entry import Asleep, Entry, checked, names_of, only_positive
 from llmops_tui.engine.endpoints.gateway_process import check_port
-from llmops_tui.engine.endpoints.idling import awake
+from llmops_tui.engine.endpoints.idling import awake, unloaded, woken
 from llmops_tui.engine.endpoints.keeping import Keeping
 from llmops_tui.engine.endpoints.replica_spec import replica_spec
 from llmops_tui.engine.people import Person
 from llmops_tui.errors import ConflictError, InsufficientResourcesError, NotFoundError, UsageError
 from llmops_tui.specs.answers import Done
-from llmops_tui.specs.answers_serving import EndpointSummary
+from llmops_tui.specs.answers_serving import CheckedEndpoint, CheckedServer, EndpointSummary
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.endpoint import MOST_REPLICAS, EndpointSpec, EndpointVersion
 
@@ -53,20 +53,38 @@ class EndpointWishes:
     async def start(self, raw: Mapping[str, Any], person: Person, cwd: Path) -> EndpointSummary:
         """A new endpoint; its servers follow. Raises UsageError, NotFoundError, ConflictError (the name or the port is in use),
         InsufficientResourcesError."""
+        entry, prepared = await self._begun(raw, person, cwd)
+        for version, ready in prepared.items():
+            self._keeping.offer(entry.name, version, ready)
+        async with self._keeping.lock:
+            self._check_names(entry.spec)
+            await self._keeping.commit(entry)
+        return self._keeping.summary(entry.name)
+
+    async def check(self, raw: Mapping[str, Any], person: Person, cwd: Path) -> CheckedEndpoint:
+        """Everything `start` checks, and what each server would be. Nothing changes. Raises what `start` raises."""
+        entry, prepared = await self._begun(raw, person, cwd)
+        return CheckedEndpoint(
+            spec=entry.spec.model_dump(mode="json"),
+            servers=[_server_to_be(version, ready) for version, ready in prepared.items()],
+            warnings=[warning for ready in prepared.values() for warning in ready.get("warnings", ())],
+        )
+
+    async def _begun(self, raw: Mapping[str, Any], person: Person, cwd: Path) -> tuple[Entry, dict[str, dict[str, Any]]]:
+        """The entry of a new endpoint, checked whole, and what its servers' preflight found by version."""
         spec = await self._with_models(checked(raw), person.uid, cwd)
         entry = begin(spec, owner=person.user, uid=person.uid, cwd=str(cwd), now=time.time())
         if entry.spec.on_demand:
             entry = replace(entry, asleep=Asleep(entry.created_at, "not asked for yet; the first request starts it"))
         self._check_names(entry.spec)
         self._check_upstreams(entry.spec)
+        prepared = {}
         for version in entry.spec.versions:
-            await self._check_server(entry, version)
+            if not version.provider and not version.adapter_of:
+                prepared[version.name] = await self._prepare(entry.uid, replica_spec(entry, version), Path(entry.cwd))
         if not self._keeping.gateway.alive():
             check_port(self._keeping.settings.host, self._keeping.settings.port)
-        async with self._keeping.lock:
-            self._check_names(entry.spec)
-            await self._keeping.commit(entry)
-        return self._keeping.summary(entry.name)
+        return entry, prepared
 
     async def stop(self, name: str) -> Done:
         """No new requests from now on; those under way are answered, then its servers go. Raises NotFoundError."""
@@ -130,6 +148,14 @@ class EndpointWishes:
             return awake(changed, now) if pinned and changed.asleep is not None else changed
 
         return await self._change(name, change)
+
+    async def sleep(self, name: str, by: str) -> EndpointSummary:
+        """Unloaded until the next request. Raises ConflictError."""
+        return await self._change(name, lambda entry, now: unloaded(entry, by, now))
+
+    async def wake(self, name: str, by: str) -> EndpointSummary:
+        """Its servers start again, without a request."""
+        return await self._change(name, lambda entry, now: woken(entry, by, now))
 
     async def scale(self, name: str, version: str, count: int, by: str) -> EndpointSummary:
         """Another number of servers of a version; empty: of the one with the most requests. Raises UsageError, NotFoundError."""
@@ -233,6 +259,21 @@ class EndpointWishes:
             for version in spec.versions
         ]
         return spec.model_copy(update={"versions": versions})
+
+
+def _server_to_be(version: str, prepared: Mapping[str, Any]) -> CheckedServer:
+    found = prepared.get("serving") or {}
+    return CheckedServer(
+        version=version,
+        model=str(found.get("model_name", "")),
+        runtime=str(found.get("runtime", "")),
+        runtime_version=str(found.get("runtime_version", "")),
+        gpu=bool(found.get("gpu")),
+        context=int(found.get("context") or 0),
+        slots=int(found.get("slots") or 0),
+        threads=int(found.get("threads") or 0),
+        memory_bytes=found.get("memory_bytes"),
+    )
 
 
 def _version(**values: Any) -> EndpointVersion:
