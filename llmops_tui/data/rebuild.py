@@ -1,4 +1,4 @@
-"""The database made anew from the run directories, which are the truth. Offline: the engine must not run."""
+"""The database made anew from the run directories and the gateway's spool, which are the truth. Offline: the engine must not run."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from llmops_tui.data.durable import sync_directory
 from llmops_tui.data.event_lines import LONGEST_LINE_BYTES, parse
 from llmops_tui.data.event_store import EventStore, open_position
 from llmops_tui.data.queries import forget_run, upsert_run
+from llmops_tui.data.request_carry import take_over_requests
 from llmops_tui.data.run_row import summary_of
 from llmops_tui.data.rundir import RunDir, list_runs, read_spec
+from llmops_tui.data.spool_reader import SpoolReader
 from llmops_tui.data.store import Store, connect, first_line
 from llmops_tui.errors import ConflictError, LlmopsError
 from llmops_tui.paths import Home, find_home
@@ -52,6 +54,7 @@ class Rebuilt:
     events: int = 0
     broken: int = 0
     samples: int = 0
+    requests: int = 0
     kept: Path | None = None
     note: str = ""
 
@@ -60,9 +63,10 @@ def rebuild(home: Home, settings: EngineSettings, tell: Callable[[str], None] = 
     """Read every run directory into a new database and put it in the old one's place. `tell` gets a line a run.
 
     A run whose directory cannot be read is left out, told of and counted; the others do not suffer.
-    GPU and host samples stand nowhere else, so they are taken over from the old database where that can still be read. The
-    old file lies at `llmops.duckdb.bak` until the new one is in its place. Raises ConflictError while an engine runs,
-    LlmopsError when the new database cannot be written or put in place; the old one then stands as it did.
+    GPU and host samples stand nowhere else, so they are taken over from the old database where that can still be read; so are recorded
+    requests, of which the gateway's spool has the latest alone. The old file lies at `llmops.duckdb.bak` until the new one is in its
+    place. Raises ConflictError while an engine runs, LlmopsError when the new database cannot be written or put in place; the old one
+    then stands as it did.
     """
     home.root.mkdir(parents=True, exist_ok=True)
     with _engine_lock(home):
@@ -71,10 +75,13 @@ def rebuild(home: Home, settings: EngineSettings, tell: Callable[[str], None] = 
         fresh = home.database.with_name(f"{home.database.name}.new")
         try:
             _remove(fresh)
+            Store.open(fresh, settings).close()
+            problem = take_over_requests(home.database, fresh, settings)
             store = Store.open(fresh, settings)
             try:
                 result = _fill(store, home, tell)
                 _take_over_samples(store, home, settings, result)
+                _take_spool(store, home, result, problem)
             finally:
                 store.close()
             _replace(home.database, fresh, result)
@@ -199,6 +206,20 @@ def _take_over_samples(store: Store, home: Home, settings: EngineSettings, resul
         result.note = f"the old database's GPU and host samples could not be read: {first_line(error)}"
 
 
+def _take_spool(store: Store, home: Home, result: Rebuilt, problem: str) -> None:
+    """The recorded requests that the old database did not have; where they end, the engine goes on."""
+    reader = SpoolReader(store, home.gateway / "spool")
+    try:
+        while reader.take().more:
+            pass
+    except OSError as error:  # the engine tells of it, and takes it once it can be read
+        problem = "; ".join(filter(None, (problem, f"the spool: {_why(error)}")))
+    counted = store.read(lambda con: con.execute("SELECT count(*) FROM requests").fetchone())
+    result.requests = int(counted[0]) if counted else 0
+    if problem:
+        result.note = "; ".join(filter(None, (result.note, f"not all recorded requests could be read: {problem}")))
+
+
 def _append(con: duckdb.DuckDBPyConnection, rows: list[tuple[Any, ...]]) -> None:
     appender = con.appender("samples")
     appender.append_rows(rows)
@@ -244,6 +265,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"llmops-tui: {error.filename or home.root}: {error.strerror or error}; repair it or move it away", file=sys.stderr)
         return 1
     print(f"{result.runs} runs, {result.points} points, {result.events} events and {result.samples} samples are in the new database")
+    if result.requests:
+        print(f"{result.requests} recorded requests are in it too")
     if result.skipped:
         print(f"warning: {result.skipped} run{'s were' if result.skipped > 1 else ' was'} left out, see above", file=sys.stderr)
     if result.broken:

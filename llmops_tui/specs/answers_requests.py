@@ -5,11 +5,16 @@ Times are Unix seconds, durations milliseconds; `None` is what is not known or d
 
 from __future__ import annotations
 
+from typing import Any
+
 from typing_extensions import TypedDict
 
 
 class RequestRow(TypedDict):
-    """One request as the gateway recorded it. `has_text`: its prompt and answer were kept; `rating` is the newest feedback's."""
+    """One request as the gateway recorded it.
+
+    `estimated`: the answer was cut off before its tokens were counted; `good`: it kept to the SLO of then; `has_text`: its prompt and answer were kept; `rating` is the newest feedback's.
+    """
 
     id: str
     t: float
@@ -27,6 +32,7 @@ class RequestRow(TypedDict):
     prompt_tokens: int | None
     completion_tokens: int | None
     cached_tokens: int | None
+    estimated: bool
     queue_ms: float | None
     ttft_ms: float | None
     itl_ms: float | None
@@ -39,6 +45,7 @@ class RequestRow(TypedDict):
     response_hash: str
     cost: float | None
     client_gone: bool
+    good: bool
     has_text: bool
     rating: str
 
@@ -63,11 +70,16 @@ class Feedback(TypedDict):
 
 
 class RequestDetail(TypedDict):
-    """One request with its text (empty where it was not kept, redacted where configured) and all feedback, oldest first."""
+    """One request with its text (empty where it was not kept, redacted where configured) and all feedback, oldest first.
+
+    `prompt` is to be read; of a chat `messages` is what was sent. `redacted` counts what was replaced in the text.
+    """
 
     row: RequestRow
     prompt: str
+    messages: list[Any] | None
     response: str
+    redacted: int
     feedback: list[Feedback]
 
 
@@ -95,13 +107,17 @@ class LatencyPoint(TypedDict):
 
 
 class LatencyHistory(TypedDict):
-    """The history of an endpoint by version; stretches without a request are left out. Kept after every quit."""
+    """The history of an endpoint by version; stretches without a request are left out. Kept after every quit.
+
+    `mirrored` is that of shadow traffic, which nobody waited for. What no version was reached for stands under an empty name.
+    """
 
     endpoint: str
     since: float
     until: float
     seconds: float
     versions: dict[str, list[LatencyPoint]]
+    mirrored: dict[str, list[LatencyPoint]]
 
 
 class EngineLoad(TypedDict):
@@ -115,9 +131,13 @@ class EngineLoad(TypedDict):
 
 
 class VersionLive(TypedDict):
-    """One version now. `windows`: by 60, 300 and 3600 seconds, the gateway's own sketches (requests, errors, good, ttft_p50 …)."""
+    """One version now. `windows`: by 60, 300 and 3600 seconds, the gateway's own sketches (requests, errors, good, ttft_p50 …).
+
+    `mirrored` are those of shadow traffic. Joules and money are those of the last hour at most, by the tokens answered in it.
+    """
 
     windows: dict[str, dict[str, float]]
+    mirrored: dict[str, dict[str, float]]
     load: EngineLoad
     joules_per_1k_tokens: float | None
     cost_per_1k_tokens: float | None
