@@ -83,6 +83,22 @@ def test_whoever_is_killed_while_a_log_grows_nothing_is_doubled_and_nothing_lost
     assert sum(math.isnan(value) for _, _, value in found) == 1
 
 
+@pytest.mark.parametrize(("name", "content", "told"), [(EVENTS, TENSORBOARD, IN_TENSORBOARD), ("run-x.wandb", WANDB, IN_WANDB)])
+def test_a_last_line_that_lost_its_line_feed_alone_is_not_told_twice(
+    tmp_path: Path, name: str, content: bytes, told: list[tuple[int, str, float]]
+) -> None:
+    want = wanted(tmp_path)
+    events = want.run_dir / "events.jsonl"
+    for length in range(len(content) // 2, len(content) + 1, 7):
+        put(tmp_path, name, content[:length])
+        look(want, Memory())
+        if events.exists() and events.stat().st_size:
+            os.truncate(events, events.stat().st_size - 1)
+    put(tmp_path, name, content)
+    look(want, Memory(), final=True)
+    assert rounded(points(events)) == rounded(told)
+
+
 def test_a_history_that_is_written_anew_at_each_checkpoint_is_told_once(tmp_path: Path) -> None:
     want, memory = wanted(tmp_path), Memory()
     for step in (2, 4):

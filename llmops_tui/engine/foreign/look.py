@@ -262,6 +262,7 @@ def _scan(events: Path, memory: Memory, auto: bool) -> None:
                 if len(data) == _SCAN_BYTES:  # a line that nobody would write
                     memory.scanned += len(data)
                     continue
+                _recall(data, memory)  # a line that lacks its line feed alone will be one once the next is written
                 return
             memory.scanned += whole
             for line in data[:whole].splitlines():
