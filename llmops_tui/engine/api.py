@@ -26,6 +26,7 @@ from llmops_tui.engine import (
     routes_people,
     routes_preview,
     routes_reproduce,
+    routes_requests,
     routes_runs,
     routes_runtimes,
     routes_sweeps,
@@ -37,7 +38,7 @@ from llmops_tui.engine.peers import LONGEST_BODY_BYTES, too_large
 from llmops_tui.errors import InsufficientResourcesError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.specs.wording import plain
 
-_NOUNS = ("runs", "sweeps", "models", "datasets", "sql", "gpus", "engine", "status", "alarms", "endpoints", "runtimes")
+_NOUNS = ("runs", "sweeps", "models", "datasets", "sql", "gpus", "engine", "status", "alarms", "endpoints", "runtimes", "requests")
 # A verb of the API and the command that says it.
 _RUN_VERBS = {name: name for name in ("stop", "retry", "checkpoint", "priority", "move")} | {"annotate": "note"}
 log = logging.getLogger(__name__)
@@ -78,6 +79,7 @@ def create_app(parts: Parts) -> FastAPI:
         routes_preview,
         routes_alarms,
         routes_endpoints,
+        routes_requests,
         routes_runtimes,
     ):
         app.include_router(routes.router, prefix="/v1")

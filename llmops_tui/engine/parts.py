@@ -33,6 +33,7 @@ from llmops_tui.engine.notifier import Notifier, channels_of
 from llmops_tui.engine.on_behalf import OnBehalf
 from llmops_tui.engine.past import Past
 from llmops_tui.engine.people import People, describe_you, who_asks
+from llmops_tui.engine.recorded.facade import Recorded
 from llmops_tui.engine.reservations import ReservationBook
 from llmops_tui.engine.run_views import overview
 from llmops_tui.engine.samples import Samples
@@ -91,6 +92,7 @@ class Parts:
     estimator: Estimator = field(init=False)
     sweeps: Conductor = field(init=False)
     endpoints: Endpoints = field(init=False)
+    recorded: Recorded = field(init=False)
     _log_sizes: LogSizes = field(init=False)
     _failures: dict[str, str] = field(default_factory=dict)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -102,6 +104,11 @@ class Parts:
         self.sweeps = Conductor(self.scheduler, self.ingest, self._prepare_now)
         self.endpoints = Endpoints(
             self.home, self.settings.serving, self.scheduler, self.on_behalf, self.prepare, self._prepare_now,
+            lambda kind, data: self.hub.publish_soon(kind, None, data),
+        )  # fmt: skip
+        self.recorded = Recorded(
+            self.home, self.settings, self.store, self.endpoints.keeping, self.scheduler,
+            lambda: shutil.disk_usage(self.home.root).free, lambda: len(self.gpus.snapshot()),
             lambda kind, data: self.hub.publish_soon(kind, None, data),
         )  # fmt: skip
         self._log_sizes = LogSizes(self.home.runs)
@@ -168,7 +175,7 @@ class Parts:
         parts = {
             "ingest": self.ingest.run, "scheduler": self.scheduler.run, "sweeps": self.sweeps.run,
             "sampling": self._keep_sampling, "notifications": self.notifier.run,
-            "watchers": self.watch.run, "endpoints": self.endpoints.keeping.run,
+            "watchers": self.watch.run, "endpoints": self.endpoints.keeping.run, "requests": self.recorded.run,
         }  # fmt: skip
         for name, part in parts.items():
             self._tasks.append(asyncio.create_task(self._keep_running(name, part), name=name))
@@ -212,6 +219,7 @@ class Parts:
                 *self.gpus.warnings,
                 *self.people.warnings,
                 *self.endpoints.keeping.book.problems,
+                *self.recorded.warnings,
                 *(problem for problem in (self.store.failure, self.gpu_locks.problem) if problem),
             ],
             shared=self.people.gid is not None,
