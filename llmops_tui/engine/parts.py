@@ -104,12 +104,12 @@ class Parts:
         self.sweeps = Conductor(self.scheduler, self.ingest, self._prepare_now)
         self.endpoints = Endpoints(
             self.home, self.settings.serving, self.scheduler, self.on_behalf, self.prepare, self._prepare_now,
-            lambda kind, data: self.hub.publish_soon(kind, None, data),
+            lambda kind, data: self.hub.publish_soon(kind, None, data), self.gpus.snapshot,
         )  # fmt: skip
         self.recorded = Recorded(
             self.home, self.settings, self.store, self.endpoints.keeping, self.scheduler,
             lambda: shutil.disk_usage(self.home.root).free, lambda: len(self.gpus.snapshot()),
-            lambda kind, data: self.hub.publish_soon(kind, None, data),
+            lambda kind, data: self.hub.publish_soon(kind, None, data), self.gpus.snapshot,
         )  # fmt: skip
         self._log_sizes = LogSizes(self.home.runs)
 

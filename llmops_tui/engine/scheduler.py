@@ -235,14 +235,16 @@ class Scheduler:
                 continue
             if run.not_before > time.monotonic() or run.spec is None or run.kind in CONDUCTED:  # these begin in sweeps/conductor.py
                 continue
-            wanted = run.resources(run.spec).gpus
+            resources = run.resources(run.spec)
+            wanted = resources.gpus
             on_gpu = wanted != 0 and (wanted != "auto" or any(gpu["health"] != "lost" for gpu in gpus))
             if wanted != 0 and not self._gpus.ready:
                 self._wait(run, "queued", "waits for the GPU driver's first answer")
                 continue
             behind = gpu_queue_closed if on_gpu else cpu_queue_closed
             kept = self._claims.kept_for(run) if self._claims and on_gpu else set()
-            if behind and not kept:
+            # What takes no place in the queue (a server on the CPU) need not wait for one.
+            if behind and not kept and (on_gpu or resources.cpu_slots > 0):
                 self._wait(run, "queued", f"waits behind {behind}")
                 continue
             closed = self._claims.closed_to(run) if self._claims else {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from llmops_tui.engine.endpoints.showing import gateway_url, reach_host
 from llmops_tui.engine.endpoints.wishes import EndpointWishes, Prepare
 from llmops_tui.errors import ConflictError
 from llmops_tui.paths import Home
-from llmops_tui.specs.answers import ModelInfo
+from llmops_tui.specs.answers import GpuSample, ModelInfo
 from llmops_tui.specs.answers_serving import GatewayInfo
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.settings_serving import ServingSettings
@@ -42,13 +42,14 @@ class Endpoints:
         prepare: Prepare,
         prepare_now: Callable[[int, RunSpec, Path], dict[str, Any]],
         tell: Callable[[str, dict[str, Any]], object],
+        gpus: Callable[[], Sequence[GpuSample]],
     ) -> None:
         # The console's own key is never at rest: a new engine makes a new one.
         self._secret = f"lk-{secrets.token_urlsafe(32)}"
         self._catalog = catalog
         self._queue = queue
         self._settings = settings
-        self.keeping = Keeping(home, settings, queue, prepare_now, tell, _console_key(self._secret))
+        self.keeping = Keeping(home, settings, queue, prepare_now, tell, _console_key(self._secret), gpus)
         self.wishes = EndpointWishes(self.keeping, prepare, self._resolve)
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> Asked:

@@ -10,27 +10,29 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from llmops_tui.engine.endpoints.adapter_wishes import AdapterWishes
 from llmops_tui.engine.endpoints.book import EndpointBook
 from llmops_tui.engine.endpoints.changes import give_up, settle
 from llmops_tui.engine.endpoints.compile import compile_config
-from llmops_tui.engine.endpoints.entry import Entry
+from llmops_tui.engine.endpoints.entry import Asleep, Entry
 from llmops_tui.engine.endpoints.gateway_control import GatewayGoneError
 from llmops_tui.engine.endpoints.gateway_process import GatewayProcess
-from llmops_tui.engine.endpoints.idling import awake, sleepy, wakes
+from llmops_tui.engine.endpoints.idling import asleep, awake, sleepy, wakes
 from llmops_tui.engine.endpoints.keys import KeyBook, KeyRecord
 from llmops_tui.engine.endpoints.planning import Server, Steps, ready_versions, steps, wished
 from llmops_tui.engine.endpoints.replica_spec import replica_spec
+from llmops_tui.engine.endpoints.room_making import RoomMaking
 from llmops_tui.engine.endpoints.servers import read_servers
 from llmops_tui.engine.endpoints.showing import detailed, summarise
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.errors import ConflictError, InsufficientResourcesError, LlmopsError, NotFoundError
 from llmops_tui.paths import Home
-from llmops_tui.specs.answers import RunSummary, ServingOverview
+from llmops_tui.specs.answers import GpuSample, RunSummary, ServingOverview
 from llmops_tui.specs.answers_serving import EndpointDetail, EndpointSummary
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.settings_serving import ServingSettings
@@ -51,6 +53,9 @@ class Queue(Protocol):
 
     def runs(self) -> Collection[LiveRun]: ...
 
+    @property
+    def cpu_slots(self) -> int: ...
+
     async def submit(self, spec: RunSpec, *, owner: str, uid: int, cwd: str, prepared: dict[str, Any]) -> RunSummary: ...
 
     async def stop(self, run_id: str, mode: str, why: str = "") -> RunSummary: ...
@@ -67,6 +72,7 @@ class Keeping:
         prepare: Callable[[int, RunSpec, Path], dict[str, Any]],
         tell: Callable[[str, dict[str, Any]], object],
         engine_key: KeyRecord,
+        gpus: Callable[[], Sequence[GpuSample]],
     ) -> None:
         self.settings = settings
         self.book = EndpointBook(home.endpoints)
@@ -75,12 +81,16 @@ class Keeping:
         self.lock = asyncio.Lock()
         self.changed = asyncio.Event()
         self.servers: dict[str, list[Server]] = {}
+        # As the gateway knows them: a server counts as ready for whoever asks once a request would reach it.
+        self._known_servers: dict[str, list[Server]] = {}
         self.plans: dict[str, Steps] = {}
         self.reasons: dict[str, str] = {}
         self._queue = queue
         self._prepare = prepare
         self._tell = tell
         self._engine_key = engine_key
+        self._room = RoomMaking(gpus)
+        self._riding = AdapterWishes()
         self._starting: Counter[tuple[str, str]] = Counter()
         self._refused: dict[str, list[Server]] = {}
         self._prepared: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
@@ -114,8 +124,9 @@ class Keeping:
         if not self.book.entries:
             await self._close_down()
             return
+        yielding = self._who_yields()
         for name in list(self.book.entries):
-            await self._tend_one(name)
+            await self._tend_one(name, yielding)
         now = time.time()
         self.plans = {name: steps(entry, self._with_unborn(name), now) for name, entry in self.book.entries.items()}
         going = [run for plan in self.plans.values() for run in plan.drain] + self._orphans()
@@ -125,6 +136,9 @@ class Keeping:
         for name, plan in self.plans.items():
             for version in plan.start:
                 self._begin(name, version)
+            for load, pairs in ((True, plan.load), (False, plan.unload)):
+                for run, adapter in pairs:
+                    self._spawn(self._ride(name, run, adapter, load=load), f"{name}:{adapter}")
         await self.gateway.keep()
         await self.gateway.look()
         self._tell_states()
@@ -136,8 +150,9 @@ class Keeping:
 
     async def publish(self) -> None:
         """Tell the gateway what is so now. Raises OSError."""
-        entries = list(self.book.entries.values())
-        await self.gateway.publish(compile_config(entries, self.servers, [*self.keys.records, self._engine_key], self.settings))
+        entries, servers = list(self.book.entries.values()), self.servers
+        await self.gateway.publish(compile_config(entries, servers, [*self.keys.records, self._engine_key], self.settings))
+        self._known_servers = servers
 
     async def commit(self, entry: Entry) -> None:
         """Make a changed entry the one that holds, durably. Hold `lock`. Raises LlmopsError (a full disk)."""
@@ -176,7 +191,13 @@ class Keeping:
         reason = self.reasons.get(entry.name) or self.gateway.problem
         plan = self.plans.get(entry.name) or Steps()
         return summarise(
-            entry, self._with_unborn(entry.name, born_only=True), plan, self.gateway.status, self.settings, time.time(), reason
+            entry,
+            [*self._known_servers.get(entry.name, ()), *self._refused.get(entry.name, ())],
+            plan,
+            self.gateway.status,
+            self.settings,
+            time.time(),
+            reason,
         )
 
     def detail(self, name: str) -> EndpointDetail:
@@ -192,12 +213,15 @@ class Keeping:
 
     # --- one endpoint ---
 
-    async def _tend_one(self, name: str) -> None:
+    async def _tend_one(self, name: str, yielding: Mapping[str, str]) -> None:
         async with self.lock:
             entry = self.book.entries.get(name)
             if entry is None:
                 return
             changed = self._next(entry)
+            if changed == entry and (run := yielding.get(name)):
+                log.info("%s makes room for %s", name, run)
+                changed = asleep(entry, Asleep(time.time(), f"made room for {run}; comes back after it", room_for=run))
             if changed != entry:
                 try:
                     await self.commit(changed)
@@ -212,7 +236,7 @@ class Keeping:
             busy_runs = (
                 {run.id for run in self._queue.runs() if run.state in ACTIVE or run.state in QUEUED} if entry.asleep.room_for else set()
             )
-            return awake(entry, now) if wakes(entry, told, busy_runs) else entry
+            return awake(entry, now) if wakes(entry, told, busy_runs) else self._room.watched(entry, servers, self._queue.runs(), now)
         pending = entry.pending
         if pending is None:
             return sleepy(entry, servers, told, now)
@@ -235,13 +259,43 @@ class Keeping:
         stuck = [server for server in coming if server.phase == "waiting" and now - server.since > _ROOM_SECONDS]
         return bool(coming and others) and len(stuck) == len(coming)
 
+    def _who_yields(self) -> dict[str, str]:
+        """The endpoints to unload, each with the run that is to have their memory."""
+        told = {name: self.told(name) for name in self.book.entries}
+        return self._room.wanted(
+            list(self.book.entries.values()), self.servers, told, self._queue.runs(), self._queue.cpu_slots, time.time()
+        )
+
     # --- servers ---
 
     def _begin(self, name: str, version: str) -> None:
         self._starting[name, version] += 1
-        task = asyncio.create_task(self._start_server(name, version), name=f"{name}:{version}")
+        self._spawn(self._start_server(name, version), f"{name}:{version}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _ride(self, name: str, run_id: str, adapter: str, *, load: bool) -> None:
+        """Have a server that runs load an adapter, or let one go. It tells by its replica.json that it did."""
+        run = next((run for run in self._queue.runs() if run.id == run_id), None)
+        entry = self.book.entries.get(name)
+        rider = entry.spec.version(adapter) if entry else None
+        base = entry.spec.version(rider.adapter_of) if entry and rider else None
+        if run is None or not self._riding.due(run_id, adapter, load=load):
+            return
+        try:
+            path = ""
+            if load:
+                if entry is None or base is None:
+                    return
+                prepared = await asyncio.to_thread(self._prepare, entry.uid, replica_spec(entry, base), Path(entry.cwd))
+                path = next(str(one["path"]) for one in prepared["serving"]["adapters"] if one["name"] == adapter)
+            await asyncio.to_thread(self._riding.ask, run, adapter, path, load=load)
+            log.info("%s is to %s the adapter %s", run_id, "load" if load else "unload", adapter)
+        except (LlmopsError, OSError) as error:
+            log.warning("%s: %s was not asked for the adapter %s: %s", name, run_id, adapter, error)
 
     async def _start_server(self, name: str, version_name: str) -> None:
         """Check, then queue one server. A refusal counts like an end: it is tried again later, and not for ever."""
@@ -319,14 +373,10 @@ class Keeping:
         known = {*self.book.entries, *self.book.unreadable}
         return [server.run for name, servers in self.servers.items() if name not in known for server in servers if server.phase != "ended"]
 
-    def _with_unborn(self, name: str, born_only: bool = False) -> list[Server]:
+    def _with_unborn(self, name: str) -> list[Server]:
         """The servers there are, those that were refused, and those that are on their way to become a run."""
         now = time.time()
-        coming = (
-            []
-            if born_only
-            else [Server("", version, "waiting", now) for (of, version), n in self._starting.items() if of == name for _ in range(n)]
-        )
+        coming = [Server("", version, "waiting", now) for (of, version), n in self._starting.items() if of == name for _ in range(n)]
         return [*self.servers.get(name, ()), *self._refused.get(name, ()), *coming]
 
     def _unhealthy(self) -> set[str]:

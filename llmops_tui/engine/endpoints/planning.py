@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,8 @@ from llmops_tui.engine.endpoints.entry import Entry
 
 # A version whose servers ended so often within the window is given up until somebody asks again.
 MOST_FAILURES = 4
+# Runtimes whose servers are given adapters while they run; the others are replaced by servers that were started with them.
+TAKES_ADAPTERS = frozenset({"vllm"})
 _WINDOW_SECONDS = 600.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
@@ -22,7 +24,8 @@ Phase = Literal["waiting", "starting", "ready", "draining", "ended"]
 class Server:
     """One replica as its run tells. `run` is empty for one that was refused before it became a run.
 
-    `failed`: it ended without being asked to.
+    `failed`: it ended without being asked to. `adapters`: those it has loaded, with what a request calls them there; `riders`: those
+    it was started with, with their models.
     """
 
     run: str
@@ -39,15 +42,19 @@ class Server:
     slots: int = 1
     context: int = 0
     adapters: tuple[tuple[str, str], ...] = ()
+    riders: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
 class Steps:
     """`start`: a version for each server to start; `drain`: servers to let go; `broken`: why a version is not tried again;
-    `pauses`: until when (Unix seconds) the next try of a version waits, and why."""
+    `pauses`: until when (Unix seconds) the next try of a version waits, and why; `load` and `unload`: adapters that come to a server
+    or go, as (run, adapter)."""
 
     start: list[str] = field(default_factory=list)
     drain: list[str] = field(default_factory=list)
+    load: list[tuple[str, str]] = field(default_factory=list)
+    unload: list[tuple[str, str]] = field(default_factory=list)
     broken: dict[str, str] = field(default_factory=dict)
     pauses: dict[str, tuple[float, str]] = field(default_factory=dict)
 
@@ -82,6 +89,14 @@ def steps(entry: Entry, servers: Sequence[Server], now: float) -> Steps:
     for version in entry.spec.versions:
         have = [server for server in living if server.version == version.name]
         want = wishes.get(version.name, 0)
+        riders = riders_of(entry, version.name)
+        stale = [server for server in have if want and not carries(server, riders)]
+        if stale:  # those with every adapter come first; then these go
+            have = [server for server in have if server not in stale]
+            if sum(server.phase == "ready" for server in have) >= want:
+                found.drain.extend(server.run for server in stale)
+        for server in have:
+            _adapters_of(server, riders, found)
         if len(have) > want:
             order = sorted(have, key=lambda server: (server.phase == "ready", -server.since))
             found.drain.extend(server.run for server in order[: len(have) - want])
@@ -96,6 +111,25 @@ def steps(entry: Entry, servers: Sequence[Server], now: float) -> Steps:
     known = entry.weights
     found.drain.extend(server.run for server in living if server.version not in known)
     return found
+
+
+def riders_of(entry: Entry, version: str) -> dict[str, str]:
+    """The adapters on a version's servers, with their models."""
+    return {each.name: each.model for each in entry.spec.versions if each.adapter_of == version}
+
+
+def carries(server: Server, riders: Mapping[str, str]) -> bool:
+    """Whether a server has these adapters, or can be given them while it runs."""
+    if not server.run or server.runtime in TAKES_ADAPTERS:
+        return True
+    return all(item in server.riders for item in riders.items())
+
+
+def _adapters_of(server: Server, riders: Mapping[str, str], found: Steps) -> None:
+    if server.phase == "ready" and server.runtime in TAKES_ADAPTERS:
+        loaded = dict(server.adapters)
+        found.load.extend((server.run, name) for name in riders if name not in loaded)
+        found.unload.extend((server.run, name) for name in loaded if name not in riders)
 
 
 def ready_versions(entry: Entry, servers: Sequence[Server], unhealthy: Collection[str] = ()) -> set[str]:

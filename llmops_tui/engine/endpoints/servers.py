@@ -37,11 +37,12 @@ def _server(run: LiveRun, draining: bool) -> Server:
     if run.state in ENDED:
         failed = run.state not in ("cancelled", "succeeded")
         return Server(run.id, version, "ended", since, ended_at=run.ended_at or since, failed=failed, reason=run.reason or run.state)
+    riders = _riders(run)
     if run.state in WAITING:
-        return Server(run.id, version, "waiting", run.submitted_at, reason=run.reason)
+        return Server(run.id, version, "waiting", run.submitted_at, reason=run.reason, riders=riders)
     told = _told(run)
     if told is None:
-        return Server(run.id, version, "draining" if run.state == "stopping" else "starting", since, reason=_words(run))
+        return Server(run.id, version, "draining" if run.state == "stopping" else "starting", since, reason=_words(run), riders=riders)
     return Server(
         run.id,
         version,
@@ -53,8 +54,25 @@ def _server(run: LiveRun, draining: bool) -> Server:
         runtime=str(told.get("runtime") or ""),
         slots=max(1, _whole(told, "slots")),
         context=_whole(told, "context_per_slot"),
-        adapters=tuple((str(name), str(name)) for name in told.get("adapters") or ()),
+        adapters=_adapters(told, riders),
+        riders=riders,
     )
+
+
+def _riders(run: LiveRun) -> tuple[tuple[str, str], ...]:
+    listed = run.spec_values.get("adapters")
+    return (
+        tuple((str(one.get("name")), str(one.get("model"))) for one in listed if isinstance(one, dict)) if isinstance(listed, list) else ()
+    )
+
+
+def _adapters(told: dict[str, Any], riders: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """What it has loaded. llama.cpp knows them by their place among those it was started with (serving/gateway/replica.py)."""
+    names = [str(name) for name in told.get("adapters") or ()]
+    if told.get("runtime") != "llamacpp":
+        return tuple((name, name) for name in names)
+    places = {name: f"lora:{number}" for number, (name, _) in enumerate(riders)}
+    return tuple((name, places[name]) for name in names if name in places)
 
 
 def _told(run: LiveRun) -> dict[str, Any] | None:

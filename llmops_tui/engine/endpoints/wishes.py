@@ -59,6 +59,7 @@ class EndpointWishes:
         async with self._keeping.lock:
             self._check_names(entry.spec)
             await self._keeping.commit(entry)
+        await self._keeping.publish()
         return self._keeping.summary(entry.name)
 
     async def check(self, raw: Mapping[str, Any], person: Person, cwd: Path) -> CheckedEndpoint:

@@ -72,6 +72,11 @@ class ServerProcess:
             return file.read(_TAIL_BYTES).decode("utf-8", "replace")
         return ""
 
+    def listens_on(self, port: int) -> bool:
+        """Whether it is one of its processes that listens there, and not somebody else who answers in its place."""
+        wanted = {f"socket:[{inode}]" for inode in _listeners(port)}
+        return any(wanted & _descriptors(pid) for pid in _group(self.pid))
+
     def rss_bytes(self) -> int:
         """What its processes hold of the host's memory, shared pages counted in each; 0 once they are gone."""
         return sum(_resident(pid) for pid in _group(self.pid))
@@ -81,14 +86,56 @@ class ServerProcess:
             os.killpg(self.pid, number)
 
 
-def free_port(host: str, avoid: frozenset[int] = frozenset()) -> int:
-    """A port that nobody listens on, from 9001 on; any free one where those are taken. Raises OSError for an address that is not ours."""
-    for port in range(_FIRST_PORT, _LAST_PORT + 1):
-        if port not in avoid and port_is_free(host, port):
-            return port
-    with socket.socket() as one:
-        one.bind((host, 0))
-        return int(one.getsockname()[1])
+class PortClaim:
+    """A port that no other keeper of this box takes meanwhile: between looking for one and listening on it a server needs seconds.
+
+    The claim is a name that only one socket of the box can have (an abstract one, man 7 unix), and goes with the process.
+    """
+
+    def __init__(self) -> None:
+        self.port = 0
+        self._holder: socket.socket | None = None
+
+    def take(self, host: str, port: int) -> bool:
+        """Claim this port; False where somebody listens there or another keeper is about to. Raises OSError for an address not ours."""
+        if port == self.port and self._holder is not None:
+            return port_is_free(host, port)
+        holder = socket.socket(socket.AF_UNIX)
+        try:
+            holder.bind(f"\0llmops-tui-port-{port}")
+        except OSError:
+            holder.close()
+            return False
+        if not port_is_free(host, port):
+            holder.close()
+            return False
+        self.let_go()
+        self.port, self._holder = port, holder
+        return True
+
+    def take_any(self, host: str, avoid: frozenset[int] = frozenset()) -> int:
+        """The first free one from 9001 on; any free one where those are taken. Raises OSError for an address that is not ours."""
+        for port in range(_FIRST_PORT, _LAST_PORT + 1):
+            if port not in avoid and self.take(host, port):
+                return port
+        with socket.socket() as one:
+            one.bind((host, 0))
+            return int(one.getsockname()[1])
+
+    def let_go(self) -> None:
+        """Another may have it."""
+        if self._holder is not None:
+            self._holder.close()
+        self.port, self._holder = 0, None
+
+
+def free_port(host: str) -> int:
+    """A port that nobody listens on or is about to. Raises OSError for an address that is not ours."""
+    claim = PortClaim()
+    try:
+        return claim.take_any(host)
+    finally:
+        claim.let_go()
 
 
 def port_is_free(host: str, port: int) -> bool:
@@ -132,6 +179,25 @@ def _group(leader: int) -> list[int]:
                 continue
             if int(fields[2]) == leader:
                 found.append(int(name))
+    return found
+
+
+def _listeners(port: int) -> list[str]:
+    """The inodes of the sockets that listen on a local port (/proc/net/tcp, tcp6; state 0A)."""
+    found = []
+    for name in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with contextlib.suppress(OSError), open(name) as file:
+            found += [part[9] for line in file if (part := line.split())[1].endswith(f":{port:04X}") and part[3] == "0A"]
+    return found
+
+
+def _descriptors(pid: int) -> set[str]:
+    """What its open descriptors lead to."""
+    found = set()
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(f"/proc/{pid}/fd/{name}"))
     return found
 
 

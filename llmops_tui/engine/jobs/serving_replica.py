@@ -16,7 +16,7 @@ from llmops_tui.engine.jobs.event_writer import EventWriter
 from llmops_tui.engine.jobs.serving_backoff import RestartRule, Restarts
 from llmops_tui.engine.jobs.serving_http import Answer, ask, completion_text
 from llmops_tui.engine.jobs.serving_metrics import ServingMeter
-from llmops_tui.engine.jobs.serving_process import ServerProcess, free_port, port_is_free
+from llmops_tui.engine.jobs.serving_process import PortClaim, ServerProcess
 from llmops_tui.engine.serving.causes import Cause, cause_of
 from llmops_tui.engine.serving.launchers.choice import LAUNCHERS
 from llmops_tui.engine.serving.launchers.launcher import Call, Reading
@@ -59,6 +59,7 @@ class Replica:
         self._server: ServerProcess | None = None
         self._meter = ServingMeter()
         self._port = plan.port
+        self._claim = PortClaim()
         self._taken: frozenset[int] = frozenset()
         self._name = self._launcher.upstream_name(plan, workspace)
         self._adapters = {adapter.name: adapter.path for adapter in plan.adapters}
@@ -99,9 +100,9 @@ class Replica:
     def _choose_port(self) -> Cause | None:
         wanted = self._plan.port
         if wanted:
-            return None if port_is_free(self._plan.host, wanted) else Cause(f"port {wanted} is in use", port=True)
-        if not self._port or self._port in self._taken or not port_is_free(self._plan.host, self._port):
-            self._port = free_port(self._plan.host, self._taken)
+            return None if self._claim.take(self._plan.host, wanted) else Cause(f"port {wanted} is in use", port=True)
+        if not self._port or self._port in self._taken or not self._claim.take(self._plan.host, self._port):
+            self._port = self._claim.take_any(self._plan.host, self._taken)
         return None
 
     def _wait_until_ready(self, server: ServerProcess) -> Cause | None:
@@ -116,7 +117,7 @@ class Replica:
                 server.end(_END_SECONDS)
                 return Cause(f"no answer within {self._ready_seconds:g} s{said}")
             answer = self._ask(self._launcher.probe(self._name, _CANARY_TOKENS if self._canary is None else 1), min(left, _PROBE_SECONDS))
-            if (text := completion_text(answer)) is not None:
+            if (text := completion_text(answer)) is not None and server.listens_on(self._port):
                 if self._canary is None:
                     self._canary = text
                 self._be_ready()

@@ -20,7 +20,8 @@ PROMPT_CACHE_MIB = 256
 
 
 class LlamaCpp:
-    """Adapters (GGUF-LoRA) are loaded at its start; one of them at a time is applied, to all requests."""
+    """Adapters (GGUF-LoRA) are loaded at its start. A request asks for one by its place (`"lora": [{"id": 0, "scale": 1}]`); without
+    that the base answers, or whichever was told to apply to all."""
 
     sleeps = False
     metrics_path = "/metrics"
@@ -55,7 +56,6 @@ class LlamaCpp:
         return {
             "params": params,
             "adapters": [adapter.path for adapter in plan.adapters],
-            "apply": 0 if plan.adapters else -1,
             "threads": plan.threads,
         }
 

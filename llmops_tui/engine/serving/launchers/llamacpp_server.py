@@ -3,7 +3,7 @@
     PYTHON -I llamacpp_server.py SETTINGS.json
 
 The binding starts the native server within its process and has no way to stop it, so this process is the server: a signal ends both.
-SETTINGS.json: `{"params": {dotted CommonParams attribute: value}, "adapters": [path, …], "threads": n, "apply": index or -1}`.
+SETTINGS.json: `{"params": {dotted CommonParams attribute: value}, "adapters": [path, …], "threads": n}`.
 Exit codes: 2 a setting that this build does not have; 1 whatever llama.cpp refused, told on stderr.
 """
 
@@ -33,9 +33,9 @@ def main(arguments: list[str]) -> int:
             part.n_threads = settings["threads"]
     if settings["adapters"]:
         loras = []
-        for number, path in enumerate(settings["adapters"]):
+        for path in settings["adapters"]:
             lora = xllamacpp.CommonAdapterLoraInfo()
-            lora.path, lora.scale = path, 1.0 if number == settings["apply"] else 0.0
+            lora.path, lora.scale = path, 0.0  # each request says which one it wants
             loras.append(lora)
         params.lora_adapters = loras
     begun = time.monotonic()

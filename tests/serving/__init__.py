@@ -1,0 +1,1 @@
+"""Serving from the engine down: runtimes, replicas, endpoints."""
