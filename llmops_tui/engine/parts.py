@@ -109,7 +109,7 @@ class Parts:
         self.recorded = Recorded(
             self.home, self.settings, self.store, self.endpoints.keeping, self.scheduler,
             lambda: shutil.disk_usage(self.home.root).free, lambda: len(self.gpus.snapshot()),
-            lambda kind, data: self.hub.publish_soon(kind, None, data), self.gpus.snapshot,
+            lambda kind, data: self.hub.publish_soon(kind, None, data),
         )  # fmt: skip
         self._log_sizes = LogSizes(self.home.runs)
 
