@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-# What a record takes in the database (benchmarks/requests.py measures it).
+# What a record takes in the database (benchmarks/recorded_requests.py measures it).
 RECORD_BYTES = 100
 _DAY_SECONDS = 86_400.0
 _SLICES = 1000
