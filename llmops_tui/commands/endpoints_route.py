@@ -52,6 +52,18 @@ def pin(args: argparse.Namespace) -> int:
     return answer(args, client, changed, "pinned, never unloaded" if args.pinned else "not pinned, unloaded as its spec says")
 
 
+def unload(args: argparse.Namespace) -> int:
+    """`unload`: asleep until the next request."""
+    client = connect(args)
+    return answer(args, client, client.serving.sleep(args.name), "unloaded; the next request starts it")
+
+
+def wake(args: argparse.Namespace) -> int:
+    """`wake`: its servers start without a request."""
+    client = connect(args)
+    return answer(args, client, client.serving.wake(args.name))
+
+
 def scale(args: argparse.Namespace) -> int:
     """Another number of servers."""
     client = connect(args)

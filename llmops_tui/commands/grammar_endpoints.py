@@ -149,6 +149,10 @@ def _add_routing(endpoints: Group, common: Parser) -> None:
 
     for verb, summary in (("pin", "never unload it, neither when idle nor for a training run"), ("unpin", "unload it as its spec says")):
         _with_name(command(endpoints, common, verb, "endpoints_route:pin", summary)).set_defaults(pinned=verb == "pin")
+    _with_name(command(endpoints, common, "unload", "endpoints_route:unload", "free its memory until the next request, which starts it"))
+    _with_waiting(
+        _with_name(command(endpoints, common, "wake", "endpoints_route:wake", "start an endpoint that is asleep, without a request"))
+    )
     scale = _with_name(
         command(
             endpoints, common, "scale", "endpoints_route:scale", "set how many servers a version has",

@@ -6,8 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from llmops_tui.engine.endpoints.entry import Asleep, Entry
+from llmops_tui.engine.endpoints.entry import Asleep, Entry, only_positive
 from llmops_tui.engine.endpoints.planning import Server
+from llmops_tui.errors import ConflictError
 
 
 def sleepy(entry: Entry, servers: Sequence[Server], told: Mapping[str, Any], now: float) -> Entry:
@@ -35,6 +36,29 @@ def asleep(entry: Entry, state: Asleep) -> Entry:
 def awake(entry: Entry, now: float) -> Entry:
     """Servers are kept again, and earlier failures forgotten."""
     return replace(entry, asleep=None, fresh_since={**entry.fresh_since, **dict.fromkeys(entry.weights, now)}, revision=entry.revision + 1)
+
+
+def unloaded(entry: Entry, by: str, now: float) -> Entry:
+    """Asleep because somebody wished it; the next request wakes it. Raises ConflictError where it is pinned, changes, or has no server."""
+    if entry.asleep is not None:
+        return entry
+    if entry.spec.pinned:
+        raise ConflictError(f"{entry.name} is pinned: it is never unloaded", f"`llmops-tui endpoints unpin {entry.name}` first")
+    if entry.pending is not None:
+        raise ConflictError(f"{entry.name}: a {entry.pending.what} is under way", "wait for it, or roll it back")
+    if all(version.provider for version in entry.spec.versions):
+        raise ConflictError(f"{entry.name} has no servers here: its versions are providers", "there is nothing to unload")
+    weights = only_positive(entry.weights)
+    slept = asleep(entry, Asleep(now, f"unloaded by {by}; the next request starts it"))
+    return slept.noted("unload", by, now, weights, weights)
+
+
+def woken(entry: Entry, by: str, now: float) -> Entry:
+    """Awake because somebody wished it; one that is awake stays so."""
+    if entry.asleep is None:
+        return entry
+    weights = only_positive(entry.weights)
+    return awake(entry, now).noted("wake", by, now, weights, weights)
 
 
 def wakes(entry: Entry, told: Mapping[str, Any], busy_runs: Collection[str]) -> bool:
