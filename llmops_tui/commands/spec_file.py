@@ -13,7 +13,13 @@ from llmops_tui.errors import UsageError
 
 
 class _SpecLoader(yaml.SafeLoader):
-    """YAML as a spec needs it: a date stays the text that was typed, and a key given twice is an error, not the last one's win."""
+    """YAML as a spec needs it: a date and `2:4` (in YAML 1.1 a number of base 60) stay the text that was typed, and a key given
+    twice is an error, not the last one's win."""
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        if kind is yaml.ScalarNode and implicit[0] and ":" in value:
+            return self.DEFAULT_SCALAR_TAG
+        return super().resolve(kind, value, implicit)  # type: ignore[no-untyped-call]
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[tuple[str, str]] = set()

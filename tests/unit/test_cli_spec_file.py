@@ -30,7 +30,7 @@ def test_settings_go_over_the_file_and_the_name_over_both(tmp_path: Path) -> Non
         ("k=1", 1), ("k=1.5", 1.5), ("k=1e-4", 1e-4), ("k=-2E3", -2000.0), ("k=true", True), ("k=null", None), ("k=", None),
         ("k=a=b", "a=b"), ("k=[1, two]", [1, "two"]), ("k={a: 1}", {"a": 1}), ("k=one two", "one two"), ("k='1'", "1"),
         ("k=fiqa@v3", "fiqa@v3"), ('k="1e5"', "1e5"), ("k=[1e-4, '1e5']", [1e-4, "1e5"]), ("k=/a/e.jsonl", "/a/e.jsonl"),
-        ("k=2026-01-01", "2026-01-01"),
+        ("k=2026-01-01", "2026-01-01"), ("k=2:4", "2:4"), ("k=[1:30, 12:30:45.5]", ["1:30", "12:30:45.5"]), ("k={a: 1:2}", {"a": "1:2"}),
     ],
 )  # fmt: skip
 def test_a_value_means_what_yaml_says(setting: str, value: object) -> None:
