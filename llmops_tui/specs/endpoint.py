@@ -74,7 +74,9 @@ class Record(StrictModel):
     text_fraction: float = Field(0.0, ge=0, le=1, description="Share of the requests whose text is kept")
     redact: bool = Field(True, description="Strike personal data from kept text (serving.redactors)")
     keep_days: float = Field(30.0, ge=0, le=36_525, description="How long records and text are kept")
-    keep_bytes: int = Field(1 << 30, ge=0, le=MOST_BYTES, description="Text kept at most, in bytes")
+    keep_bytes: int = Field(
+        1 << 30, ge=0, le=MOST_BYTES, description="Kept at most: the oldest text goes first, then records; 0: no text, records by age alone"
+    )
 
 
 class EndpointSpec(StrictModel):
