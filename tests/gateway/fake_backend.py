@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -112,6 +113,20 @@ def sends(*pieces: bytes) -> Act:
     return act
 
 
+class Gate:
+    """Holds an answer back until the test opens it."""
+
+    def __init__(self, backend: FakeBackend) -> None:
+        self._loop = backend.loop
+        self._opened = asyncio.Event()
+
+    async def passed(self, number: int = 0) -> None:
+        await self._opened.wait()
+
+    def open(self) -> None:
+        self._loop.call_soon_threadsafe(self._opened.set)
+
+
 async def hangs_up(asked: Asked) -> None:
     asked.close()
 
@@ -125,7 +140,8 @@ async def waits(asked: Asked) -> None:
 class FakeBackend:
     """Serves on a loopback port in a thread of its own. `script` holds what to do for the next requests; after it, `otherwise`."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.script: deque[Act] = deque()
         self.otherwise: Act = obey
         self.seen: list[Asked] = []
@@ -142,7 +158,7 @@ class FakeBackend:
 
     def start(self) -> None:
         """Listen (again, at the same port)."""
-        self._server = self.call(asyncio.start_server(self._serve, "127.0.0.1", self.port))
+        self._server = self.call(asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls))
         self.port = self._server.sockets[0].getsockname()[1]
 
     def die(self) -> None:

@@ -156,6 +156,16 @@ class Answered:
         return found
 
 
+def read_until(connection: socket.socket, wanted: bytes) -> bytes:
+    """What comes until `wanted` has come."""
+    answer = b""
+    while wanted not in answer:
+        part = connection.recv(1 << 16)
+        assert part, f"the gateway closed before {wanted!r}: {answer[-300:]!r}"
+        answer += part
+    return answer
+
+
 def read_all(connection: socket.socket) -> bytes:
     parts = []
     while True:
