@@ -5,6 +5,7 @@ Layout: ggml-org/ggml, docs/gguf.md (versions 2 and 3, little endian). Block siz
 
 from __future__ import annotations
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass
@@ -34,12 +35,13 @@ Value = str | int | float | bool
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What the header tells; `expected_bytes` is the size the file must have at least."""
+    """What the header tells; `expected_bytes` is the size the file must have at least, `shapes` are as ggml has them: columns first."""
 
     metadata: dict[str, Value]
     parameters: int
     quantization: str
     expected_bytes: int
+    shapes: dict[str, tuple[int, ...]]
 
     def text(self, key: str) -> str:
         value = self.metadata.get(key, "")
@@ -85,11 +87,11 @@ class _Reader:
             if value is not None:
                 metadata[key] = value
         parameters, end, mix = 0, 0, dict[str, int]()
+        shapes: dict[str, tuple[int, ...]] = {}
         for _ in range(tensors):
-            self._string()
-            weights = 1
-            for _ in range(self._scalar("<I")):
-                weights *= self._scalar("<Q")
+            tensor = self._string()
+            shape = shapes[tensor] = tuple(self._scalar("<Q") for _ in range(self._scalar("<I")))
+            weights = math.prod(shape)
             kind, offset = self._scalar("<I"), self._scalar("<Q")
             name, per_block, block_bytes = _TYPES.get(kind, (f"type {kind}", 1, 0))
             size = weights // per_block * block_bytes
@@ -102,7 +104,7 @@ class _Reader:
         commonest = max(mix, key=lambda name: mix[name], default="")
         file_type = metadata.get("general.file_type")
         quantization = _FILE_TYPES.get(file_type, commonest) if isinstance(file_type, int) else commonest
-        return GgufHeader(metadata, parameters, quantization, start + end)
+        return GgufHeader(metadata, parameters, quantization, start + end, shapes)
 
     def _scalar(self, layout: str) -> int:
         value: int = struct.unpack_from(layout, self._view, self._at)[0]

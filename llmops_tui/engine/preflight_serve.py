@@ -112,6 +112,12 @@ def _check_gguf_adapter(field: str, ref: str, adapter: ModelFiles, files: ModelF
         raise field_error(field, f"{ref!r} is a whole model, not an adapter", "name a GGUF-LoRA file")
     if (one := header.text("general.architecture")) != (other := base.text("general.architecture")):
         raise field_error(field, f"{ref!r} was made for the architecture {one}, and the model is {other}", "name an adapter of this base")
+    for name, shape in header.shapes.items():
+        # A weight of `in × out` has `in × rank` and `rank × out` beside it.
+        weight, _, part = name.rpartition(".lora_")
+        whole, place = base.shapes.get(weight, ()), 0 if part == "a" else 1
+        if part and shape[place : place + 1] != whole[place : place + 1]:
+            raise field_error(field, f"{ref!r} was made for another base: its {weight} does not fit", "name an adapter of this base")
 
 
 def _check_peft_adapter(field: str, ref: str, adapter: ModelFiles, model: ModelInfo, files: ModelFiles, home: Home, cwd: Path) -> None:

@@ -1,0 +1,81 @@
+"""The engine killed: what is served goes on, and the next engine knows all that was answered for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.running_engine import kill_engine
+from tests.serving.serving_engine import Load, Serving
+from tests.waiting import wait_for
+
+
+def test_requests_go_on_while_the_engine_is_dead_and_the_next_one_adopts_all(serving: Serving, models: Path) -> None:
+    serving.start("durable", models / "first.gguf", aliases=["lasting"])
+    serving.client.serving.swap("durable", str(models / "second.gguf"))
+    wait_for(lambda: serving.says("durable") == "second", 60)
+    before, gateway, living = serving.client.serving.endpoint("durable"), serving.gateway_pid(), sorted(serving.living("durable"))
+    with Load(serving, "durable", threads=2) as load:
+        wait_for(lambda: len(load.answers) > 5)
+        kill_engine(serving.client.home)
+        seen = len(load.answers)
+        wait_for(lambda: len(load.answers) > seen + 20, 30, "requests to be answered without an engine")
+        serving.start_engine()
+        after = serving.until("durable", "ready")
+    assert not load.failed
+    assert (serving.gateway_pid(), sorted(serving.living("durable"))) == (gateway, living)
+    for part in ("aliases", "previous", "history", "created_at", "spec"):
+        assert after[part] == before[part]  # type: ignore[literal-required]
+    serving.client.serving.rollback("durable")
+    assert serving.says("lasting") == "first"
+    serving.stop("durable")
+
+
+def test_a_wish_that_was_answered_is_done_by_the_next_engine(serving: Serving, models: Path) -> None:
+    serving.client.serving.start({"name": "wished", "versions": [{"model": str(models / "first.gguf")}]})
+    kill_engine(serving.client.home)
+    serving.start_engine()
+    serving.until("wished", "ready")
+    assert len(serving.living("wished")) == 1
+    serving.client.serving.stop("wished")
+    kill_engine(serving.client.home)
+    serving.start_engine()
+    wait_for(lambda: not serving.living("wished"), 60, "what was stopped to end")
+
+
+def test_a_damaged_file_costs_its_endpoint_alone_and_its_servers_are_left(serving: Serving, models: Path) -> None:
+    serving.start("whole", models / "first.gguf")
+    serving.start("torn", models / "second.gguf")
+    run = serving.living("torn")
+    path = serving.root / "serving" / "endpoints" / "torn.json"
+    content = path.read_bytes()
+    kill_engine(serving.client.home)
+    path.write_bytes(content[: len(content) // 2])
+    serving.start_engine()
+    serving.until("whole", "ready")
+    assert any("torn.json is left out" in warning for warning in serving.client.serving.gateway()["warnings"])
+    assert serving.living("torn") == run
+    with pytest.raises(Exception, match="belongs to an endpoint whose file is damaged"):
+        serving.client.serving.start({"name": "torn", "versions": [{"model": str(models / "first.gguf")}]})
+    kill_engine(serving.client.home)
+    path.write_bytes(content)
+    serving.start_engine()
+    serving.until("torn", "ready")
+    assert serving.living("torn") == run
+    assert json.loads(content)["spec"]["name"] == "torn"
+    for name in ("whole", "torn"):
+        serving.stop(name)
+
+
+def test_a_gateway_that_was_killed_is_started_again(serving: Serving, models: Path) -> None:
+    import os
+    import signal
+
+    serving.start("door", models / "first.gguf")
+    pid = serving.gateway_pid()
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: serving.client.serving.gateway()["pid"] not in (None, pid), 60, "another gateway")
+    wait_for(lambda: serving.ask("door")[0] == 200, 30)
+    serving.stop("door")
