@@ -139,14 +139,15 @@ def _host() -> dict[str, Any]:
         "name": kernel.nodename,
         "kernel": f"{kernel.sysname} {kernel.release}",
         "machine": kernel.machine,
-        "cpu_model": _cpu_model(),
+        "cpu_model": cpu_model(),
         "cpu_cores": os.cpu_count(),
         "memory_total_bytes": psutil.virtual_memory().total,
     }
 
 
 @lru_cache(maxsize=1)
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """As the kernel names it."""
     try:
         text = Path("/proc/cpuinfo").read_text(errors="replace")
     except OSError:

@@ -18,6 +18,7 @@ from llmops_tui.data.store import Store
 from llmops_tui.engine.alarms import AlarmBook
 from llmops_tui.engine.audit import AuditLog
 from llmops_tui.engine.endpoints.facade import Endpoints
+from llmops_tui.engine.endpoints.loadtest_target import baseline_of, target_of
 from llmops_tui.engine.estimate.facts import Facts
 from llmops_tui.engine.estimator import Estimator
 from llmops_tui.engine.gpu_claims import GpuClaims
@@ -47,6 +48,7 @@ from llmops_tui.engine.watch import Watch
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import EngineInfo, EstimateAnswer, GpuSample, HostSample, Status
 from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.loadtest import LoadtestSpec
 from llmops_tui.specs.serve import ServeSpec
 from llmops_tui.specs.settings import Settings
 from llmops_tui.specs.train import TrainSpec
@@ -240,7 +242,15 @@ class Parts:
         prepared = await self.slowly(self.on_behalf.prepare, uid, spec, cwd)
         if isinstance(spec, ServeSpec):
             return await self.slowly(self._fit_replica, spec, prepared)
+        if isinstance(spec, LoadtestSpec):
+            return await self._aim(spec, prepared)
         return await self.estimator.complete(spec, prepared, self.gpus.snapshot(), self.host_sample or self._sample_host())
+
+    async def _aim(self, spec: LoadtestSpec, prepared: dict[str, Any]) -> dict[str, Any]:
+        """Where a load test goes and what it is compared with, as things stand now."""
+        runs = list(self.scheduler.runs())
+        target, slo = target_of(spec, self.endpoints.keeping, runs, self.gpus.snapshot())
+        return {**prepared, "target": target, "slo": slo.model_dump(), "baseline": await self.slowly(baseline_of, spec, target, runs)}
 
     def _fit_replica(self, spec: ServeSpec, prepared: dict[str, Any]) -> dict[str, Any]:
         """The plan of a server on what is free now; for a thread, because runtimes are asked what they can."""

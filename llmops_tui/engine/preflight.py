@@ -43,8 +43,10 @@ from llmops_tui.engine.preflight_checks import (
 from llmops_tui.engine.preflight_combine import prepare_combine
 from llmops_tui.engine.preflight_continued import Start, start_from_adapter
 from llmops_tui.engine.preflight_keep import prepare_keep
+from llmops_tui.engine.preflight_loadtest import prepare_loadtest
 from llmops_tui.engine.preflight_merge import prepare_merge
 from llmops_tui.engine.preflight_prune import prepare_prune
+from llmops_tui.engine.preflight_quantize import prepare_quantize
 from llmops_tui.engine.preflight_rewards import prepare_rewards
 from llmops_tui.engine.preflight_serve import prepare_serve
 from llmops_tui.engine.preflight_teacher import teacher_record
@@ -58,8 +60,10 @@ from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.crossval import CrossvalSpec
 from llmops_tui.specs.evaluate import EvaluateSpec
+from llmops_tui.specs.loadtest import LoadtestSpec
 from llmops_tui.specs.merge import MergeSpec
 from llmops_tui.specs.prune import PruneSpec
+from llmops_tui.specs.quantize import QuantizeSpec
 from llmops_tui.specs.row_formats import learnable_by
 from llmops_tui.specs.serve import ServeSpec
 from llmops_tui.specs.settings import Settings
@@ -100,9 +104,15 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
     elif isinstance(spec, PruneSpec):
         prepared, forecast = prepare_prune(spec, home, cwd)
         advice = "or set engine.refuse_start_free_bytes"
+    elif isinstance(spec, QuantizeSpec):
+        prepared, forecast = prepare_quantize(spec, home, settings.runtimes, cwd)
+        advice = "ask for fewer types, or set engine.refuse_start_free_bytes"
     elif isinstance(spec, ServeSpec):
         prepared, forecast = prepare_serve(spec, home, settings.runtimes, cwd)
         advice = "or set engine.refuse_start_free_bytes"
+    elif isinstance(spec, LoadtestSpec):
+        prepared, forecast = prepare_loadtest(spec, home, cwd)
+        advice = "or lower requests"
     elif isinstance(spec, CommandSpec):
         prepared, forecast = _prepare_command(spec, cwd), 0
         advice = "lower resources.disk_bytes, or set engine.refuse_start_free_bytes"

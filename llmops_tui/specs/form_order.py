@@ -13,7 +13,9 @@ _FIRST: dict[str, tuple[str, ...]] = {
     ),
     "crossval": ("base.method", "base.model", "base.dataset.path", "folds", "base.dataset.group_by", "base.adaptation", "metric"),
     "prune": ("method", "model", "dataset.path", "sparsity", "layers", "heal.steps"),
+    "quantize": ("model", "types", "measure.dataset"),
     "merge": ("adapter", "output"),
+    "loadtest": ("endpoint", "concurrency", "rate", "requests", "prompts.dataset", "prompts.answer_tokens"),
 }  # fmt: skip
 # A method's own fields stand beside the first ones.
 _OF_METHOD: dict[str, tuple[str, ...]] = {

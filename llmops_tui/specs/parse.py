@@ -13,8 +13,10 @@ from llmops_tui.specs.command import CommandSpec
 from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.crossval import CrossvalSpec
 from llmops_tui.specs.evaluate import EvaluateSpec
+from llmops_tui.specs.loadtest import LoadtestSpec
 from llmops_tui.specs.merge import MergeSpec
 from llmops_tui.specs.prune import PruneSpec
+from llmops_tui.specs.quantize import QuantizeSpec
 from llmops_tui.specs.serve import ServeSpec
 from llmops_tui.specs.sweep import SweepSpec
 from llmops_tui.specs.train import TrainSpec
@@ -26,7 +28,9 @@ SPECS: dict[str, type[RunSpec]] = {
     "merge": MergeSpec,
     "combine": CombineSpec,
     "prune": PruneSpec,
+    "quantize": QuantizeSpec,
     "serve": ServeSpec,
+    "loadtest": LoadtestSpec,
     "command": CommandSpec,
     "sweep": SweepSpec,
     "crossval": CrossvalSpec,
