@@ -36,9 +36,9 @@ lint: $(DEV_STAMP)
 	@$(BIN)/python -m llmops_tui.commands.reference | cmp -s - docs/cli.md || { echo "docs/cli.md is out of date: make docs" >&2; exit 1; }
 
 docs: $(DEV_STAMP)
-	$(BIN)/python -m llmops_tui.specs.reference settings > docs/settings.md
-	$(BIN)/python -m llmops_tui.specs.reference specs > docs/specs.md
-	$(BIN)/python -m llmops_tui.commands.reference > docs/cli.md
+	$(BIN)/python -m llmops_tui.specs.reference settings > docs/.new && mv docs/.new docs/settings.md
+	$(BIN)/python -m llmops_tui.specs.reference specs > docs/.new && mv docs/.new docs/specs.md
+	$(BIN)/python -m llmops_tui.commands.reference > docs/.new && mv docs/.new docs/cli.md
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11 or newer found; install python3.11, or name one: make demo PYTHON=/path/to/python" >&2; exit 1; }

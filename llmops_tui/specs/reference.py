@@ -53,9 +53,29 @@ def settings_page() -> str:
     """docs/settings.md"""
     parts = [_SETTINGS_HEAD]
     for section, field in Settings.model_fields.items():
-        table = _console_table() if section == "console" else _table(leaves(_model_of(field)))
-        parts.append(f"\n## `[{section}]`\n\n{table}")
+        if section == "console":
+            parts.append(f"\n## `[{section}]`\n\n{_console_table()}")
+        elif get_origin(field.annotation) is dict:
+            parts.append(f"\n## `[{section}]`\n\n{_table(iter([_by_name(field)]))}")
+        else:
+            parts.append(_section(section, _model_of(field)))
     return "".join(parts) + _CONSOLE_TAIL
+
+
+def _by_name(field: FieldInfo) -> Leaf:
+    """A section whose keys are names that the user gives."""
+    return Leaf("NAME", FieldInfo(annotation=get_args(field.annotation)[1], description=field.description), None, False)
+
+
+def _section(name: str, model: type[BaseModel]) -> str:
+    """One section and those within it that users name or list themselves."""
+    parts = [f"\n## `[{name}]`\n\n{_table(leaves(model))}"]
+    for key, field in model.model_fields.items():
+        inner = get_args(field.annotation)
+        if inner and isinstance(inner[-1], type) and issubclass(inner[-1], BaseModel):
+            title = f"[[{name}.{key}]]" if get_origin(field.annotation) is list else f"[{name}.{key}.NAME]"
+            parts.append(f"\n## `{title}`\n\n{_table(leaves(inner[-1]))}")
+    return "".join(parts)
 
 
 def _console_table() -> str:
@@ -99,11 +119,13 @@ def _type_name(annotation: object) -> str:
     if origin in (Union, types.UnionType):
         return " or ".join(_type_name(part) for part in get_args(annotation) if part is not type(None))
     if origin is Literal:
-        return " or ".join(f"`{value}`" for value in get_args(annotation))
+        return " or ".join(f"`{value}`" if value != "" else '`""`' for value in get_args(annotation))
     if origin is list:
         return f"list of {_type_name(get_args(annotation)[0])}"
     if origin is dict:
         return "mapping"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return f"tables of {', '.join(f'`{name}`' for name in annotation.model_fields)}"
     if origin is not None and get_args(annotation):  # Annotated
         return _type_name(get_args(annotation)[0])
     return {"str": "text", "SecretStr": "text", "int": "whole number", "float": "number", "bool": "true or false"}.get(

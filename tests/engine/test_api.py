@@ -50,7 +50,7 @@ def test_every_answer_is_described_in_the_openapi_document(client: Client) -> No
     assert status == 200
     assert {"/v1/status", "/v1/runs", "/v1/runs/{run_id}", "/v1/sql", "/v1/engine/stop"} <= set(document["paths"])
     assert set(document["components"]["schemas"]["Status"]["properties"]) == {
-        "engine", "host", "gpus", "running", "waiting", "recent", "counts", "currency",
+        "engine", "host", "gpus", "running", "waiting", "recent", "counts", "currency", "serving",
     }  # fmt: skip
 
 

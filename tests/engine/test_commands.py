@@ -99,12 +99,12 @@ def ended(shell: Shell) -> str:
 
 def test_status_is_one_frame_for_people_and_one_object_for_programs(shell: Shell) -> None:
     assert "slots free" in shell("status")
-    assert set(shell.json("status")) == {"engine", "host", "gpus", "running", "waiting", "recent", "counts", "currency"}
+    assert set(shell.json("status")) == {"engine", "host", "gpus", "running", "waiting", "recent", "counts", "currency", "serving"}
 
 
 def test_what_a_kind_takes_is_listed_without_starting_anything(shell: Shell) -> None:
     rows = shell("run", "train", "--fields").splitlines()
-    assert next(row for row in rows if row.startswith("model ")).split("  ")[-1].strip().startswith("A model directory")
+    assert next(row for row in rows if row.startswith("model ")).split("  ")[-1].strip().startswith("A model or adapter: a directory")
     assert "a number above 0, at most 1" in next(row for row in rows if row.startswith("optim.learning_rate "))
     assert {field["key"] for field in shell.json("run", "command", "--fields")["fields"]} >= {"argv", "cwd", "env"}
 
