@@ -14,6 +14,7 @@ from llmops_tui.commands.output import ago, cell_width, duration, number, one_li
 from llmops_tui.commands.runs_estimate import kept
 from llmops_tui.commands.status import print_runs, progress_text
 from llmops_tui.errors import LlmopsError, UsageError
+from llmops_tui.specs.outcome_text import outcome_lines
 from llmops_tui.specs.run_sorts import descends
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ def show(args: argparse.Namespace) -> int:
     if detail["latest"]:
         print("\nmetrics")
         print_table(["METRIC", "LAST"], [[name, number(value)] for name, value in sorted(detail["latest"].items())], right=[1])
+    if detail["outcome"]:
+        print("\noutcome")
+        print_table(["WHAT", "CAME OUT"], [[name, one_line(text)] for name, text in outcome_lines(detail["outcome"])])
     print("\njournal")
     rows = [
         [ago(entry["t"]), str(entry["attempt"]), entry["state"] or entry["entry"], entry["reason"][:100]] for entry in detail["journal"]

@@ -113,6 +113,12 @@ def end_event(run: RunDir, attempt: int) -> dict[str, Any] | None:
     return next((event for line in reversed(tail.split(b"\n")) if (event := _event(line, "end", attempt)) is not None), None)
 
 
+def told_at_the_end(run: RunDir, attempt: int) -> dict[str, Any]:
+    """The summary of the attempt's `end` event; empty where it told none."""
+    summary = (end_event(run, attempt) or {}).get("summary")
+    return summary if isinstance(summary, dict) else {}
+
+
 def end_time(run: RunDir, attempt: int, started_at: float | None) -> float:
     """When the attempt ended: by exit.json, else by its `end` event, else now, as nobody noted it.
 

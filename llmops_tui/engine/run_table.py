@@ -19,6 +19,7 @@ from llmops_tui.data import queries
 from llmops_tui.data.checkpoints import complete_checkpoints
 from llmops_tui.data.event_store import decode_latest
 from llmops_tui.data.store import Store
+from llmops_tui.engine.attempt_files import told_at_the_end
 from llmops_tui.engine.capsule import newest_capsule
 from llmops_tui.engine.comparison import check_number, compare
 from llmops_tui.engine.estimate.history import measured
@@ -93,6 +94,7 @@ class RunTable:
             metrics=sorted(run.latest),
             predicted=cast(EstimateAnswer | None, run.predicted),
             measured=measured(run.dir, run.attempt, str((run.predicted or {}).get("device"))) if run.state in ENDED else None,
+            outcome=told_at_the_end(run.dir, run.attempt) if run.state in ENDED else {},
         )
 
     async def compare(self, run_ids: Sequence[str]) -> Comparison:

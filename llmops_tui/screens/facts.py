@@ -13,12 +13,14 @@ from llmops_tui.screens.widgets.lines import Run, spaced
 from llmops_tui.screens.widgets.marks import Mark
 from llmops_tui.screens.widgets.panels import elapsed_seconds, eta_of, progress_run, state_run
 from llmops_tui.screens.widgets.table import Column, Row
+from llmops_tui.specs.outcome_text import outcome_lines
 
 if TYPE_CHECKING:
     from llmops_tui.screens.widgets.curve import Curve
     from llmops_tui.specs.answers import RunDetail, RunSummary
 
 _BAR_CELLS = 24
+_BRIGHT = ("kept", "verified", "perplexity recovered")
 
 
 def title_line(run: RunSummary | None, run_id: str, width: int, now: float, ascii_only: bool) -> list[Run]:
@@ -46,7 +48,7 @@ def title_line(run: RunSummary | None, run_id: str, width: int, now: float, asci
 
 
 def fact_rows(detail: RunDetail | None, run: RunSummary | None, currency: str, moment: float | None = None) -> list[Row]:
-    """State, note, what it took, then the whole spec and what was decided; with `moment` only what was so by then."""
+    """State, note, what it took and what came out, then the whole spec and what was decided; with `moment` only what was so by then."""
     if detail is None:
         return []
     shown = run or detail
@@ -77,6 +79,9 @@ def fact_rows(detail: RunDetail | None, run: RunSummary | None, currency: str, m
     if shown["cost"] is not None:
         add("cost", cost_text(shown["cost"], currency))
     add("directory", detail["directory"])
+    if shown["ended_at"]:
+        for name, text in outcome_lines(detail.get("outcome") or {}):  # an engine of before tells none
+            add(name, text, "bright" if name in _BRIGHT else "text")
     for name, text in _flat("", detail["spec"]):
         add(name, text)
     for entry in reversed(detail["journal"]):

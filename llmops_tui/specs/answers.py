@@ -256,6 +256,7 @@ class RunDetail(RunSummary):
     """`GET /v1/runs/{id}`. `cwd` is the directory it was submitted from: relative paths in its spec start there.
 
     `predicted` is what the estimator said at its submission, `measured` what it took, once it has ended; None where not known.
+    `outcome` is what its newest attempt said at its end: losses before and after, what was kept, what was made; else empty.
     """
 
     directory: str
@@ -267,6 +268,7 @@ class RunDetail(RunSummary):
     metrics: list[str]
     predicted: EstimateAnswer | None
     measured: Measured | None
+    outcome: dict[str, Any]
 
 
 class Series(TypedDict):

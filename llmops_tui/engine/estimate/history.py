@@ -9,16 +9,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from llmops_tui.data.rundir import RunDir
-from llmops_tui.engine.attempt_files import end_event
+from llmops_tui.engine.attempt_files import told_at_the_end
 from llmops_tui.engine.estimate.calibration import FORMULA, Likeness, Outcome
 from llmops_tui.specs.answers import Measured
 
 
 def measured(run: RunDir, attempt: int, device: str) -> Measured | None:
     """From the end of the newest attempt; None where it told none."""
-    end = end_event(run, attempt)
-    summary = end.get("summary") if end else None
-    if not isinstance(summary, dict) or not summary:
+    summary = told_at_the_end(run, attempt)
+    if not summary:
         return None
     on_gpu = device == "cuda"
     work = _positive(summary.get("gpu_peak_bytes" if on_gpu else "rss_growth_bytes"))
