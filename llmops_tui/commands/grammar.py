@@ -12,6 +12,7 @@ from llmops_tui import __version__
 from llmops_tui.commands.grammar_alarms import add_alarms
 from llmops_tui.commands.grammar_control import add_control
 from llmops_tui.commands.grammar_endpoints import add_endpoints, add_runtimes
+from llmops_tui.commands.grammar_requests import add_requests
 from llmops_tui.commands.grammar_sweeps import add_sweeps
 from llmops_tui.commands.moment import EXAMPLES as MOMENTS
 from llmops_tui.commands.moment import moment, span
@@ -56,6 +57,7 @@ def build_parser() -> Parser:
     add_sweeps(nouns, common)
     _add_catalog(nouns, common)
     add_endpoints(nouns, common)
+    add_requests(nouns, common)
     add_runtimes(nouns, common)
     _add_shell_commands(nouns, common)
     return parser
