@@ -3,7 +3,9 @@
     fake_server.py DIR -I llamacpp_server.py SETTINGS.json      serves; `DIR/moods.json` says how, by the model file's stem
     fake_server.py DIR -c CODE                                   answers a runtime's check
 
-A mood: `exit` and `say` (it dies at its start), `die_at` (in the n-th answer), `wait` (seconds an answer takes), `text` (what it says).
+A mood, of these:
+`exit` and `say` (it dies at its start), `die_at` (in the n-th answer), `refuse` (503 to all),
+`wait` (seconds an answer takes), `text` (what it says).
 Each start is a line of `DIR/starts.jsonl`. Standard library only.
 """
 
@@ -76,6 +78,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def _complete(self, body: dict[str, Any], mood: dict[str, Any]) -> None:
         """`wait` is for what people ask, not for the keeper's own probe."""
+        if mood.get("refuse"):
+            return self._answer(b'{"error": {"message": "loading"}}', status=503)
         asked = body.get("messages") is not None
         lora = next((one["id"] for one in body.get("lora") or () if one["scale"]), self.server.applied)
         text = mood.get("text") or "+".join([self.server.model, *([self.server.adapters[lora]] if lora is not None else [])])
@@ -106,8 +110,8 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"{len(data):x}\r\n".encode() + data + b"\r\n")
         self.wfile.flush()
 
-    def _answer(self, content: bytes, kind: str = "application/json") -> None:
-        self.send_response(200)
+    def _answer(self, content: bytes, kind: str = "application/json", status: int = 200) -> None:
+        self.send_response(status)
         self.send_header("content-type", kind)
         self.send_header("content-length", str(len(content)))
         self.end_headers()
