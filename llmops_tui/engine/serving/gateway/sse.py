@@ -1,14 +1,12 @@
 """Reading a stream of events while it passes: when content came, how it finished, its usage, and the text's hash.
 
-Most reads hold nothing but content, and JSON is not parsed for those: the text stands between a marker that each server writes the
-same way in every event, and a quote. Events that hold something else are parsed. What goes on to the client are whole events, as they
-came.
+Most events hold nothing but content, and JSON is not parsed for those: a server writes them all alike but for the text, so that the first
+one shows what stands before and after it. Every other event is parsed. What goes on to the client are whole events, as they came.
 """
 
 from __future__ import annotations
 
 import hashlib
-import re
 from typing import Any
 
 import orjson
@@ -17,7 +15,6 @@ from llmops_tui.engine.serving.gateway.errors import GatewayError
 
 _LONGEST_EVENT = 4 << 20
 _MOST_TEXT = 1 << 20
-_TEXT = re.compile(rb'(?:[^"\\]|\\.)*')
 _DONE = b"data: [DONE]\n\n"
 DONE_EVENT = _DONE
 
@@ -26,18 +23,18 @@ class EventStream:
     """State of one stream. Times are those given to `take`, in seconds."""
 
     __slots__ = (
-        "_finish_mark", "_hash", "_marker", "_pending", "_usage_mark", "chunks", "done", "error", "finish", "first", "gap_most", "last",
+        "_after", "_before", "_hash", "_pending", "_text_bytes", "chunks", "done", "error", "finish", "first", "gap_most", "last",
         "new_chunks", "new_gap", "strip_usage", "text", "usage",
     )  # fmt: skip
 
     def __init__(self, strip_usage: bool, keep_text: bool) -> None:
         self._pending = b""
-        self._marker = b""  # until an event with content has shown how this server writes
-        self._finish_mark = b""
-        self._usage_mark = b""
+        self._before = b"\n\n"  # what stands before the text in the newest event that held nothing else; at first what no event begins with
+        self._after = b""
         self._hash = hashlib.blake2b(digest_size=16)
         self.strip_usage = strip_usage
         self.text: list[bytes] | None = [] if keep_text else None
+        self._text_bytes = 0
         self.chunks = 0  # events with content
         self.first = 0.0
         self.last = 0.0
@@ -71,37 +68,65 @@ class EventStream:
                 return b""
         if data.endswith(_DONE):
             self.done = True
-        marker = self._marker
-        pieces = data.split(marker) if marker else ()
-        if len(pieces) < 2:
-            return self._slowly(data, now)
-        del pieces[0]
-        if b"\\" in data:
-            joined = b"".join([found.group() for piece in pieces if (found := _TEXT.match(piece)) is not None])
-            count = len(pieces)
-            joined = _unescaped(joined)
-        else:
-            texts = [piece[: piece.find(b'"')] for piece in pieces]
-            joined = b"".join(texts)
-            count = len(texts) - texts.count(b"")
-        self._content(joined, count, now)
-        if self._finish_mark in data:
-            self._look_into(data, self._finish_mark)
-        if self._usage_mark in data:
-            return self._look_into(data, self._usage_mark)
-        return data
+        texts: list[bytes] = []
+        stripped: list[bytes] = []
+        at, size = 0, len(data)
+        while at < size:
+            if data.startswith(self._before, at):
+                end = self._plain_run(data, at, texts)
+                if end > at:
+                    at = end
+                    continue
+            end = data.find(b"\n\n", at) + 2
+            event = data[at : end - 2]
+            answer = _payload(event)
+            if answer is not None:
+                found = self._facts(answer, event)
+                if found:
+                    texts += found
+                elif self.strip_usage and _only_usage(answer):
+                    stripped.append(data[:at])
+                    data = data[end:]
+                    at, size = 0, len(data)
+                    continue
+            at = end
+        self._content(texts, now)
+        return b"".join((*stripped, data)) if stripped else data
+
+    def _plain_run(self, data: bytes, at: int, texts: list[bytes]) -> int:
+        """Add the texts of the events from here on that hold nothing else; where the first begins that may hold more."""
+        before, after = self._before, self._after + b"\n\n"
+        between = after + before
+        lead, step = len(before), len(between)
+        first = len(texts)
+        begin = at + lead
+        end = data.find(b'"', begin)
+        while data.startswith(between, end):
+            texts.append(data[begin:end])
+            begin = end + step
+            end = data.find(b'"', begin)
+        at = begin - lead
+        if data.startswith(after, end):
+            texts.append(data[begin:end])
+            at = end + len(after)
+        if b"\\" in b"".join(texts[first:]):
+            texts[first:] = [_unescaped(text) for text in texts[first:]]
+        return at
 
     def response_hash(self) -> str:
         return self._hash.hexdigest()
 
-    def _content(self, joined: bytes, count: int, now: float) -> None:
-        self.new_chunks = count
+    def _content(self, texts: list[bytes], now: float) -> None:
+        """Note the texts that came together; an empty one is no content."""
+        count = self.new_chunks = len(texts) - texts.count(b"")
         self.new_gap = -1.0
         if not count:
             return
+        joined = b"".join(texts)
         self._hash.update(joined)
-        if self.text is not None and len(joined) + sum(map(len, self.text[-1:])) < _MOST_TEXT:
-            self.text.append(joined)
+        if self.text is not None and self._text_bytes < _MOST_TEXT:
+            self.text.append(joined[: _MOST_TEXT - self._text_bytes])
+            self._text_bytes += len(joined)
         if self.chunks:
             gap = now - self.last
             self.new_gap = gap
@@ -112,28 +137,7 @@ class EventStream:
         self.last = now
         self.chunks += count
 
-    def _slowly(self, data: bytes, now: float) -> bytes:
-        """Parse each event: before it is known how this server writes, and for reads without plain content."""
-        texts: list[str] = []
-        kept: list[bytes] | None = None
-        events = data.split(b"\n\n")[:-1]
-        for index, event in enumerate(events):
-            answer = _payload(event)
-            if answer is None:
-                continue
-            for text in self._facts(answer, event):
-                if text:
-                    texts.append(text)
-            if self.strip_usage and _only_usage(answer):
-                if kept is None:
-                    kept = list(events)
-                kept[index] = b""
-        self._content("".join(texts).encode("utf-8", "surrogatepass"), len(texts), now)
-        if kept is None:
-            return data
-        return b"".join([event + b"\n\n" for event in kept if event])
-
-    def _facts(self, answer: dict[str, Any], event: bytes) -> list[str]:
+    def _facts(self, answer: dict[str, Any], event: bytes) -> list[bytes]:
         """Note how it finished, usage and errors; the texts of an event's choices."""
         usage = answer.get("usage")
         if isinstance(usage, dict):
@@ -142,49 +146,40 @@ class EventStream:
         if error:
             self.error = error if isinstance(error, dict) else {"message": str(error)}
         choices = answer.get("choices")
-        texts: list[str] = []
+        texts: list[bytes] = []
         if not isinstance(choices, list):
             return texts
+        plain = ""
         for choice in choices:
             if not isinstance(choice, dict):
                 continue
-            if isinstance(choice.get("finish_reason"), str):
-                self.finish = choice["finish_reason"]
+            finish = choice.get("finish_reason")
+            if isinstance(finish, str):
+                self.finish = finish
             delta = choice.get("delta")
             source = delta if isinstance(delta, dict) else choice
             for name in ("content", "text", "reasoning_content", "reasoning"):
                 text = source.get(name)
                 if isinstance(text, str) and text:
-                    texts.append(text)
-                    if not self._marker and name in ("content", "text"):
-                        self._learn(event, name.encode())
+                    texts.append(text.encode("utf-8", "surrogatepass"))
+                    if not isinstance(finish, str):
+                        plain = name
             calls = source.get("tool_calls")
             if isinstance(calls, list) and calls:
-                texts.append(orjson.dumps(calls).decode())
+                texts.append(orjson.dumps(calls))
+        if plain and len(texts) == len(choices) == 1 and not isinstance(usage, dict) and not error:
+            self._learn(event, plain.encode(), texts[0])
         return texts
 
-    def _learn(self, event: bytes, name: bytes) -> None:
-        for colon in (b'":', b'": '):
-            marker = b'"' + name + colon + b'"'
-            if event.count(marker) == 1:
-                self._marker = marker
-                self._finish_mark = b'"finish_reason' + colon + b'"'
-                self._usage_mark = b'"usage' + colon + b"{"
-
-    def _look_into(self, data: bytes, mark: bytes) -> bytes:
-        """Parse the last event with this mark; the data without it when it only holds a usage that the client did not ask for."""
-        at = data.rfind(mark)
-        begin = data.rfind(b"\n\n", 0, at) + 2
-        if begin < 2:
-            begin = 0
-        end = data.find(b"\n\n", at) + 2
-        event = data[begin : end - 2]
-        answer = _payload(event)
-        if answer is not None:
-            self._facts(answer, event)
-            if self.strip_usage and _only_usage(answer):
-                return data[:begin] + data[end:]
-        return data
+    def _learn(self, event: bytes, name: bytes, text: bytes) -> None:
+        """Keep what stands around the text of an event that holds nothing else; one whose text is written with escapes teaches nothing."""
+        for colon in (b'":"', b'": "'):
+            at = event.find(b'"' + name + colon + text + b'"')
+            if at >= 0:
+                begin = at + 1 + len(name) + len(colon)
+                self._before = event[:begin]
+                self._after = event[begin + len(text) :]
+                return
 
 
 def _payload(event: bytes) -> dict[str, Any] | None:
