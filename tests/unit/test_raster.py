@@ -70,6 +70,9 @@ def test_a_curve_of_one_point_is_more_than_one_dot() -> None:
     alone = plot(draw([single], Look(60, 12)))
     assert len({len(row) for row in rows}) == 1
     assert sum((ord(character) - 0x2800).bit_count() for row in alone for character in row if "\u2800" < character <= "\u28ff") == 9
+    cloud = Curve("trials", [1.0, 5.0, 9.0], [1.0, 3.0, 2.0], [1.0, 3.0, 2.0], [1.0, 3.0, 2.0], ((0, 1), (1, 2), (2, 3)), 2.0)
+    scattered = plot(draw([cloud], Look(60, 12)))
+    assert sum((ord(character) - 0x2800).bit_count() for row in scattered for character in row if "\u2800" < character <= "\u28ff") >= 3 * 4
     # A gap stays a gap: points between NaN keep their one dot.
     between = plot(draw([line([1.0, math.nan] * 5)], Look(60, 12)))
     assert sum((ord(character) - 0x2800).bit_count() for row in between for character in row if "\u2800" < character <= "\u28ff") == 5

@@ -34,10 +34,10 @@ class Canvas:
     down: int
     layers: list[_Layer] = field(default_factory=list)
 
-    def add(self, pieces: Sequence[Sequence[Column]], role: str, glyph: str, under: bool, single: bool) -> None:
-        """A curve. `single`: it is one point, drawn as a block of 3 × 3 dots, as one dot alone is not seen."""
+    def add(self, pieces: Sequence[Sequence[Column]], role: str, glyph: str, under: bool, apart: bool) -> None:
+        """A curve. `apart`: each of its points is drawn as a block of 3 × 3 dots, as one dot alone is not seen."""
         masks = _trace(pieces, self.x_scale.dots, self.y_scale)
-        if single and self.down > 1:
+        if apart and self.down > 1:
             masks = _thick(masks, self.y_scale.dots - 1)
         self.layers.append(_Layer(masks, role, glyph, under))
 

@@ -49,6 +49,11 @@ class Curve:
     buckets: Sequence[Bucket] = field(default=(), repr=False, compare=False)
     origin: float | None = None
 
+    @property
+    def apart(self) -> bool:
+        """Whether its points are meant to stand alone: it is one, or a cloud of them; not for want of values in between."""
+        return len(self.x) == 1 or (bool(self.pieces) and not self.gaps and all(end - first == 1 for first, end in self.pieces))
+
     @staticmethod
     def of(name: str, points: Iterable[tuple[float, float | None, float | None, float | None]], axis: str = STEP) -> Curve:
         """From `(x, low, high, last)`, x ascending; None, NaN and infinities are gaps."""

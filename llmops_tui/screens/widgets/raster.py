@@ -120,7 +120,7 @@ def draw(curves: Sequence[Curve], look: Look, smooth: Sequence[Curve] = ()) -> D
             "faint" if smooth else f"series-{number % SERIES}",
             "." if smooth else GLYPHS[number % SERIES],
             bool(smooth),
-            len(curve.x) == 1,
+            curve.apart,
         )
     for number, pieces in enumerate(averages):
         canvas.add(pieces, f"series-{number % SERIES}", GLYPHS[number % SERIES], False, False)
