@@ -58,9 +58,10 @@ class RunScreen(LogFeed, PanedBoard):
     }
     STACKED = ("facts", "samples", "checkpoints", "capsule", "watchers", "memory")
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, pane: str = "") -> None:
         super().__init__()
         self._run_id = run_id
+        self._asked_pane = pane
         self._chosen: tuple[str, ...] | None = None
         self._detail: RunDetail | None = None
         self._curves: dict[tuple[str, ...], list[Curve]] = {}
@@ -99,6 +100,8 @@ class RunScreen(LogFeed, PanedBoard):
         """Ask for everything."""
         self.query_one("#ask").display = False
         self.prepare_panes()
+        if self._asked_pane in self.PANES:  # after what is remembered of the page before
+            self.call_after_refresh(self.action_show_pane, self._asked_pane)
         self.status_arrived()
         self.set_interval(1.0, self.follow_log)
         self.call_after_refresh(self.follow_log)
@@ -268,7 +271,7 @@ class RunScreen(LogFeed, PanedBoard):
     def _draw_watchers(self) -> None:
         table = self.query_one("#watchers", RowTable)
         empty = "asking the engine…" if self._watch is None else "a run of this kind is not watched"
-        table.show(watch_rows(self._watch, self.state.moment, self._batch), empty=empty)
+        table.show(watch_rows(self._watch, self.state.moment, self._batch, table.size.width or None), empty=empty)
         alarm = alarm_of(self._watch, table.key) if table.key and not table.key.startswith("rule ") and self.pane == "watchers" else None
         if alarm is not None and alarm["id"] != self._batch_of:
             self._batch_of = alarm["id"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,19 @@ WATCH_COLUMNS = (
     Column("does", 5),
     Column("false alarms", 0, rank=1, least=8),
 )
+# The cursor's mark, and the columns before an alarm's words.
+_BEFORE_WORDS = 1 + sum(column.width + 1 for column in WATCH_COLUMNS[:3])
+_LEAST_WORDS = 20
 _STATE_ROLES = {"learning": "muted", "quiet": "good", "raised": "bad", "off": "muted"}
 
 
-def watch_rows(state: WatchState | None, moment: float | None = None, unfolded: AlarmRows | None = None) -> list[Row]:
+def watch_rows(
+    state: WatchState | None, moment: float | None = None, unfolded: AlarmRows | None = None, width: int | None = None
+) -> list[Row]:
     """The alarms, the newest first, `!` where nobody has seen it; then every rule as it stands. With `moment` the alarms until then.
 
-    `unfolded` are the rows of the data file behind one of the alarms: they stand under it.
+    `unfolded` are the rows of the data file behind one of the alarms: they stand under it. Words that are longer than `width` leaves
+    room for go on in the lines below.
     """
     if state is None or not (state["rules"] or state["alarms"]):
         return []
@@ -36,7 +43,7 @@ def watch_rows(state: WatchState | None, moment: float | None = None, unfolded: 
     alarms: list[Row] = []
     for alarm in reversed(state["alarms"]):
         if moment is None or alarm["t"] <= moment:
-            alarms.append(_alarm_row(alarm, titles))
+            alarms += _alarm_rows(alarm, titles, None if width is None else max(_LEAST_WORDS, width - _BEFORE_WORDS - 2))
             alarms += _data_rows(unfolded) if unfolded is not None and unfolded["id"] == alarm["id"] else []
     rules = [_rule_row(rule) for rule in state["rules"]]
     return [*([_title("alarms"), *alarms] if alarms else []), *([_title("rules"), *rules] if rules else [])]
@@ -80,16 +87,21 @@ def _title(text: str) -> Row:
     return Row(f"title {text}", ((text, "title"),), title=True)
 
 
-def _alarm_row(alarm: Alarm, titles: dict[str, str]) -> Row:
+def _alarm_rows(alarm: Alarm, titles: dict[str, str], room: int | None) -> list[Row]:
     fresh = not alarm["acked_by"]
-    empty = ("", "text")
+    empty, role = ("", "text"), "bright" if fresh else "text"
+    first, *more = (textwrap.wrap(alarm["words"], room) if room else None) or [alarm["words"]]
     cells = (
         ("!" if fresh else "", "bad"),
         (titles.get(alarm["rule"], alarm["rule"]), "bad" if fresh else "text"),
         (str(alarm["step"]), "muted"),
-        (alarm["words"], "bright" if fresh else "text"),
+        (first, role),
     )
-    return Row(alarm["id"], (*cells, empty, empty, empty, empty), wide=3)
+    rest = [
+        Row(f"{alarm['id']} row words {at}", (empty, empty, empty, (words, role), empty, empty, empty, empty), wide=3)
+        for at, words in enumerate(more)
+    ]
+    return [Row(alarm["id"], (*cells, empty, empty, empty, empty), wide=3), *rest]
 
 
 def _data_rows(unfolded: AlarmRows) -> list[Row]:

@@ -55,3 +55,14 @@ def test_a_row_tells_how_often_its_rule_is_wrong_and_leads_to_its_newest_alarm()
     assert newest is not None
     assert newest["step"] == 340
     assert alarm_of(state, "rule divergence") is None
+
+
+def test_words_that_are_longer_than_the_pane_go_on_below_and_belong_to_their_alarm() -> None:
+    state = FakeEngine(alarmed=True).watchers("train-fiqa-0003")
+    rows = [row for row in watch_rows(state, width=60) if row.key.startswith(state["alarms"][-1]["id"])]
+    assert len(rows) > 1
+    assert " ".join(row.cells[3][0] for row in rows) == state["alarms"][-1]["words"]
+    assert all(len(row.cells[3][0]) <= 60 - 31 for row in rows)
+    assert {alarm["id"] for row in rows if (alarm := alarm_of(state, row.key))} == {state["alarms"][-1]["id"]}
+    # A pane that has no size yet, or hardly any, breaks nothing.
+    assert len(watch_rows(state, width=3)) >= len(rows)
