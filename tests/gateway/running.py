@@ -43,6 +43,8 @@ class RunningGateway:
 
     def __init__(self, directory: Path, configuration: dict[str, Any]) -> None:
         self.directory = directory
+        self._configuration = configuration
+        self._closed = False
         directory.mkdir(parents=True, exist_ok=True)
         self.write(configuration)
         self._loop = uvloop.new_event_loop()
@@ -120,7 +122,23 @@ class RunningGateway:
             f"a record of {wanted}",
         )
 
+    def again(self) -> RunningGateway:
+        """Another one in the same place, after this one has ended."""
+        assert self._closed
+        return RunningGateway(self.directory, self._configuration)
+
+    def kill(self) -> None:
+        """End as kill -9 does: nothing is written or said any more, every connection breaks."""
+        budgets = self.directory / "budgets.json"
+        before = budgets.read_bytes() if budgets.exists() else None
+        self.process.budgets.save = lambda: None  # type: ignore[method-assign]
+        self.close()
+        assert (budgets.read_bytes() if budgets.exists() else None) == before
+
     def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         self.call(self.process.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5)
