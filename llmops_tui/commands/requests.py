@@ -36,15 +36,15 @@ def list_requests(args: argparse.Namespace) -> int:
         return 0
     now = time.time()
     print_table(
-        ["WHEN", "ID", "ANSWERED BY", "STATUS", "TTFT MS", "TOTAL MS", "IN", "OUT", "NOTES"],
+        ["WHEN", "ID", "BY", "HTTP", "TTFT", "TOTAL", "TOKENS", "NOTES"],
         [
             [
-                clock(row["t"], now), row["id"], answered_by(row), str(row["status"]), number(row["ttft_ms"]), number(row["total_ms"]),
-                number(row["prompt_tokens"]), number(row["completion_tokens"]), notes(row),
+                clock(row["t"], now), row["id"], answered_by(row), str(row["status"]), milliseconds(row["ttft_ms"]),
+                milliseconds(row["total_ms"]), f"{number(row['prompt_tokens'])}+{number(row['completion_tokens'])}", notes(row),
             ]
             for row in page["rows"]
         ],
-        right=range(3, 8),
+        right=range(3, 7),
     )  # fmt: skip
     if page["total"] is not None:
         say(f"{len(page['rows']):,} of {page['total']:,}")
@@ -94,6 +94,13 @@ def export(args: argparse.Namespace) -> int:
         raise LlmopsError(f"{args.output}: cannot be written: {error.strerror}", "name another file with -o") from None
     say(f"{count:,} requests written to {args.output}")
     return 0
+
+
+def milliseconds(value: float | None) -> str:
+    """`85ms`, `2.5s`: short enough for a table on 80 columns."""
+    if value is None:
+        return MISSING
+    return f"{value:.3g}ms" if value < 999.5 else f"{value / 1000:.3g}s" if value < 999_500 else f"{value / 1000:.0f}s"
 
 
 def answered_by(row: RequestRow) -> str:

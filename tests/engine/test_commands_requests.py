@@ -43,9 +43,9 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
 def test_the_list_is_newest_first_and_says_what_stands_out(shell: Shell) -> None:
     done = shell.full("requests", "list", "--limit", "3")
     lines = done.stdout.splitlines()
-    assert lines[0].split() == ["WHEN", "ID", "ANSWERED", "BY", "STATUS", "TTFT", "MS", "TOTAL", "MS", "IN", "OUT", "NOTES"]
-    assert lines[1].endswith("  req_00001501  support@v1 for big     200      100     2,500  10   20  down, text, 3 tries")
-    assert lines[2].endswith("  req_00001500  support@v2             429        -       500  10   20  too many at once")
+    assert lines[0].split() == ["WHEN", "ID", "BY", "HTTP", "TTFT", "TOTAL", "TOKENS", "NOTES"]
+    assert lines[1].endswith("  req_00001501  support@v1 for big   200  100ms   2.5s   10+20  down, text, 3 tries")
+    assert lines[2].endswith("  req_00001500  support@v2           429      -  500ms   10+20  too many at once")
     assert done.stderr == "there are more: --limit, --until, or `requests export`\n"
 
 
