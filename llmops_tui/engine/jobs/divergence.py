@@ -11,6 +11,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch.nn import functional
@@ -23,6 +24,16 @@ from llmops_tui.engine.jobs.scoring import passes_of_like_length
 Progress = Callable[[int, int], None]
 
 _CHUNK = 128
+
+
+class Side(Protocol):
+    """One side of a comparison: Heard, or quantizing/llama_heard.py. Asked part after part, in order."""
+
+    @property
+    def targets(self) -> torch.Tensor: ...
+    @property
+    def row(self) -> torch.Tensor: ...
+    def log_probabilities(self, part: slice) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,7 @@ def listen(model: torch.nn.Module, rows: Sequence[EncodedRow], *, pad_id: int, t
 
 
 @torch.inference_mode()  # type: ignore[untyped-decorator]
-def compare(first: Heard, second: Heard) -> Divergence:
+def compare(first: Side, second: Side) -> Divergence:
     """Both must have heard the same rows; a NaN anywhere makes the figures NaN, never smaller."""
     kl, same, losses = [], 0, [0.0, 0.0]
     for start in range(0, len(first.targets), _CHUNK):

@@ -36,10 +36,15 @@ def write_full_model(
         cast = {name: value.to(dtype) if value.is_floating_point() else value for name, value in weights.items()}
         model.save_pretrained(directory, safe_serialization=True, state_dict=cast)
     tokenizer.save_pretrained(directory)
+    copy_licences(source, directory)
+    sync_files(directory)
+
+
+def copy_licences(source: Path, directory: Path) -> None:
+    """A model's licence goes where what was made of it goes."""
     for name in LICENCE_FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, directory / name)
-    sync_files(directory)
 
 
 def sync_files(directory: Path) -> None:

@@ -17,7 +17,7 @@ from llmops_tui.engine.jobs.loading import load_tokenizer
 from llmops_tui.specs.answers import ModelCheck
 
 # Each shows something that a broken template loses: roles, several turns, blanks at the edges, other scripts, a system prompt.
-_CONVERSATIONS: list[Conversation] = [
+CONVERSATIONS: list[Conversation] = [
     [Message(role="user", content="Hello")],
     [Message(role="user", content="What is 2 + 2?"), Message(role="assistant", content="4")],
     [
@@ -65,11 +65,11 @@ def check_template(source: PreTrainedTokenizerBase, produced: PreTrainedTokenize
     """Whether fixed conversations are rendered, character by character, as by the source; a template may refuse some, both alike."""
     if not source.chat_template and not produced.chat_template:
         return ModelCheck(name="chat template", verdict="passed", words="neither it nor its source has one")
-    for number, conversation in enumerate(_CONVERSATIONS, 1):
+    for number, conversation in enumerate(CONVERSATIONS, 1):
         for prompted in (False, True):
-            if _render(source, conversation, prompted) != _render(produced, conversation, prompted):
+            if render(source, conversation, prompted) != render(produced, conversation, prompted):
                 return ModelCheck(name="chat template", verdict="failed", words=f"renders conversation {number} otherwise than its source")
-    return ModelCheck(name="chat template", verdict="passed", words=f"renders {len(_CONVERSATIONS)} conversations as its source")
+    return ModelCheck(name="chat template", verdict="passed", words=f"renders {len(CONVERSATIONS)} conversations as its source")
 
 
 def check_token(
@@ -109,11 +109,8 @@ def count_ended(model: Any, tokenizer: PreTrainedTokenizerBase, beat: Beat, most
     device = next(model.parameters()).device
     ended = 0
     model.eval()
-    for number, prompt in enumerate(_PROMPTS, 1):
-        text = prompt
-        if tokenizer.chat_template:
-            text = str(tokenizer.apply_chat_template([Message(role="user", content=prompt)], tokenize=False, add_generation_prompt=True))
-        ids = torch.tensor([tokenizer(text, add_special_tokens=False)["input_ids"]], device=device)
+    for number, prompt in enumerate(ending_prompts(tokenizer), 1):
+        ids = torch.tensor([prompt], device=device)
         output = model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), max_new_tokens=most_tokens, do_sample=False, temperature=None,
             top_p=None, top_k=None, eos_token_id=[stop for stop in stops if stop is not None] or None, pad_token_id=tokenizer.pad_token_id,
@@ -123,7 +120,19 @@ def count_ended(model: Any, tokenizer: PreTrainedTokenizerBase, beat: Beat, most
     return ended
 
 
-def _render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, prompted: bool) -> str:
+def ending_prompts(tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """The fixed prompts as the model meets them."""
+    found = []
+    for prompt in _PROMPTS:
+        text = prompt
+        if tokenizer.chat_template:
+            text = str(tokenizer.apply_chat_template([Message(role="user", content=prompt)], tokenize=False, add_generation_prompt=True))
+        found.append(list(tokenizer(text, add_special_tokens=False)["input_ids"]))
+    return found
+
+
+def render(tokenizer: PreTrainedTokenizerBase, conversation: Conversation, prompted: bool) -> str:
+    """What the template makes of it, or how it refuses it."""
     try:
         return str(tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=prompted))
     except Exception as refusal:  # noqa: BLE001 - a template raises what it likes; what it says is compared

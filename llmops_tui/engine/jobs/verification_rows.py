@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 from transformers import PreTrainedTokenizerBase
 
 from llmops_tui.engine.jobs.corpus import PreparedFile, Progress, encode_rows, read_split, require_rows
 from llmops_tui.engine.jobs.labels import EncodedRow, RowEncoder
-from llmops_tui.specs.merge import VerifyChoice
 from llmops_tui.specs.train import DatasetChoice
 
 
@@ -24,9 +23,16 @@ class PreparedRows(TypedDict):
     why: str
 
 
-def read_verification(
-    prepared: PreparedRows, tokenizer: PreTrainedTokenizerBase, allowed: VerifyChoice, progress: Progress
-) -> list[EncodedRow]:
+class Allowed(Protocol):
+    """What a spec says of them: VerifyChoice, MeasureChoice."""
+
+    @property
+    def rows(self) -> int: ...
+    @property
+    def max_length(self) -> int: ...
+
+
+def read_verification(prepared: PreparedRows, tokenizer: PreTrainedTokenizerBase, allowed: Allowed, progress: Progress) -> list[EncodedRow]:
     """At most `allowed.rows` encoded rows, in the split's order. Raises UsageError where none has a token to compare."""
     choice = DatasetChoice.model_validate(prepared["choice"])
     learnt, held_out, _ = read_split(choice, prepared["dataset"], prepared["eval_dataset"], prepared["seed"])

@@ -66,8 +66,8 @@ def choose_type(name: str, shape: Sequence[int], wanted: str, facts: Facts) -> s
 
 
 def may_be_quantized(name: str, shape: Sequence[int]) -> bool:
-    """Matrices named weight that are neither norms nor routers; everything else stays in float32."""
-    return len(shape) >= 2 and name.endswith("weight") and not any(part in name for part in _KEPT)
+    """Matrices named weight (and an adapter's two for each) that are neither norms nor routers; everything else stays in float32."""
+    return len(shape) >= 2 and name.endswith(("weight", ".lora_a", ".lora_b")) and not any(part in name for part in _KEPT)
 
 
 def more_bits(layer: int, layers: int) -> bool:

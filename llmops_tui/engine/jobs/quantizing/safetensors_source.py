@@ -112,7 +112,7 @@ def llama3_factors(rope: Mapping[str, Any], head_size: int) -> np.ndarray:
 
 def _located(directory: Path, architecture: str, layers: int, tied: bool) -> dict[str, tuple[Path, str, tuple[int, ...]]]:
     """Each tensor's file, name there and shape by llama.cpp's name, in llama.cpp's order: by layer."""
-    names = gguf.get_tensor_name_map(_known(architecture), layers)
+    names = gguf.get_tensor_name_map(known_architecture(architecture), layers)
     found: dict[str, tuple[Path, str, tuple[int, ...]]] = {}
     for path in recognise(directory).weights:
         for stored, shape in _shapes(path).items():
@@ -138,7 +138,7 @@ def _place(name: str) -> tuple[int, str]:
     return (int(parts[1]), name) if parts[0] == "blk" else (-1, name)
 
 
-def _known(architecture: str) -> gguf.MODEL_ARCH:
+def known_architecture(architecture: str) -> gguf.MODEL_ARCH:
     return next(kind for kind, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
 
 
