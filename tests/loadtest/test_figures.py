@@ -9,7 +9,7 @@ import pytest
 
 from llmops_tui.engine.jobs.loadtesting.asking import Outcome
 from llmops_tui.engine.jobs.loadtesting.comparing import FALSE_ALARMS, compare, what_differs
-from llmops_tui.engine.jobs.loadtesting.figures import distribution, is_good, stage_report, times_of
+from llmops_tui.engine.jobs.loadtesting.figures import distribution, is_good, resampled_quantiles, stage_report, times_of
 from llmops_tui.specs.endpoint import Slo
 
 
@@ -57,11 +57,11 @@ def test_quantiles_are_the_exact_ones_and_their_interval_holds_the_truth() -> No
     assert found is not None
     assert found["p95"] == pytest.approx(float(np.quantile(values, 0.95)), abs=0.001)
     inside = 0
-    for seed in range(200):
+    for seed in range(100):
         drawn = distribution(np.random.default_rng(seed).exponential(100.0, 200), seed)
         assert drawn is not None
         inside += drawn["p50_low"] <= 100.0 * np.log(2) <= drawn["p50_high"]
-    assert inside >= 178  # 95 % of 200, less three standard deviations
+    assert inside >= 88  # 95 % of 100, less three standard deviations
     assert distribution(np.asarray([]), 0) is None
 
 
@@ -74,10 +74,11 @@ def samples(rng: np.random.Generator, scale: float, count: int = 100) -> dict[st
 
 def test_of_healthy_tests_at_most_the_stated_share_is_called_slower() -> None:
     alarms = 0
-    for seed in range(150):
+    for seed in range(100):
         rng = np.random.default_rng(seed)
-        alarms += compare(samples(rng, 1.0), samples(rng, 1.0), 0.0, seed)["verdict"] == "slower"
-    assert alarms <= 150 * FALSE_ALARMS + 3 * (150 * FALSE_ALARMS) ** 0.5
+        one = {"1 at once": samples(rng, 1.0)["1 at once"]}
+        alarms += compare(one, {"1 at once": samples(rng, 1.0)["1 at once"]}, 0.0, seed)["verdict"] == "slower"
+    assert alarms <= 100 * FALSE_ALARMS + 3 * (100 * FALSE_ALARMS) ** 0.5
 
 
 def test_a_slower_server_is_found_and_a_faster_one_too() -> None:
@@ -87,7 +88,7 @@ def test_a_slower_server_is_found_and_a_faster_one_too() -> None:
     assert slower["verdict"] == "slower"
     assert all(row["low"] > 1.05 for row in slower["rows"] if row["verdict"] == "slower")
     assert compare(samples(rng, 0.7, 200), before, 0.05, 0)["verdict"] == "faster"
-    assert compare(samples(rng, 1.0, 4000), samples(rng, 1.0, 4000), 0.05, 0)["verdict"] == "same"
+    assert compare(samples(rng, 1.0, 2000), samples(rng, 1.0, 2000), 0.1, 0)["verdict"] == "same"
 
 
 def test_too_few_requests_say_that_more_are_needed() -> None:
@@ -103,6 +104,13 @@ def test_what_else_changed_is_named() -> None:
     now = {"model": "m@v2", "runtime": "vllm", "runtime_version": "0.33", "hardware": "1 × H200"}
     assert what_differs(now, {**now, "runtime_version": "0.32"}) == ["runtime_version 0.32 → 0.33"]
     assert what_differs(now, now) == []
+
+
+def test_very_many_requests_take_little_memory() -> None:
+    values = np.random.default_rng(1).exponential(100.0, 300_000)
+    drawn = resampled_quantiles(values, (0.5,), 0)
+    assert drawn.shape == (1, 200)
+    assert drawn.std() == pytest.approx(100.0 / len(values) ** 0.5, rel=0.3)  # of an exponential's median, sqrt(p(1-p)/n)/f
 
 
 def test_neighbours_that_share_their_luck_widen_the_interval() -> None:

@@ -125,8 +125,8 @@ def test_it_is_compared_with_an_earlier_test_of_the_same_load(run: Run) -> None:
         run(fast, name="before", **how)
     with model_server(first=0.06, gap=0.02) as slow:
         summary, _ = run(slow, name="after", baseline="before", **how)
-    assert summary["compared"]["verdict"] == "slower"
-    assert summary["compared"]["told"].startswith("beside before: slower (2 at once: ")
+    assert summary["comparison"][0]["verdict"] == "slower"
+    assert summary["beside_baseline"].startswith("slower beside before (2 at once: ")
 
 
 def test_a_baseline_that_has_gone_is_named(run: Run) -> None:

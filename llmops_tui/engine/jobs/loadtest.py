@@ -30,6 +30,7 @@ from llmops_tui.engine.jobs.loadtesting.ticking import Ticker
 from llmops_tui.engine.jobs.outcome import Summary, run_job
 from llmops_tui.engine.jobs.reporting import Reporter
 from llmops_tui.errors import ConflictError, LlmopsError
+from llmops_tui.specs.endpoint import Slo
 from llmops_tui.specs.loadtest import LoadtestSpec
 
 _MOST_SAMPLES = 20_000
@@ -65,7 +66,7 @@ def loadtest(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[S
         reports.append(report)
         samples[stage.name] = {name: _few(values.round(3).tolist()) for name, values in times_of(outcomes).by_request().items()}
         reporter.log(told(report))
-    facts = {name: target.get(name, "") for name in ("endpoint", "version", "model", "runtime", "runtime_version", "hardware")}
+    facts = {name: str(target.get(name, "")) for name in ("endpoint", "version", "model", "runtime", "runtime_version", "hardware")}
     compared = _compared(record["prepared"].get("baseline"), samples, facts, spec)
     if compared is not None:
         reporter.log(compared["told"])
@@ -77,7 +78,7 @@ def loadtest(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[S
         path = run.artifacts / f"{name}.json"
         reporter.events.write("artifact", artifact="report", name=name, path=str(path.relative_to(run.path)), format="json")
     _refuse_if_nothing_came(reports)
-    return {"target": facts, "stages": reports, "slo": slo.model_dump(), "stopped": stopped, "compared": compared}, stopped
+    return summary_of(facts, reports, slo, compared), stopped
 
 
 async def _test(
@@ -111,6 +112,21 @@ async def _test(
     finally:
         asker.close()
     return ticker.stopped, results
+
+
+def summary_of(facts: dict[str, str], reports: list[dict[str, Any]], slo: Slo, compared: dict[str, Any] | None) -> Summary:
+    """For people a line a stage; `stages` and `comparison` for programs."""
+    asked = [f"{name.removesuffix('_ms').upper()} ≤ {value:g} ms" for name, value in slo.model_dump().items() if value]
+    return {
+        "endpoint": ":".join(filter(None, (facts["endpoint"], facts["version"]))),
+        "served_by": " ".join(filter(None, (facts["runtime"], facts["runtime_version"]))),
+        "hardware": facts["hardware"],
+        "slo": ", ".join(asked),
+        "load": {report["stage"]: told(report).partition(": ")[2] for report in reports},
+        "beside_baseline": compared["told"] if compared else "",
+        "stages": reports,
+        "comparison": [compared] if compared else [],
+    }
 
 
 def load_of(spec: LoadtestSpec) -> dict[str, Any]:
@@ -147,7 +163,7 @@ def _compared(baseline: dict[str, str] | None, samples: dict[str, Any], facts: d
         ) from None
     moved = [row for row in found["rows"] if row["verdict"] in ("slower", "faster")]
     worst = max(moved, key=lambda row: abs(row["ratio"] - 1), default=None)
-    words = f"beside {baseline['run']}: {found['verdict']}"
+    words = f"{found['verdict']} beside {baseline['run']}"
     if worst is not None:
         words += f" ({worst['stage']}: {worst['measure'].removesuffix('_ms').upper()} {worst['then']:g} → {worst['now']:g} ms)"
     if differs:

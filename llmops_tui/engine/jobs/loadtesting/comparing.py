@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from llmops_tui.engine.jobs.loadtesting.figures import resampled
+from llmops_tui.engine.jobs.loadtesting.figures import resampled_quantiles
 
 FALSE_ALARMS = 0.01
 _RESAMPLES = 4000
@@ -54,9 +54,10 @@ def what_differs(now: Mapping[str, Any], then: Mapping[str, Any]) -> list[str]:
 
 def _ratio(now: Sequence[float], then: Sequence[float], level: float, tolerance: float, seed: int) -> dict[str, Any]:
     new, old = np.asarray(now, dtype=np.float64), np.asarray(then, dtype=np.float64)
-    medians = np.median(resampled(new, seed, _RESAMPLES), axis=1), np.median(resampled(old, seed + 1, _RESAMPLES), axis=1)
     floor = 1e-9
-    ratios = np.maximum(medians[0], floor) / np.maximum(medians[1], floor)
+    drawn = [np.maximum(resampled_quantiles(each, (0.5,), seed + n, _RESAMPLES)[0], floor) for n, each in enumerate((new, old))]
+    fewer = min(map(len, drawn))
+    ratios = drawn[0][:fewer] / drawn[1][:fewer]
     # Two-sided at twice the level: each side errs with `level`.
     low, high = (float(value) for value in np.quantile(ratios, (level, 1 - level)))
     if low > 1 + tolerance:

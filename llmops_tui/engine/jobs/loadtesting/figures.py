@@ -19,6 +19,9 @@ from llmops_tui.specs.endpoint import Slo
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99)
 _RESAMPLES = 2000
+_FEWEST_RESAMPLES = 200
+_MOST_DRAWN = 40_000_000
+_AT_ONCE = 2_000_000
 _MOST_ERRORS_TOLD = 10
 
 
@@ -120,24 +123,30 @@ def distribution(values: np.ndarray, seed: int | None) -> dict[str, Any] | None:
     for quantile, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True):
         found[f"p{quantile * 100:g}"] = round(float(value), 3)
     if seed is not None and len(values) > 1:
-        draws = resampled(values, seed)
-        for name, quantile in (("p50", 0.5), ("p95", 0.95)):
-            low, high = np.quantile(np.quantile(draws, quantile, axis=1), (0.025, 0.975))
+        for name, drawn in zip(("p50", "p95"), resampled_quantiles(values, (0.5, 0.95), seed), strict=True):
+            low, high = np.quantile(drawn, (0.025, 0.975))
             found[f"{name}_low"], found[f"{name}_high"] = round(float(low), 3), round(float(high), 3)
     return found
 
 
-def resampled(values: np.ndarray, seed: int, resamples: int = _RESAMPLES) -> np.ndarray:
-    """Shape (resamples, n): a moving-block bootstrap, since requests that follow each other share their luck.
+def resampled_quantiles(values: np.ndarray, quantiles: Sequence[float], seed: int, resamples: int = _RESAMPLES) -> np.ndarray:
+    """Shape (quantiles, resamples): a moving-block bootstrap, since requests that follow each other share their luck.
 
-    Künsch 1989 (Annals of Statistics 17): blocks of about n^(1/3) neighbours are drawn, wherever they begin.
+    Künsch 1989 (Annals of Statistics 17): blocks of about n^(1/3) neighbours are drawn, wherever they begin. Of very many values fewer
+    resamples are drawn (200 at least), some at a time.
     """
     count = len(values)
     block = max(1, round(count ** (1 / 3)))
+    resamples = max(_FEWEST_RESAMPLES, min(resamples, _MOST_DRAWN // count))
+    at_once = max(1, _AT_ONCE // count)
     draws = np.random.default_rng(seed)
-    begins = draws.integers(0, count - block + 1, size=(resamples, -(-count // block)))
-    places = (begins[:, :, None] + np.arange(block)).reshape(resamples, -1)[:, :count]
-    return np.asarray(values[places])
+    found = []
+    for begin in range(0, resamples, at_once):
+        rows = min(at_once, resamples - begin)
+        begins = draws.integers(0, count - block + 1, size=(rows, -(-count // block)))
+        places = (begins[:, :, None] + np.arange(block)).reshape(rows, -1)[:, :count]
+        found.append(np.quantile(values[places], quantiles, axis=1))
+    return np.concatenate(found, axis=1)
 
 
 def _ms(seconds: list[float]) -> np.ndarray:
