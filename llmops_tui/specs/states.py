@@ -19,4 +19,16 @@ STATES: tuple[str, ...] = (*sorted(WAITING), *sorted(ACTIVE), *sorted(ENDED))
 # Kinds without a process: the engine conducts their runs, whose trials are runs of their own.
 CONDUCTED: frozenset[str] = frozenset({"sweep", "crossval"})
 
-JOB_KINDS: tuple[str, ...] = ("train", "evaluate", "merge", "combine", "prune", "quantize", "serve", "loadtest", "command", "sweep", "crossval")
+JOB_KINDS: tuple[str, ...] = (
+    "train",
+    "evaluate",
+    "merge",
+    "combine",
+    "prune",
+    "quantize",
+    "serve",
+    "loadtest",
+    "command",
+    "sweep",
+    "crossval",
+)
