@@ -207,8 +207,8 @@ class FakeBackend:
             while not writer.is_closing():
                 if not await self._one(reader, writer):
                     break
-        except (OSError, asyncio.IncompleteReadError):
-            pass
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass  # cancelled by `die` alone, which gathers it
         finally:
             writer.transport.abort()
 

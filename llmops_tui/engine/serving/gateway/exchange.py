@@ -125,9 +125,7 @@ class Exchange:
         endpoint.last_used = time.time()
         chosen = choose(endpoint, self._pinned, self._mark, self.body.prompt_prefix, self._tried, monotonic(), core.random)
         if chosen is not None:
-            endpoint.waiting.discard(self)
-            if not endpoint.waiting:
-                endpoint.wanted_since = None
+            self._wait_no_more()
             self._send_to(*chosen)
         elif endpoint.rule.on_demand and not self._tried and not self._shadow:
             if self not in endpoint.waiting:
@@ -367,9 +365,7 @@ class Exchange:
         """The next fallback, or the error when there is none left."""
         if self._over:
             return
-        self.endpoint.waiting.discard(self)
-        if not self.endpoint.waiting:
-            self.endpoint.wanted_since = None
+        self._wait_no_more()
         while self._fallbacks:
             endpoint = self._core.routes.endpoints.get(self._fallbacks.pop(0))
             if endpoint is not None:
@@ -455,6 +451,13 @@ class Exchange:
 
     # The end
 
+    def _wait_no_more(self) -> None:
+        """It has got a replica, or wants none any more: none is started for nobody."""
+        endpoint = self.endpoint
+        endpoint.waiting.discard(self)
+        if not endpoint.waiting:
+            endpoint.wanted_since = None
+
     def _leave(self) -> None:
         """Give the replica's share back."""
         if self._replica is not None:
@@ -481,7 +484,7 @@ class Exchange:
         if replica is not None:
             self._leave()
         else:
-            self.endpoint.waiting.discard(self)
+            self._wait_no_more()
         if status == 499 or status < 300 or self._headed:
             answer.estimate(self.body.prompt_tokens if self._sent_at >= 0 else 0)
         if self._key is not None:
