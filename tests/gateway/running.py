@@ -41,7 +41,7 @@ def key(secret: str, **fields: Any) -> dict[str, Any]:
 class RunningGateway:
     """The gateway process's parts in a thread; `home` is its directory (HOME/serving/gateway)."""
 
-    def __init__(self, directory: Path, configuration: dict[str, Any]) -> None:
+    def __init__(self, directory: Path, configuration: dict[str, Any] | str) -> None:
         self.directory = directory
         self._configuration = configuration
         self._closed = False

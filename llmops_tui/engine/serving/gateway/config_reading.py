@@ -78,7 +78,7 @@ class Section:
         if not isinstance(value, dict):
             raise self._wrong(field, "must be an object", value)
         for name, item in value.items():
-            yield name, Section(item, f"{self._at(field)}.{name}")
+            yield name, Section(item, f"{self._at(field)}.{name.encode('unicode_escape').decode()[:200]}")
 
     def _at(self, field: str) -> str:
         return f"{self.where}.{field}" if self.where else field
