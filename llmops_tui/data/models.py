@@ -93,6 +93,7 @@ def register_model(
     run: str = "",
     lineage: Mapping[str, Any] | None = None,
     checks: Sequence[ModelCheck] = (),
+    card: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> ModelInfo:
     """Give the model at `path` a name and a version; the files stay where they are.
@@ -113,7 +114,7 @@ def register_model(
         return {
             **info, "name": name, "version": number, "source": source, "licence": licence or info["licence"], "sha256": sha256,
             "base": base or info["base"], "run": run, "created_at": time.time(), "lineage": dict(lineage or {}),
-            "checks": list(checks),
+            "checks": list(checks), "card": dict(card or {}),
         }  # fmt: skip
 
     record = registry.add(home.models, name, sha256, make)
@@ -134,7 +135,7 @@ def register_artifact(home: Home, run: RunDir, event: Mapping[str, Any]) -> Mode
     name = registry.name_from(str(event.get("name") or run.id), "model")
     return register_model(
         home, name, path, source="run", licence=str(event.get("licence") or ""), base=str(event.get("base") or ""), run=run.id,
-        lineage=lineage, checks=event.get("checks") or (),
+        lineage=lineage, checks=event.get("checks") or (), card=event.get("card"),
     )  # fmt: skip
 
 
@@ -152,6 +153,7 @@ def _present(record: registry.Record, aliases: Mapping[str, int], recogniser: Re
     fields["aliases"] = sorted(alias for alias, number in aliases.items() if number == record["version"])
     fields["complete"], fields["problems"] = today["complete"], today["problems"]
     fields["checks"] = record.get("checks") or []  # versions registered before there were checks have none
+    fields["card"] = record.get("card") or {}
     return cast(ModelInfo, fields)
 
 

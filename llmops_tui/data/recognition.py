@@ -21,7 +21,7 @@ def describe(found: ModelFiles) -> ModelInfo:
         name=found.path.name, version=None, aliases=[], format=found.format, path=str(found.path), bytes=found.bytes,
         complete=found.complete, source="", architecture=found.architecture, parameters=found.parameters, dtype=found.dtype,
         context_length=found.context_length, licence=found.licence, sha256="", base=found.base, run="", created_at=None,
-        problems=found.problems, checks=[],
+        problems=found.problems, checks=[], card={},
     )  # fmt: skip
 
 

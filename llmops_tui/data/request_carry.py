@@ -48,7 +48,7 @@ def _copy(con: duckdb.DuckDBPyConnection, fresh: Path) -> None:
             shared = _columns(con, "current_database()", table) & _columns(con, "'fresh'", table)
             if shared:  # a database from before 0004 has none of them
                 named = ", ".join(sorted(shared))
-                con.execute(f"INSERT INTO fresh.{table} ({named}) SELECT {named} FROM {table} ORDER BY rowid")
+                con.execute(f"INSERT INTO fresh.{table} ({named}) SELECT {named} FROM {table}")
         con.execute("COMMIT")
     finally:
         with contextlib.suppress(duckdb.Error):

@@ -5,6 +5,7 @@ They look through spans of time, not through an index: DuckDB passes over the ro
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Callable, Sequence
@@ -43,9 +44,10 @@ class RequestFilter:
 
 
 def bounded(con: duckdb.DuckDBPyConnection, ask: Callable[[duckdb.DuckDBPyConnection], T], seconds: float = _QUERY_SECONDS) -> T:
-    """The answer, or LlmopsError once it takes too long: nobody's question keeps a thread for ever."""
+    """The answer as of one moment, or LlmopsError once it takes too long: nobody's question keeps a thread for ever."""
     timer = threading.Timer(seconds, con.interrupt)
     timer.daemon = True
+    con.execute("BEGIN TRANSACTION READ ONLY")  # a page is found in several steps, and rows come in meanwhile
     timer.start()
     try:
         return ask(con)
@@ -56,6 +58,8 @@ def bounded(con: duckdb.DuckDBPyConnection, ask: Callable[[duckdb.DuckDBPyConnec
     finally:
         timer.cancel()
         timer.join()
+        with contextlib.suppress(duckdb.Error):  # interrupted a moment too late; closing the cursor rolls back as well
+            con.execute("ROLLBACK")
 
 
 def request_page(

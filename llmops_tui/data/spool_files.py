@@ -6,9 +6,11 @@ engine sees to; a spool that somebody emptied begins at 1 again, with other line
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,16 +37,13 @@ def list_files(directory: Path, spool: str) -> list[SpoolFile]:
         names = [(int(match[1]), name) for name in os.listdir(directory) if (match := pattern.fullmatch(name))]
     except FileNotFoundError:
         return []
-    names.sort()
-    files = []
-    for number, name in names:
-        try:
-            # Asked after the names were read: a file that a newer one follows has its last size by then.
-            status = os.stat(directory / name)
-        except FileNotFoundError:
-            continue
-        files.append(SpoolFile(directory / name, spool, number, status.st_ino, status.st_size, number < names[-1][0]))
-    return files
+    found = []
+    for number, name in sorted(names):
+        # Asked after the names were read: a file that a newer one follows has its last size by then.
+        with contextlib.suppress(FileNotFoundError):
+            found.append((number, name, os.stat(directory / name)))
+    newest = max((number for number, _, status in found if stat.S_ISREG(status.st_mode)), default=0)
+    return [SpoolFile(directory / name, spool, number, status.st_ino, status.st_size, number < newest) for number, name, status in found]
 
 
 def head_of(file: SpoolFile) -> str | None:

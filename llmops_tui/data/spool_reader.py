@@ -73,6 +73,7 @@ class SpoolReader:
         taken, stretches = Taken(), []
         room = _TRANSACTION_BYTES
         files = [file for spool in SPOOLS for file in list_files(self.directory, spool)]
+        self.problems = {file.path: self.problems[file.path] for file in files if file.path in self.problems}
         for file in files:
             if room <= 0:
                 taken.more = True

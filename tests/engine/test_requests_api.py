@@ -177,3 +177,5 @@ def test_a_spool_the_disk_refused_is_a_warning(tmp_path: Path) -> None:
         (spool / "requests-000002.jsonl").mkdir()
         told = wait_for(lambda: client.status()["engine"]["warnings"], 20)
         assert told == ["requests-000002.jsonl cannot be read: Is a directory"]
+        (spool / "requests-000002.jsonl").rmdir()
+        wait_for(lambda: not client.status()["engine"]["warnings"], 20)

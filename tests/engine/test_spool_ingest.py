@@ -252,3 +252,14 @@ async def test_a_line_longer_than_a_read_is_taken_whole(store: Store, spool: Pat
     append(spool, "texts-000001.jsonl", text(1), text(2, "long " * 1000), text(3))
     await take_all(ingest_of(store, spool))
     assert ids(store, "request_texts") == names(1, 2, 3)
+
+
+async def test_what_is_no_file_does_not_make_the_file_before_it_a_finished_one(store: Store, spool: Path) -> None:
+    append(spool, "requests-000001.jsonl", request(1), request(2)[:50])
+    (spool / "requests-000002.jsonl").mkdir()
+    ingest = ingest_of(store, spool, keep_seconds=0.0)
+    await take_all(ingest)
+    assert ingest.problems == ["requests-000002.jsonl cannot be read: Is a directory"]
+    append(spool, "requests-000001.jsonl", request(2)[50:])
+    await take_all(ingest)
+    assert (ids(store), await ingest.tidy()) == (names(1, 2), 0)
