@@ -29,6 +29,10 @@ class ViewFile:
         self._written = ""
         self._load()
 
+    def beside(self, name: str) -> Path | None:
+        """Where another file of this viewer lies; None where it remembers nothing."""
+        return None if self._path is None else self._path.with_name(f"{self._path.stem}-{name}")
+
     def text(self) -> str:
         """The file's content."""
         told = {"version": _VERSION, "mode": self.mode, "run": self.run, "pages": self.pages, "seen": self.seen, "drafts": self.drafts}

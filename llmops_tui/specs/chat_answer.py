@@ -91,16 +91,17 @@ class ChatAnswer:
         return (self.tokens - 1) / (self.last_at - self.first_at)
 
     def figures(self) -> str:
-        """In a line: `v1: 42 tokens in 1.9 s, the first after 120 ms, 23.4 tokens/s`."""
+        """In a line: `v1: 42 tokens in 1.9 s, first after 120 ms, 23.4 tokens/s`."""
         if self.first_at is None:
             return f"{self.version}: " if self.version else ""
         counted = "" if self.completion_tokens is not None else "about "
         parts = [f"{counted}{self.tokens} tokens" + (f" in {seconds_text(self.total_ms)}" if self.total_ms is not None else "")]
-        parts.append(f"the first after {seconds_text(self.ttft_ms)}")
+        parts.append(f"first after {seconds_text(self.ttft_ms)}")
         if self.tokens_per_second is not None:
-            parts.append(f"{self.tokens_per_second:.3g} tokens/s")
+            rate = self.tokens_per_second
+            parts.append(f"{rate:,.0f} tokens/s" if rate >= 100 else f"{rate:.3g} tokens/s")
         if self.cached_tokens:
-            parts.append(f"{self.cached_tokens} of {self.prompt_tokens} prompt tokens cached")
+            parts.append(f"{self.cached_tokens}/{self.prompt_tokens} prompt tokens cached")
         if self.finish not in ("", "stop"):
             parts.append({"length": "cut at the most tokens allowed"}.get(self.finish, self.finish))
         return (f"{self.version}: " if self.version else "") + ", ".join(parts)

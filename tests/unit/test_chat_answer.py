@@ -27,7 +27,7 @@ def test_text_ends_and_figures_come_from_the_stream_and_its_usage() -> None:
     assert answer.ttft_ms == pytest.approx(250)
     assert answer.total_ms == pytest.approx(1500)
     assert answer.tokens_per_second == pytest.approx(4.0)  # five tokens, four of them in the second after the first
-    assert answer.figures() == "v1: 5 tokens in 1.5 s, the first after 250 ms, 4 tokens/s, 24 of 30 prompt tokens cached"
+    assert answer.figures() == "v1: 5 tokens in 1.5 s, first after 250 ms, 4 tokens/s, 24/30 prompt tokens cached"
 
 
 def test_without_usage_the_pieces_are_counted_and_said_to_be_about_right() -> None:
@@ -36,7 +36,7 @@ def test_without_usage_the_pieces_are_counted_and_said_to_be_about_right() -> No
         answer.take(chunk(text), at)
     answer.take(chunk(finish="length"), 1.5)
     answer.end(1.5)
-    assert answer.figures() == "about 3 tokens in 1.5 s, the first after 500 ms, 2 tokens/s, cut at the most tokens allowed"
+    assert answer.figures() == "about 3 tokens in 1.5 s, first after 500 ms, 2 tokens/s, cut at the most tokens allowed"
 
 
 def test_a_stream_that_ends_without_an_end_broke_off() -> None:
