@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 from llmops_tui.engine.serving.gateway import http_response
 from llmops_tui.engine.serving.gateway.config import Limits
 from llmops_tui.engine.serving.gateway.errors import GatewayError, error_body
 from llmops_tui.engine.serving.gateway.http_request import Request, RequestReader
+from llmops_tui.engine.serving.gateway.keys import Key
 
 _WRITE_AHEAD = 64 << 10
 _PIPELINED_BYTES = 64 << 10
@@ -42,8 +44,8 @@ class Client(asyncio.Protocol):
     """One connection. While `exchange` is set a request is being answered; what is sent meanwhile waits."""
 
     __slots__ = (
-        "_backlog", "_chunks", "_closing", "_reader", "_reading", "_serving", "_since", "_unsent", "exchange", "full", "gateway", "keep",
-        "old", "transport",
+        "_backlog", "_chunks", "_closing", "_reader", "_reading", "_serving", "_since", "_unsent", "authorization", "exchange", "full",
+        "gateway", "keep", "key", "keys", "old", "transport",
     )  # fmt: skip
 
     def __init__(self, gateway: Serving) -> None:
@@ -53,6 +55,9 @@ class Client(asyncio.Protocol):
         self.full = False
         self.keep = True
         self.old = False
+        self.authorization = b""  # the last request's, and whose key it is among these
+        self.keys: Mapping[str, Key] | None = None
+        self.key: Key | None = None
         self._reader = RequestReader(gateway.limits)
         self._backlog = bytearray()
         self._reading = True

@@ -74,7 +74,7 @@ class Gateway:
             method, answer = page
             if request.method not in method:
                 raise GatewayError(405, f"{path.decode('latin-1')} wants {b' or '.join(method).decode()}", "method_not_allowed")
-            answer(self.core, client, request, self._key(request) if path != b"/health" else None)
+            answer(self.core, client, request, self._key(client, request) if path != b"/health" else None)
         except GatewayError as error:
             self._refuse(client, request, path, error)
 
@@ -85,7 +85,7 @@ class Gateway:
         try:
             if request.method != b"POST":
                 raise GatewayError(405, f"{record.path} wants POST", "method_not_allowed")
-            key = self._key(request)
+            key = self._key(client, request)
             if key is not None:
                 record.key = key.rule.id
             body = Body(path, request.body)
@@ -105,13 +105,17 @@ class Gateway:
         if target.endpoint.rule.mirror:
             mirror(core, body, target.endpoint, record, exchange.version_name)
 
-    def _key(self, request: Request) -> Key | None:
+    def _key(self, client: Client, request: Request) -> Key | None:
         """Who asks. Raises GatewayError 401 where a key is wanted and this is none."""
-        key = self.core.keys.find(request.authorization) if request.authorization else None
+        authorization, keys = request.authorization, self.core.keys
+        if authorization and client.authorization == authorization and client.keys is keys.table:
+            return client.key
+        key = keys.find(authorization) if authorization else None
         if key is None and self.core.config.auth == "keys":
             if not request.authorization:
                 raise GatewayError(401, "this gateway wants a key: Authorization: Bearer KEY", "missing_api_key")
             raise GatewayError(401, "this key is not known here", "invalid_api_key")
+        client.authorization, client.keys, client.key = authorization, keys.table, key
         return key
 
     def _refuse(self, client: Client, request: Request, path: bytes, error: GatewayError, record: Record | None = None) -> None:

@@ -106,6 +106,11 @@ class Keyring:
             if key.today_tokens:
                 self._absent[key.rule.id] = key.today_tokens
 
+    @property
+    def table(self) -> Mapping[str, Key]:
+        """Another object after each change: what was found in it holds as long as it is the same."""
+        return self._by_digest
+
     def find(self, authorization: bytes) -> Key | None:
         """The key of this Authorization header. Only the digest is looked up, so that how long it takes tells nothing of a secret."""
         scheme, _, secret = authorization.partition(b" ")
