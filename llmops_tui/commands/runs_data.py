@@ -108,7 +108,7 @@ def export(args: argparse.Namespace) -> int:
     _known(names, detail["metrics"], args.run)
     as_json = args.json or args.format == "json"
     points = _points(client, args.run, list(dict.fromkeys(names)))
-    if not args.output:
+    if args.output in (None, "", "-"):
         _write_points(sys.stdout, points, as_json)
         return 0
     # A device or a pipe is written to as it stands; replacing it by a file would take it away from everybody.

@@ -47,7 +47,7 @@ def export(args: argparse.Namespace) -> int:
     """One line a trial. Raises LlmopsError where the file cannot be written."""
     sweep = connect(args).sweep(args.run)
     text = csv_text(sweep)
-    if not args.output:
+    if args.output in (None, "", "-"):
         sys.stdout.write(text)
         return 0
     try:

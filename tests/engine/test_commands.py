@@ -331,6 +331,7 @@ def test_export_to_a_pipe_or_device_writes_into_it_and_leaves_it_there(shell: Sh
     link = tmp_path / "null"
     link.symlink_to("/dev/null")
     shell("runs", "export", ended, "-o", str(link))
+    assert shell("runs", "export", ended, "-o", "-") == shell("runs", "export", ended), "a dash is stdout, not a file of that name"
     assert link.is_symlink()
     assert Path("/dev/null").is_char_device()
     shell.error("runs", "export", ended, "-o", str(tmp_path), code=1)
