@@ -250,6 +250,12 @@ class Client:
         answer: Reproduction = self._json("POST", f"/v1/runs/{_run_segment(run_id)}/reproduce", body=body, timeout=_SLOW_SECONDS)
         return answer
 
+    def pick(self, run_id: str, word: str, remove_others: bool = False) -> ModelInfo:
+        """Register one of the forms a quantize run made; `remove_others` deletes the files of those that have no name."""
+        body = {"type": word, "remove_others": remove_others}
+        info: ModelInfo = self._json("POST", f"/v1/runs/{_run_segment(run_id)}/pick", body=body, timeout=_SLOW_SECONDS)
+        return info
+
     def set_priority(self, run_id: str, priority: int) -> RunSummary:
         """Change a waiting run's priority; higher starts first."""
         return self._run_request(run_id, "priority", {"priority": priority})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from llmops_tui.commands.parser import Parser
 from llmops_tui.commands.verbs import command, with_run
 from llmops_tui.specs.control import SETTABLE
+from llmops_tui.specs.quantize_types import QuantType
 
 if TYPE_CHECKING:
     from llmops_tui.commands.verbs import Group
@@ -37,6 +38,15 @@ def add_control(runs: Group, common: Parser) -> None:
     )  # fmt: skip
     told = "; ".join(f"{name}: {what}" for name, what in SETTABLE.items())
     settings.add_argument("setting", nargs="+", metavar="KEY=VALUE", help=told)
+    pick = with_run(
+        command(
+            runs, common, "pick", "quantized:pick", "register one of the forms that a quantize run made and measured",
+            ("llmops-tui runs pick quantize-smollm2-0007 Q4_K_M", "the others' files stay: one of them can be picked too"),
+            ("llmops-tui runs pick quantize-smollm2-0007 Q4_K_M --remove-others", "deletes the files of the forms that have no name"),
+        )
+    )  # fmt: skip
+    pick.add_argument("type", choices=get_args(QuantType), metavar="TYPE", help=f"one of {', '.join(get_args(QuantType))}")
+    pick.add_argument("--remove-others", action="store_true", help="delete the files of the forms that are not picked")
     reproduce = with_run(
         command(
             runs, common, "reproduce", "runs_control:reproduce", "start a run again from what was noted of it; tells what differs now",

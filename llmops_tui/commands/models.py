@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.names import name_from_path, reference_from
 from llmops_tui.commands.output import ago, number, print_fields, print_json, print_table, say, size
+from llmops_tui.commands.quantized import card_lines
 
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import ModelInfo
@@ -67,6 +68,7 @@ def _print_model(model: ModelInfo, as_json: bool) -> None:
             ("sha256", model["sha256"]),
             ("created", ago(model["created_at"]) if model["created_at"] is not None else ""),
             *((check["name"], f"{check['verdict']}: {check['words']}") for check in model["checks"]),
+            *card_lines(model.get("card") or {}),  # an engine of before tells none
             *(("problem", problem) for problem in model["problems"]),
         ]
     )

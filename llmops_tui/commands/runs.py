@@ -11,6 +11,7 @@ from llmops_tui.client import Client
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.money import spent
 from llmops_tui.commands.output import ago, cell_width, duration, number, one_line, print_fields, print_json, print_table, say, size
+from llmops_tui.commands.quantized import forms_table
 from llmops_tui.commands.runs_estimate import kept
 from llmops_tui.commands.status import print_runs, progress_text
 from llmops_tui.errors import LlmopsError, UsageError
@@ -103,6 +104,10 @@ def show(args: argparse.Namespace) -> int:
     if detail["outcome"]:
         print("\noutcome")
         print_table(["WHAT", "CAME OUT"], [[name, one_line(text)] for name, text in outcome_lines(detail["outcome"])])
+    head, forms = forms_table(detail)
+    if forms:
+        print("\nforms; * is beaten by no other in everything")
+        print_table(head, forms, right=range(2, 10))
     print("\njournal")
     rows = [
         [ago(entry["t"]), str(entry["attempt"]), entry["state"] or entry["entry"], entry["reason"][:100]] for entry in detail["journal"]

@@ -140,13 +140,18 @@ def _begin(run: RunDir, attempt: int) -> int:
 
 def model_events(run: RunDir, attempt: int) -> list[dict[str, Any]]:
     """The `artifact` events of the attempt that name models, in order; no more than any run makes."""
+    return artifact_events(run, attempt, "model")
+
+
+def artifact_events(run: RunDir, attempt: int, kind: str) -> list[dict[str, Any]]:
+    """The same for `artifact` events of another kind, such as "candidate"."""
     found: list[dict[str, Any]] = []
     try:
         with open(run.events, "rb") as file:
             file.seek(_begin(run, attempt))
             while len(found) < _MOST_MODELS and (line := file.readline(LONGEST_LINE_BYTES)):
                 event = _event(line, "artifact", attempt)
-                if event is not None and event.get("artifact") == "model":
+                if event is not None and event.get("artifact") == kind:
                     found.append(event)
     except OSError:
         return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual.app import ComposeResult
 from textual.containers import Container, Horizontal
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _ASK_SECONDS = 2.0
 _SAMPLES_AT_ONCE = 1000
 _METRIC_COLUMNS = (Column("metric", 0), Column("last", 10, right=True), Column("min", 10, right=True), Column("max", 10, right=True))
-_FACT_COLUMNS = (Column("what", 20), Column("value", 0))
+FACT_COLUMNS = (Column("what", 20), Column("value", 0))
 
 
 class RunScreen(LogFeed, PanedBoard):
@@ -56,7 +56,7 @@ class RunScreen(LogFeed, PanedBoard):
         "watchers": ("watchers", "right"),
         "memory": ("memory", "right"),
     }
-    STACKED = ("facts", "samples", "checkpoints", "capsule", "watchers", "memory")
+    STACKED: ClassVar[tuple[str, ...]] = ("facts", "samples", "checkpoints", "capsule", "watchers", "memory")
 
     def __init__(self, run_id: str, pane: str = "") -> None:
         super().__init__()
@@ -89,10 +89,10 @@ class RunScreen(LogFeed, PanedBoard):
                 yield RowTable(_METRIC_COLUMNS, "no metrics yet", id="metrics")
                 yield SamplePane(id="samples")
                 yield RowTable(CHECKPOINT_COLUMNS, "no checkpoint yet", id="checkpoints")
-                yield RowTable(_FACT_COLUMNS, "asking the engine…", id="facts")
-                yield RowTable(_FACT_COLUMNS, "asking the engine…", id="capsule")
+                yield RowTable(FACT_COLUMNS, "asking the engine…", id="facts")
+                yield RowTable(FACT_COLUMNS, "asking the engine…", id="capsule")
                 yield RowTable(WATCH_COLUMNS, "asking the engine…", id="watchers")
-                yield RowTable(_FACT_COLUMNS, "nothing was predicted for this run", id="memory")
+                yield RowTable(FACT_COLUMNS, "nothing was predicted for this run", id="memory")
         yield EditLine("", id="ask")
         yield LineWidget(id="foot")
 
@@ -121,10 +121,7 @@ class RunScreen(LogFeed, PanedBoard):
         title.show_lines([title_line(run, self._run_id, title.size.width, self.state.clock(), self.llmops.ascii_only)])
         self.draw_tabs()
         self._draw_chart()
-        rows = [Row(name, self._metric_cells(name)) for group in curve_groups(self._metric_names()) for name in group]
-        metrics = self.query_one("#metrics", RowTable)
-        metrics.show(rows)
-        metrics.border_title = f"metrics {len(rows)}" if rows else "metrics"
+        self.draw_metrics(self.query_one("#metrics", RowTable))
         currency = self.state.status["currency"] if self.state.status else ""
         self.query_one("#facts", RowTable).show(fact_rows(self._detail, run, currency, moment))
         losses = [curve for curves in self._curves.values() for curve in curves]
@@ -134,9 +131,19 @@ class RunScreen(LogFeed, PanedBoard):
         capsule = "asking the engine…" if self._detail is None else "written when the run starts"
         self.query_one("#capsule", RowTable).show(capsule_rows(self._detail), empty=capsule)
         self._draw_watchers()
-        predicted = self._detail.get("predicted") if self._detail else None  # an engine of before tells none
-        self.query_one("#memory", RowTable).show(fit_rows(predicted, self._detail.get("measured") if self._detail else None))
+        self.draw_memory(self.query_one("#memory", RowTable))
         self.query_one("#samples", SamplePane).show(self._samples, self._why_no_samples(run))
+
+    def draw_metrics(self, metrics: RowTable) -> None:
+        """What was reported, by name."""
+        rows = [Row(name, self._metric_cells(name)) for group in curve_groups(self._metric_names()) for name in group]
+        metrics.show(rows)
+        metrics.border_title = f"metrics {len(rows)}" if rows else "metrics"
+
+    def draw_memory(self, memory: RowTable) -> None:
+        """What was predicted and what it took."""
+        predicted = self._detail.get("predicted") if self._detail else None  # an engine of before tells none
+        memory.show(fit_rows(predicted, self._detail.get("measured") if self._detail else None))
 
     def status_arrived(self) -> None:
         """Ask again for what a running run changes."""

@@ -310,7 +310,10 @@ class ModelCheck(TypedDict):
 
 
 class ModelInfo(TypedDict):
-    """One model version, or a directory found on disk (`version` None)."""
+    """One model version, or a directory found on disk (`version` None).
+
+    `card`: what was measured of it when it was quantized (specs/quantize_front.py); empty where nothing was.
+    """
 
     name: str
     version: int | None
@@ -331,6 +334,7 @@ class ModelInfo(TypedDict):
     created_at: float | None
     problems: list[str]
     checks: list[ModelCheck]
+    card: dict[str, Any]
 
 
 class DatasetInfo(TypedDict):
