@@ -40,6 +40,7 @@ class LlmopsApp(ConsoleApp):
         "queue": _page("queue", "QueueScreen"),
         "gpus": _page("gpus", "GpusScreen"),
         "inbox": _page("inbox", "InboxScreen"),
+        "serve": _page("serve", "ServeScreen"),
     }
     DEFAULT_MODE = "pulse"
     BINDINGS = bindings("everywhere")
@@ -212,12 +213,53 @@ class LlmopsApp(ConsoleApp):
         form = self.view.pages.get("new", {})
         if form.get("open") is True and self.first_run is None:
             self.new_run(base=form["base"] if isinstance(form.get("base"), str) else None, again=True)
+        chat = self.view.pages.get("chat", {})
+        if chat.get("open") is True and isinstance(chat.get("endpoint"), str) and self.first_run is None:
+            self.open_chat(chat["endpoint"])
         hosts = self.view.pages.get("hosts", {})
         if hosts.get("open") is True and isinstance(names := hosts.get("names"), list):
             self.show_hosts([name for name in names if isinstance(name, str)])
 
-    def open_run(self, run_id: str) -> None:
-        """The run's page on top of the present one; of a sweep the page of its trials."""
+    def show_endpoint(self, name: str) -> None:
+        """The Serve page, on this endpoint."""
+        from llmops_tui.screens.serve import ServeScreen
+
+        async def show() -> None:
+            while len(self.screen_stack) > 1:
+                await self.pop_screen()
+            await self.switch_mode("serve")
+            if isinstance(board := self.screen, ServeScreen):
+                board.go_to(name)
+
+        self.call_later(show)
+
+    def serve(self, model: str = "") -> None:
+        """Serve a model: this one, or one that is chosen."""
+        from llmops_tui.screens.serve_start import choose_model, offer_start
+
+        if (board := self.board()) is None or board.refuse_in_past():
+            return
+        if model:
+            self.run_worker(offer_start(board, model))
+        else:
+            self.run_worker(choose_model(board, "serve a model", lambda chosen: self.serve(chosen)))
+
+    def show_requests(self, text: str = "") -> None:
+        """The requests that were answered, newest first, filtered."""
+        from llmops_tui.screens.requests import RequestsScreen
+
+        if not any(isinstance(screen, RequestsScreen) for screen in self.screen_stack):
+            self.push_screen(RequestsScreen(text))
+
+    def open_chat(self, endpoint: str, version: str = "") -> None:
+        """The chat with an endpoint; a version of it outright where one is named."""
+        from llmops_tui.screens.chat import ChatScreen
+
+        if not any(isinstance(screen, ChatScreen) for screen in self.screen_stack):
+            self.push_screen(ChatScreen(endpoint, version))
+
+    def open_run(self, run_id: str, pane: str = "") -> None:
+        """The run's page on top of the present one, at one of its panes; of a sweep the page of its trials."""
         if run_id.partition("-")[0] in CONDUCTED:
             from llmops_tui.screens.sweep import SweepScreen
 
@@ -225,7 +267,7 @@ class LlmopsApp(ConsoleApp):
             return
         from llmops_tui.screens.run import RunScreen
 
-        self.push_screen(RunScreen(run_id))
+        self.push_screen(RunScreen(run_id, pane))
 
 
 def run_app(

@@ -77,6 +77,28 @@ def _at(app: LlmopsApp, rest: str) -> None:
     app.enter_past(moment)
 
 
+def _serve(app: LlmopsApp, rest: str) -> None:
+    app.serve(rest)
+
+
+def _chat(app: LlmopsApp, rest: str) -> None:
+    endpoint, _, version = rest.partition(" ")
+    if not endpoint or " " in version:
+        raise CommandError("an endpoint, and a version of it where one is meant: :chat support v4")
+    app.open_chat(endpoint, version)
+
+
+def _requests(app: LlmopsApp, rest: str) -> None:
+    from llmops_tui.errors import UsageError
+    from llmops_tui.screens.request_filter import read
+
+    try:
+        read(rest, app.state.clock())
+    except UsageError as error:
+        raise CommandError(str(error)) from None
+    app.show_requests(rest)
+
+
 def _low(app: LlmopsApp, rest: str) -> None:
     if rest not in ("on", "off", "auto"):
         raise CommandError("on, off or auto")
@@ -169,6 +191,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("queue", "", "what waits", _go("queue")),
     Command("gpus", "", "who holds what", _go("gpus")),
     Command("inbox", "", "what finished, failed or was asked of you", _go("inbox")),
+    Command("endpoints", "", "what is served", _go("serve")),
+    Command("serve", "[MODEL]", "serve a model; alone: choose one", _serve),
+    Command("chat", "ENDPOINT [VERSION]", "ask an endpoint, see how fast it answers, say what the answers were worth", _chat),
+    Command("requests", "[FILTER]", "what was asked of the endpoints", _requests, lambda app: ("status:error", "slower:500", "endpoint:")),
     Command("run", "RUN", "the page of a run", _open_run, _run_ids),
     Command("new", "[KIND]", "a new run", _new, _kinds),
     Command("at", "TIME|now", "every panel as it was: 14:30, -20m, 2026-11-23 14:30", _at, lambda app: ("-5m", "-1h", "-1d", "now")),

@@ -24,6 +24,7 @@ from llmops_tui.screens.widgets.panels import (
     host_panel,
     loss_of,
     progress_run,
+    serving_lines,
     state_run,
     worth_telling,
 )
@@ -149,15 +150,16 @@ class PulseScreen(Board):
         lines = gpu_panel(self.state, gpus, box.size.width, box.ascii_only) if gpus else []
         if not gpus or (wide and self.size.height >= 35):
             lines = host_panel(self.state, box.size.width, box.ascii_only) + lines
+        told = serving_lines(self.state)
         most = max(3, self.size.height // 3)
         shown = lines[:most]
-        height = max(3, len(shown)) + 1
+        height = max(3, len(shown)) + len(told) + 1
         if box.styles.height is None or box.styles.height.value != height:
             box.styles.height = height
         box.border_title = "box" if len(lines) > len(gpus) else "gpus"
         if len(lines) > most:
             shown[-1] = [(f" … {len(lines) - most + 1} more: `llmops-tui gpus`", "muted")]
-        box.show_lines(shown)
+        box.show_lines([*shown, *told])
 
     def _draw_runs(self) -> None:
         table = self.query_one(RowTable)

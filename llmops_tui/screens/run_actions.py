@@ -21,6 +21,7 @@ from llmops_tui.specs.states import ACTIVE, ENDED, WAITING
 if TYPE_CHECKING:
     from llmops_tui.specs.answers import RunDetail, RunSummary
 
+MAKES_MODELS = ("train", "quantize", "merge", "combine", "prune")
 _NAMED = 3  # more runs than this are told as a number
 
 
@@ -178,6 +179,19 @@ class RunBoard(Board):
         ids = self.targets()
         if ids:
             self.llmops.new_run(base=ids[0])
+
+    def action_serve_made(self) -> None:
+        """The model that a run made, served."""
+        if self.refuse_in_past():
+            return
+        ids = self.targets()
+        run = self.summary_of(ids[0]) if ids else None
+        if run is None or run["state"] != "succeeded" or run["kind"] not in MAKES_MODELS:
+            self.llmops.tell(f"{ids[0] if ids else 'nothing'} has made no model: {' and '.join(MAKES_MODELS[:2])} runs do", "warn")
+            return
+        from llmops_tui.screens.serve_start import offer_made
+
+        self.run_worker(offer_made(self, run["id"], run["name"]))
 
     def action_remove_runs(self) -> None:
         """Name what would be deleted, ask, then delete it."""

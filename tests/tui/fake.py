@@ -189,7 +189,8 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
 
     def run(self, run_id: str, /) -> RunDetail:
         self._check()
-        for run in self.archive.every([*self.running, *self.waiting, *self.recent]):
+        servers = [summary(name, "running") for name in self.serving.runs()]
+        for run in [*self.archive.every([*self.running, *self.waiting, *self.recent]), *servers]:
             if run["id"] == run_id:
                 detail: dict[str, Any] = {
                     **run, "directory": f"/home/ada/.local/state/llmops-tui/runs/{run_id}",

@@ -18,7 +18,16 @@ from llmops_tui.specs.answers_requests import (
     RequestRow,
     VersionLive,
 )
-from llmops_tui.specs.answers_serving import EndpointDetail, EndpointSummary, GatewayInfo, ReplicaState, VersionState
+from llmops_tui.specs.answers_serving import (
+    CheckedEndpoint,
+    CheckedServer,
+    EndpointDetail,
+    EndpointSummary,
+    GatewayInfo,
+    ReplicaState,
+    VersionState,
+)
+from tests.tui.fake_chat import FakeChat, FakeChatStream
 
 URL = "http://127.0.0.1:8700/v1"
 REQUESTS = 260
@@ -86,7 +95,7 @@ def served(now: float) -> list[EndpointSummary]:
     faq = endpoint(
         "faq", [version("v1", "faq-q4@v1", 1.0, ready=0, state="cold", requests=77)], [], now,
         state="asleep", reason="no request for 600 s; the next one starts it", on_demand=True, idle_unload_seconds=600.0,
-        last_used=now - 3100,
+        last_used=now - 7400,
     )  # fmt: skip
     return [support, code, faq]
 
@@ -94,16 +103,17 @@ def served(now: float) -> list[EndpointSummary]:
 class FakeServing:
     """Like `client_serving.ServingCalls`. `kept` is what is served, `wishes` what was asked for: `(verb, name, what)`.
 
-    `check` fails like the engine that is lost; `slow` makes the last hour slower than the day before by so many times.
+    `alive` fails like the engine that is lost; `slow` makes the last hour slower than the day before by so many times.
     """
 
-    def __init__(self, check: Callable[[], None], now: float) -> None:
-        self.check, self.now = check, now
+    def __init__(self, alive: Callable[[], None], now: float) -> None:
+        self.alive, self.now = alive, now
         self.kept: list[EndpointSummary] = []
         self.wishes: list[tuple[str, str, Any]] = []
         self.asked: list[str] = []
         self.refuses = ""
         self.slow = 1.0
+        self.chats = FakeChat()
         self.slo = {"ttft_ms": 200.0, "itl_ms": 0.0, "total_ms": 4000.0}
         self.rows = [request_row(at, now) for at in range(REQUESTS)]
 
@@ -112,6 +122,10 @@ class FakeServing:
         states = [each["state"] for each in self.kept]
         unhealthy = sum(state in ("broken", "degraded") for state in states)
         return {"endpoints": len(states), "unhealthy": unhealthy, "asleep": states.count("asleep")}
+
+    def runs(self) -> list[str]:
+        """The servers, by their runs."""
+        return [replica["run"] for each in self.kept for replica in each["replicas"]]
 
     # --- endpoints ---
 
@@ -138,6 +152,17 @@ class FakeServing:
         )  # fmt: skip
         self.kept = [*self.kept, made]
         return made
+
+    def check(self, spec: Mapping[str, Any], cwd: str | None = None) -> CheckedEndpoint:
+        self.alive()
+        if self.refuses:
+            raise ConflictError(self.refuses, "look again")
+        model = spec["versions"][0]["model"]
+        server: CheckedServer = {
+            "version": "v1", "model": model, "runtime": "llamacpp", "runtime_version": "0.3.2", "gpu": False, "context": 2048, "slots": 4,
+            "threads": 15, "memory_bytes": 340 << 20,
+        }  # fmt: skip
+        return {"spec": {**spec}, "servers": [server], "warnings": []}
 
     def stop(self, name: str) -> Done:
         self._wish("stop", name, None)
@@ -214,7 +239,8 @@ class FakeServing:
     def live(self, name: str) -> EndpointLive:
         self._ask("live")
         found = self._of(name)
-        versions = {each["name"]: _live(each, self.slow) for each in found["versions"] if each["weight"]}
+        asked = found["versions"] if found["state"] not in ("asleep", "starting") else []
+        versions = {each["name"]: _live(each, self.slow) for each in asked if each["weight"]}
         return {
             "endpoint": name, "t": self.now, "versions": versions, "energy_basis": "measured: GPU 0, shared by tokens", "currency": "EUR",
         }  # fmt: skip
@@ -227,7 +253,7 @@ class FakeServing:
         found = self._of(name)
         told: dict[str, list[LatencyPoint]] = {}
         for each in found["versions"]:
-            if each["weight"]:
+            if each["weight"] and (found["last_used"] or 0.0) > begin:
                 times = [begin + at * seconds for at in range(points)]
                 told[each["name"]] = [_point(each, t, seconds, self.slow if t > self.now - 3700 else 1.0) for t in times]
         return {"endpoint": name, "since": begin, "until": end, "seconds": seconds, "versions": told}
@@ -279,16 +305,23 @@ class FakeServing:
             ] if row["rating"] else [],
         }  # fmt: skip
 
+    def chat(self, name: str, body: Mapping[str, Any]) -> FakeChatStream:
+        self.alive()
+        if self.refuses:
+            raise ConflictError(self.refuses, "look again")
+        routed = max(self._of(name)["versions"], key=lambda each: each["weight"])["name"]
+        return self.chats.stream(name, body, routed)
+
     def feedback(self, request_id: str, rating: str | float | None = None, comment: str = "", correction: str = "") -> Done:
         self._wish("feedback", request_id, (rating, comment, correction))
         return {"done": f"noted for {request_id}"}
 
     def _ask(self, what: str) -> None:
-        self.check()
+        self.alive()
         self.asked.append(what)
 
     def _wish(self, verb: str, name: str, what: Any) -> None:
-        self.check()
+        self.alive()
         if self.refuses:
             raise ConflictError(self.refuses, "look again")
         self.wishes.append((verb, name, what))
@@ -321,9 +354,9 @@ def _live(of: VersionState, slow: float) -> VersionLive:
 
 
 def _point(of: VersionState, t: float, seconds: float, slow: float) -> LatencyPoint:
-    dice = random.Random(f"{of['name']} {round(t)}")
-    requests = max(1, round(seconds * of["share"] * (2.2 + math.sin(t / 900))))
-    first = slow * (46 + 6 * math.sin(t / 700) + dice.gauss(0, 2))
+    dice, day = random.Random(f"{of['name']} {round(t)}"), t % _DAY
+    requests = max(1, round(seconds * of["share"] * (2.2 + math.sin(day / 900))))
+    first = slow * (46 + 6 * math.sin(day / 700) + dice.gauss(0, 2))
     errors = int(dice.random() < 0.04)
     return {
         "t": t, "requests": requests, "errors": errors, "good": requests - errors, "completion_tokens": 118 * requests,

@@ -11,13 +11,14 @@ from textual.pilot import Pilot
 
 from llmops_tui.app import LlmopsApp
 from llmops_tui.reach import Box
+from llmops_tui.screens import chat, chat_asking, palette, sql, state
 from llmops_tui.screens import console_app as app_module
-from llmops_tui.screens import palette, sql, state
 from llmops_tui.screens.console_app import ConsoleApp
 from llmops_tui.screens.palettes import PALETTES
 from tests.tui.driving import screen_text
 from tests.tui.fake import FakeEngine, gpu
 from tests.tui.fake_form import TRAIN, an_estimate
+from tests.tui.fake_serving import served
 
 MOMENT = 1_795_435_200.0
 """Monday 2026-11-23 12:00:00 UTC."""
@@ -33,6 +34,27 @@ class _StoppedWatch:
         return 0.0
 
 
+class _AnswerWatch(threading.local):
+    """Instead of `time` where answers are timed: each thread's own, a piece every 40 ms."""
+
+    pieces = 0
+
+    def monotonic(self) -> float:
+        if threading.current_thread() is threading.main_thread():
+            return 0.0
+        self.pieces += 1
+        return 0.08 + 0.04 * self.pieces
+
+    def time(self) -> float:
+        return MOMENT
+
+    def time_ns(self) -> int:
+        _AnswerWatch.begun += 1
+        return int(MOMENT) + _AnswerWatch.begun
+
+    begun = 0
+
+
 @pytest.fixture
 def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """UTC, Unicode, notices that stay, an engine that is never called silent."""
@@ -41,6 +63,9 @@ def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(app_module, "_NOTICE_SECONDS", _FOREVER)
     monkeypatch.setattr(state, "SILENT_SECONDS", _FOREVER)
     monkeypatch.setattr(sql, "time", _StoppedWatch)
+    watch = _AnswerWatch()
+    monkeypatch.setattr(chat, "time", watch)
+    monkeypatch.setattr(chat_asking, "time", watch)
     monkeypatch.setattr(ConsoleApp, "here", "box")
     time.tzset()
     yield
@@ -52,6 +77,7 @@ def no_time_passes(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def still_engine(gpus: int = 0) -> FakeEngine:
     """Runs of every state, old ones, samples, notes, money; with GPUs: one held, one foreign, one ill, one with hidden memory."""
     engine = FakeEngine(old_runs=40, now=MOMENT, clock=lambda: MOMENT)
+    engine.serving.kept = served(MOMENT)
     engine.specs = {run["id"]: TRAIN for run in (*engine.running, *engine.waiting, *engine.recent)}
     engine.capsule = {
         "git": {"commit": "0f1e2d3c", "branch": "main", "diff": None}, "driver": {"nvidia": "580.95.05"}, "seeds": {"seed": 17},

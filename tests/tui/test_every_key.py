@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from llmops_tui.keys import KEYS, PLACES, keys_of
+from tests.tui import desk_chat, desk_serve  # noqa: F401  # put their stages and effects on the tables
 from tests.tui.desk import STAGES, at, claims, places_now, written_in
 from tests.tui.driving import screen_text
 from tests.tui.key_effects import EFFECTS
@@ -25,6 +26,11 @@ SHADOWED: dict[tuple[str, str], str] = {
     ("command_previous", "up"): "scroll_up",
     ("sql_edit", "e"): "chart_clip",  # i edits there too
     ("travel", "t"): "travel_live",  # the same
+    ("serve_apply", "enter"): "open",  # which applies a new split too
+    ("serve_more", "plus"): "zoom_in",
+    ("serve_less", "minus"): "zoom_out",
+    ("serve_copy", "y"): "chart_log_y",
+    ("serve_log", "L"): "pan_right",
     ("open", "l"): "travel_on",
     ("open", "right"): "travel_on",
     ("first", "home"): "travel_first",
@@ -32,7 +38,7 @@ SHADOWED: dict[tuple[str, str], str] = {
 }
 """`(key id, pressed)` and the key of a nearer part that has it on purpose."""
 PLACE_OF = {key.id: key.where for key in KEYS}
-LINE_KEYS = {key.id for key in KEYS if key.where in ("edit", "field")}
+LINE_KEYS = {key.id for key in KEYS if key.where in ("edit", "field", "prompt")}
 """A line that is written in has every key it needs; what it leaves goes on to the page."""
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from llmops_tui.app import LlmopsApp
 from llmops_tui.keys import KEYS, PLACES, bindings, hints, name_of
+from llmops_tui.screens.chat import ChatScreen
 from llmops_tui.screens.choose import ChooseScreen
 from llmops_tui.screens.command_line import CommandLine
 from llmops_tui.screens.compare import CompareScreen
@@ -23,17 +24,22 @@ from llmops_tui.screens.new_run import NewRunScreen
 from llmops_tui.screens.pulse import PulseScreen
 from llmops_tui.screens.queue import QueueScreen
 from llmops_tui.screens.rendered import RenderedPane, RenderedScreen
+from llmops_tui.screens.request import RequestScreen
+from llmops_tui.screens.requests import RequestsScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
+from llmops_tui.screens.serve import ServeScreen
 from llmops_tui.screens.sql import SqlScreen
 from llmops_tui.screens.steer import SteerScreen
 from llmops_tui.screens.stop import StopScreen
 from llmops_tui.screens.sweep import SweepScreen
 from llmops_tui.screens.travel_bar import TravelBar
 from llmops_tui.screens.widgets.chart import BrailleChart
+from llmops_tui.screens.widgets.chat_pane import ChatPane
 from llmops_tui.screens.widgets.edit_line import EditLine
 from llmops_tui.screens.widgets.form import FieldLine, FormView
 from llmops_tui.screens.widgets.log_pane import LogPane
+from llmops_tui.screens.widgets.prompt_area import PromptArea
 from llmops_tui.screens.widgets.sample_pane import SamplePane
 from llmops_tui.screens.widgets.table import RowTable
 
@@ -45,6 +51,8 @@ OWNERS = {
     "hosts": HostsScreen, "stop": StopScreen, "steer": SteerScreen, "help": HelpScreen,
     "runs": RunsScreen, "run_actions": RunsScreen, "compare": CompareScreen, "sweep": SweepScreen, "confirm": ConfirmScreen,
     "form": NewRunScreen, "fields": FormView, "field": FieldLine,
+    "serve": ServeScreen, "requests": RequestsScreen, "request": RequestScreen,
+    "chat": ChatScreen, "chat_pane": ChatPane, "prompt": PromptArea,
     "edit": EditLine, "samples": SamplePane, "linked": LinkedScreen, "rendered": RenderedPane, "rendered_page": RenderedScreen,
 }  # fmt: skip
 

@@ -18,18 +18,22 @@ from textual import events
 from textual.pilot import Pilot
 
 from llmops_tui.screens.board import Board
+from llmops_tui.screens.chat import ChatScreen
 from llmops_tui.screens.command_line import CommandLine
 from llmops_tui.screens.compare import CompareScreen
 from llmops_tui.screens.confirm import ConfirmScreen
 from llmops_tui.screens.linked_page import LinkedScreen
 from llmops_tui.screens.new_run import NewRunScreen
 from llmops_tui.screens.rendered import RenderedScreen
+from llmops_tui.screens.requests import RequestsScreen
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
+from llmops_tui.screens.serve import ServeScreen
 from llmops_tui.screens.sql import SqlScreen
 from llmops_tui.screens.sweep import SweepScreen
 from tests.tui.driving import screen_text, until, words
 from tests.tui.fake import FakeEngine
+from tests.tui.fake_serving import replica
 from tests.tui.fake_sweep import SWEEP
 from tests.tui.still import MOMENT, at_rest, still_app, still_engine
 
@@ -169,6 +173,86 @@ async def rendered(pilot: Pilot[None]) -> None:
     await until(pilot, lambda: isinstance(pilot.app.screen, RenderedScreen) and "[[Yes" in screen_text(pilot))
 
 
+def served(*pressed: str) -> Go:
+    async def go(pilot: Pilot[None]) -> None:
+        await pilot.press("6")
+        await until(pilot, lambda: isinstance(pilot.app.screen, ServeScreen) and "as fast as" in screen_text(pilot))
+        await until(pilot, lambda: pilot.app.screen.history and "support" in pilot.app.screen.details)  # type: ignore[attr-defined]
+        await pilot.press(*pressed)
+
+    return go
+
+
+async def swapping(pilot: Pilot[None]) -> None:
+    serving = pilot.app.client.serving  # type: ignore[attr-defined]
+    serving.swap("support", "support@v5")
+    serving.kept[0]["replicas"].append(
+        replica("serve-support-0077", "v5", 9009, MOMENT, state="starting", cause="loads the model: 62 %", started_at=MOMENT - 9)
+    )
+    await served("tab")(pilot)
+
+
+async def slower(pilot: Pilot[None]) -> None:
+    pilot.app.client.serving.slow = 1.4  # type: ignore[attr-defined]
+    await pilot.press("6")
+    await until(pilot, lambda: "is slower" in screen_text(pilot))
+    await until(pilot, lambda: pilot.app.screen.history and "support" in pilot.app.screen.details)  # type: ignore[attr-defined]
+
+
+async def starting(pilot: Pilot[None]) -> None:
+    await served("a")(pilot)
+    await until(pilot, lambda: "qwen3-4b@v2" in screen_text(pilot))
+    await pilot.press("down", "enter")
+    await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
+
+
+async def nothing_served(pilot: Pilot[None]) -> None:
+    pilot.app.client.serving.kept = []  # type: ignore[attr-defined]
+    await pilot.press("6")
+    await until(pilot, lambda: "nothing is served yet" in screen_text(pilot))
+
+
+def requested(*pressed: str) -> Go:
+    async def go(pilot: Pilot[None]) -> None:
+        await served("b")(pilot)
+        await until(pilot, lambda: isinstance(pilot.app.screen, RequestsScreen) and "208 match" in screen_text(pilot))
+        await pilot.press(*pressed)
+
+    return go
+
+
+async def one_request(pilot: Pilot[None]) -> None:
+    await requested("j", "j", "enter")(pilot)
+    await until(pilot, lambda: "together" in screen_text(pilot))
+
+
+def chatting(*versions: str, version: str = "", lost: bool = False) -> Go:
+    """A question answered; by two versions where another is named."""
+
+    async def go(pilot: Pilot[None]) -> None:
+        app = pilot.app
+        app.open_chat("support", version)  # type: ignore[attr-defined]
+        await until(pilot, lambda: isinstance(app.screen, ChatScreen) and app.screen.ready and "ready" in words(pilot, "#title"))
+        app.screen.conversation.versions += versions  # type: ignore[attr-defined]
+        app.screen.conversation.settings = {"temperature": 0.2}  # type: ignore[attr-defined]
+        app.client.lost = lost  # type: ignore[attr-defined]
+        app.screen.query_one("#prompt").put("How do I reset my password?")  # type: ignore[attr-defined]
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.conversation.turns and app.screen.conversation.turns[-1].over)  # type: ignore[attr-defined]
+        if not lost:
+            await pilot.press("escape", "plus")
+            await until(pilot, lambda: app.screen.conversation.turns[-1].answers[0].rating)  # type: ignore[attr-defined]
+            await pilot.press("i", *"And if the link is old?")
+
+    return go
+
+
+async def chat_begun(pilot: Pilot[None]) -> None:
+    pilot.app.open_chat("support")  # type: ignore[attr-defined]
+    await until(pilot, lambda: "ready" in screen_text(pilot) and "Ask support" in screen_text(pilot))
+    await pilot.press("escape")
+
+
 NARROW, WIDE = SIZES[:1], SIZES[1:]
 SCENES: dict[str, Scene] = {
     "pulse": Scene(keys()),
@@ -203,6 +287,18 @@ SCENES: dict[str, Scene] = {
     "gpus": Scene(keys("4"), gpus=4),
     "gpus-none": Scene(keys("4"), sizes=NARROW),
     "inbox": Scene(keys("5")),
+    "serve": Scene(served()),
+    "serve-ascii": Scene(served(), ascii_only=True),
+    "serve-split": Scene(served("tab", "j", "j", "j", "plus")),
+    "serve-swap": Scene(swapping),
+    "serve-slower": Scene(slower, sizes=NARROW),
+    "serve-now": Scene(served("tab", "tab", "tab"), sizes=NARROW),
+    "serve-versions": Scene(served("m"), sizes=WIDE),
+    "serve-rollback": Scene(served("U"), sizes=NARROW),
+    "serve-start": Scene(starting, sizes=NARROW),
+    "serve-nothing": Scene(nothing_served, sizes=NARROW),
+    "requests": Scene(requested()),
+    "request": Scene(one_request, sizes=NARROW),
     "sql-table": Scene(query()),
     "sql-chart": Scene(query("c")),
     "help": Scene(keys("question_mark")),
@@ -218,6 +314,10 @@ SCENES: dict[str, Scene] = {
     "choose-run": Scene(run_page("ctrl+s"), sizes=NARROW),
     "travel": Scene(travelling, gpus=4),
     "hosts": Scene(side_by_side),
+    "chat": Scene(chatting("v4", version="v3")),
+    "chat-begun": Scene(chat_begun, sizes=NARROW),
+    "chat-lost": Scene(chatting(lost=True), sizes=NARROW),
+    "chat-ascii": Scene(chatting("v4", version="v3"), ascii_only=True, sizes=WIDE),
     "tiny": Scene(keys(), sizes=((40, 10),)),
 }
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from llmops_tui.specs.answers import EngineEvent, GpuSample, RunSummary
 
 BADGES = {"LIVE": "badge-good", "CONNECTING": "badge-warn", "RECONNECTING": "badge-bad", "SILENT": "badge-bad", "PAST": "badge-warn"}
-_PAGE_TITLES = {"pulse": "Pulse", "runs": "Runs", "queue": "Queue", "gpus": "GPUs", "inbox": "Inbox"}
+_PAGE_TITLES = {"pulse": "Pulse", "runs": "Runs", "queue": "Queue", "gpus": "GPUs", "inbox": "Inbox", "serve": "Serve"}
 _TABS_BESIDE_NOTICE = 120
 _WARM, _HOT = 0.7, 0.9
 _GPU_EVENT_ROLES = {"gpu.back": "good", "gpu.throttled": "warn"}
@@ -42,6 +42,7 @@ def header(state: ViewState, width: int) -> list[Run]:
     version: Run = (f"  engine {engine['version']}" + (f", console {__version__}" if other else ""), "warn" if other else "muted")
     running, waiting = counts.get("running", 0), counts.get("queued", 0) + counts.get("blocked", 0)
     told: list[Run] = [("  ", "text"), (f"{running} running", "accent" if running else "muted"), (f"  {waiting} waiting", "muted")]
+    told += serving_alarm(state)
     if unread := state.unread():
         told.append((f"  {unread} unread", "warn"))
     told += rights(state)
@@ -53,6 +54,27 @@ def header(state: ViewState, width: int) -> list[Run]:
         if sum(cell_len(text) for text, _ in [*left, *right]) <= width:
             break
     return spaced([*where, version, *told] if other else left, right, width)
+
+
+def serving_alarm(state: ViewState) -> list[Run]:
+    """What of the endpoints does not answer as it should; nothing where all do."""
+    serving = state.status.get("serving") if state.status else None  # an engine of before tells none, nor does the past
+    ill = serving["unhealthy"] if serving else 0
+    return [(f"  ✗ {ill} endpoint{'s' if ill > 1 else ''} unhealthy", "bad")] if ill else []
+
+
+def serving_lines(state: ViewState) -> list[list[Run]]:
+    """The endpoints in one line; none where nothing is served."""
+    serving = state.status.get("serving") if state.status else None
+    if not serving or not serving["endpoints"]:
+        return []
+    count, ill, asleep = serving["endpoints"], serving["unhealthy"], serving["asleep"]
+    key = dict(page_keys()).get("serve", "")
+    line: list[Run] = [(" serving", "muted"), (f" {count} endpoint{'s' if count > 1 else ''}", "accent")]
+    line.append((f" · ✗ {ill} unhealthy", "bad") if ill else (" · ✓ healthy", "good"))
+    if asleep:
+        line.append((f" · {asleep} asleep", "muted"))
+    return [[*line, (f"   {key} shows them", "muted")]]
 
 
 def rights(state: ViewState) -> list[Run]:
