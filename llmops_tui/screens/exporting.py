@@ -33,7 +33,7 @@ def offered(board: Board) -> list[tuple[str, str]]:
     if board.export_rows() is not None:
         formats += [("csv", "the table"), ("json", "the table, a row an object")]
     if board.export_markdown() is not None:
-        formats.append(("markdown", "the comparison, to paste"))
+        formats.append(("markdown", "the same to paste"))
     if board.PAGE == "run":
         formats += [(form, words) for form, (_, words) in RUN_FORMS.items()]
     return formats

@@ -91,9 +91,9 @@ class ChatAnswer:
         return (self.tokens - 1) / (self.last_at - self.first_at)
 
     def figures(self) -> str:
-        """In a line: `v1: 42 tokens in 1.9 s, first after 120 ms, 23.4 tokens/s`."""
+        """In a line: `v1: 42 tokens in 1.9 s, first after 120 ms, 23.4 tokens/s`; empty where nothing came."""
         if self.first_at is None:
-            return f"{self.version}: " if self.version else ""
+            return ""
         counted = "" if self.completion_tokens is not None else "about "
         parts = [f"{counted}{self.tokens} tokens" + (f" in {seconds_text(self.total_ms)}" if self.total_ms is not None else "")]
         parts.append(f"first after {seconds_text(self.ttft_ms)}")

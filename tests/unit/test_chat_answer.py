@@ -44,6 +44,7 @@ def test_a_stream_that_ends_without_an_end_broke_off() -> None:
     answer.take(chunk("half"), 1.0)
     answer.end(2.0)
     assert (answer.error, answer.whole, answer.text) == (BROKE_OFF, False, "half")
+    assert ChatAnswer(asked_at=0.0, version="v1").figures() == ""
 
 
 def test_an_error_in_the_stream_is_what_is_told() -> None:
