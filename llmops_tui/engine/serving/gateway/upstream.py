@@ -46,14 +46,16 @@ class Upstream(asyncio.Protocol):
     """A connection; it carries one request at a time."""
 
     __slots__ = (
-        "_close_framed", "_content_type", "_ended", "_head", "_headed", "_keep", "_parser", "_parts", "_pool", "_status",
-        "handler", "idle_since", "paused", "served", "touched", "transport",
+        "_close_framed", "_content_type", "_ended", "_head", "_headed", "_keep", "_parser", "_parts", "_pool", "_status", "_whole",
+        "handler", "idle_since", "on_body", "paused", "served", "touched", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
-        self._parser = httptools.HttpResponseParser(self)
         self._parts: list[bytes] = []
+        self.on_body = self._parts.append  # a callback a chunk, and a stream has a chunk a token
+        self._parser = httptools.HttpResponseParser(self)
+        self._whole = 0  # of the parts, how many belong to the answer
         self._status = 0
         self._content_type = b""
         self._close_framed = True
@@ -129,10 +131,14 @@ class Upstream(asyncio.Protocol):
         if self._headed:
             self._headed = False
             handler.on_head(self._status, self._content_type)
-        if self._parts:
-            parts, self._parts = self._parts, []
-            if self.handler is not None:
-                self.handler.on_payload(parts[0] if len(parts) == 1 else b"".join(parts))
+        parts = self._parts
+        if parts:
+            if self._ended:
+                del parts[self._whole :]
+            payload = parts[0] if len(parts) == 1 else b"".join(parts)
+            parts.clear()
+            if payload and self.handler is not None:
+                self.handler.on_payload(payload)
         if self._ended and self.handler is not None:
             handler, self.handler = self.handler, None
             self._pool.put(self, self._keep)
@@ -177,15 +183,12 @@ class Upstream(asyncio.Protocol):
             self._status = status
             self._headed = True
 
-    def on_body(self, data: bytes) -> None:
-        if not self._ended:
-            self._parts.append(data)
-
     def on_message_complete(self) -> None:
         if self._ended:
             self._keep = False  # a second answer to one request: nothing that comes here can be trusted
         elif self._status:
             self._ended = True
+            self._whole = len(self._parts)
             self._keep = self._parser.should_keep_alive()
 
 
