@@ -34,6 +34,7 @@ class TravelBar(LineWidget, can_focus=True):
         self.panel = board.focused
         self._step = _FIRST_STEP
         self._first: float | None = None
+        self._over = False
 
     @staticmethod
     def toggle(board: Board, moment: float | None = None) -> None:
@@ -44,8 +45,7 @@ class TravelBar(LineWidget, can_focus=True):
         elif standing is None:
             bar = TravelBar(board)
             board.mount(bar, before="#foot")
-            bar.call_after_refresh(take_keys, bar)
-            bar.call_after_refresh(bar.go, board.state.now() - STEPS[_FIRST_STEP] if moment is None else moment)
+            bar.call_after_refresh(bar.begin, board.state.now() - STEPS[_FIRST_STEP] if moment is None else moment)
         elif moment is None:
             standing.action_edge(1)
         else:
@@ -74,6 +74,12 @@ class TravelBar(LineWidget, can_focus=True):
     def on_blur(self) -> None:
         """And are not any more."""
         self.draw()
+
+    def begin(self, moment: float) -> None:
+        """Take the keys and go there; not where a second key, typed right behind the first, has ended it before it was drawn."""
+        if not self._over:
+            take_keys(self)
+            self.go(moment)
 
     def go(self, moment: float | None) -> None:
         """Show another moment, within what is kept; caught up with now is LIVE."""
@@ -114,6 +120,7 @@ class TravelBar(LineWidget, can_focus=True):
         if end < 0:
             self.go(self._first)
             return
+        self._over = True
         self._board.llmops.travel(None)
         self.remove()
         self._board.llmops.hurry()

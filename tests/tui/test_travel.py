@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from llmops_tui.app import LlmopsApp
+from llmops_tui.screens.command_line import CommandLine
 from llmops_tui.screens.run import RunScreen
 from llmops_tui.screens.runs import RunsScreen
 from llmops_tui.screens.travel_bar import TravelBar
@@ -52,3 +53,17 @@ async def test_a_page_that_was_just_opened_takes_the_bar_once_it_has_its_parts(e
         TravelBar.toggle(board)
         await until(pilot, lambda: app.state.connection == "PAST" and board.query(TravelBar))
         assert app._exception is None
+
+
+async def test_a_second_key_right_behind_the_first_brings_back_and_the_keys_count_again(engine: FakeEngine) -> None:
+    app = LlmopsApp(engine, status_seconds=0.05)
+    async with app.run_test() as pilot:
+        await until(pilot, lambda: app.state.selected)
+        board = app.board()
+        assert board is not None
+        TravelBar.toggle(board)
+        TravelBar.toggle(board)
+        await until(pilot, lambda: not board.query(TravelBar))
+        await pilot.press("colon")
+        await until(pilot, lambda: isinstance(app.screen, CommandLine))
+        assert app.state.moment is None
