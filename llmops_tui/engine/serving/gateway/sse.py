@@ -17,6 +17,7 @@ _LONGEST_EVENT = 4 << 20
 _MOST_TEXT = 1 << 20
 _DONE = b"data: [DONE]\n\n"
 DONE_EVENT = _DONE
+_DONE_MARKS = (b"data: [DONE]", b"data:[DONE]")
 
 
 class EventStream:
@@ -66,8 +67,6 @@ class EventStream:
                 self.new_chunks = 0
                 self.new_gap = -1.0
                 return b""
-        if data.endswith(_DONE):
-            self.done = True
         texts: list[bytes] = []
         stripped: list[bytes] = []
         at, size = 0, len(data)
@@ -89,6 +88,8 @@ class EventStream:
                     data = data[end:]
                     at, size = 0, len(data)
                     continue
+            elif event in _DONE_MARKS:
+                self.done = True
             at = end
         self._content(texts, now)
         return b"".join((*stripped, data)) if stripped else data

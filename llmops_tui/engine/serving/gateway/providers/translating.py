@@ -16,6 +16,7 @@ _LARGEST = 32 << 20
 _JSON = b"application/json"
 _STATUSES = {529: 503}  # Anthropic's "overloaded"
 _TOO_LONG = ("prompt is too long", "exceeds the maximum number of tokens", "exceed context limit")
+_TOO_DEEP = GatewayError(502, "the provider's answer is nested too deeply", "upstream_nonsense")
 
 
 class Reader(Answering, Protocol):
@@ -63,6 +64,9 @@ class Translating:
         except GatewayError as error:
             self._reader.spoiled(error)
             return
+        except (orjson.JSONEncodeError, RecursionError):
+            self._reader.spoiled(_TOO_DEEP)
+            return
         self._reader.on_payload(said)
 
     def on_end(self) -> None:
@@ -79,6 +83,9 @@ class Translating:
                 raw = self._speech.whole(self._body, self._model, _object(raw))
             except GatewayError as error:
                 self._reader.spoiled(error)
+                return
+            except (orjson.JSONEncodeError, RecursionError):
+                self._reader.spoiled(_TOO_DEEP)
                 return
         else:
             self._status, raw = _refusal(self._status, raw)
