@@ -50,6 +50,15 @@ def newest_complete(run: RunDir) -> Path | None:
     return Path(checkpoints[-1]["path"]) if checkpoints else None
 
 
+def broken_after(run: RunDir, step: int) -> list[str]:
+    """What is wrong with each checkpoint that is newer than `step` and not whole, a line each: these are passed over."""
+    found = []
+    for directory in sorted(_directories(run), key=_step_by_name):
+        if _step_by_name(directory) > step and _read(directory) is None:
+            found.append(f"{directory.name} {_why_not_whole(directory)}")
+    return found
+
+
 def discard_from(run: RunDir, step: int) -> int | None:
     """Give up every checkpoint of `step` and later, while no job of the run lives; the step of the newest one that is left, if any."""
     kept = None
@@ -83,6 +92,30 @@ def _directories(run: RunDir) -> list[Path]:
         return sorted(entry for entry in run.checkpoints.iterdir() if entry.is_dir())
     except FileNotFoundError:
         return []
+
+
+def _step_by_name(directory: Path) -> int:
+    number = directory.name.rpartition("-")[2]
+    return int(number) if number.isdecimal() else -1
+
+
+def _why_not_whole(directory: Path) -> str:
+    """Of one that `_read` does not take. Names of files come from its marker only where they lie below it."""
+    try:
+        marker: Any = _read_marker(directory / MARKER)
+        sizes: dict[str, int] = marker["files"]
+        if _lie_below(directory, sizes):
+            for name, size in sizes.items():
+                path = directory / name
+                if not path.exists():
+                    return f"lacks {name}"
+                if path.stat().st_size != size:
+                    return f"is torn: {name} has {path.stat().st_size:,} of {size:,} bytes"
+    except FileNotFoundError:
+        return "was never finished"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
+        pass
+    return f"has no {MARKER} that can be read"
 
 
 def _read_marker(path: Path) -> Any:

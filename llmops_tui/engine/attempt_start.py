@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from llmops_tui.data.checkpoints import newest_complete
+from llmops_tui.data.checkpoints import broken_after, complete_checkpoints, newest_complete
 from llmops_tui.data.durable import sync_directory, write_json
 from llmops_tui.engine.jobs.launch import describe_launch
 from llmops_tui.engine.live_run import LiveRun
@@ -30,6 +30,15 @@ class AttemptStart:
         self._cpu_slots = cpu_slots
         self._cores = cores
         self._group = group
+
+    def goes_on_from(self, run: LiveRun) -> str:
+        """For the journal: where a further attempt begins, and which newer checkpoints it has to pass over. Reads the disk."""
+        if run.attempt == 1:
+            return ""
+        whole = complete_checkpoints(run.dir)
+        broken = broken_after(run.dir, whole[-1]["step"] if whole else -1)
+        begins = f"goes on from step {whole[-1]['step']:,}" if whole else "begins anew, as no checkpoint is whole" if broken else ""
+        return "; ".join(part for part in (begins, *broken) if part)
 
     def write(self, run: LiveRun, spec: RunSpec, gpus: Sequence[GpuSample]) -> None:
         """Everything the shim needs, launch.json last and durably. Blocks. Raises OSError, DataChangedError for a further attempt."""

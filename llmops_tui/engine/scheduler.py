@@ -296,7 +296,7 @@ class Scheduler:
             run.stop, run.stop_told, run.pid, run.started_at, run.ended_at, run.exit_code = "", False, None, None, None, None
             held = {"gpus": run.gpu_uuids, "cpu_slots": run.cpu_slots, "memory_bytes": run.memory_bytes, **self._meter.begin(run)}
             try:
-                await self._table.journal(run, "starting", "", held)
+                await self._table.journal(run, "starting", await asyncio.to_thread(self._attempts.goes_on_from, run), held)
                 await asyncio.to_thread(self._attempts.write, run, run.spec, self._gpus.snapshot())
             except DataChangedError as error:
                 await self._refuse_other_rows(run, str(error))

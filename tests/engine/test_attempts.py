@@ -69,6 +69,9 @@ async def test_each_further_attempt_resumes_from_the_newest_whole_checkpoint(hom
         assert (await scheduler.retry(run))["attempt"] == 4
         await until(lambda: len((home.runs / run / "resumed").read_text().split()) >= 4)
         assert (home.runs / run / "resumed").read_text().split()[3] == str(checkpoints / "checkpoint-30")
+        began = [entry["reason"] for entry in RunDir(home.runs / run).read_journal() if entry["state"] == "starting"]
+        torn = [f"goes on from step {step}; checkpoint-{step + 5} is torn: weights has 3 of 5 bytes" for step in (10, 20, 30)]
+        assert began == ["", *torn], "where it begins is told, and which newer one was passed over for which file"
 
 
 async def test_a_retried_run_gets_its_retries_anew_and_survives_the_engine(home: Home) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from llmops_tui.data.checkpoints import MARKER, complete_checkpoints, mark_complete, newest_complete, prune
+from llmops_tui.data.checkpoints import MARKER, broken_after, complete_checkpoints, mark_complete, newest_complete, prune
 from llmops_tui.data.rundir import RunDir
 
 
@@ -45,8 +45,15 @@ def test_a_half_written_checkpoint_is_never_the_newest(run: RunDir) -> None:
     assert newest_complete(run) == whole
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing", "marker is garbage", "marker is a list"])
-def test_a_damaged_checkpoint_is_passed_over_for_an_older_whole_one(run: RunDir, damage: str) -> None:
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        ("truncated", "is torn: inner/state.bin has 1 of 10 bytes"), ("missing", "lacks weights.bin"),
+        ("marker is garbage", "has no complete.json that can be read"), ("marker is a list", "has no complete.json that can be read"),
+        ("no marker", "was never finished"),
+    ],
+)  # fmt: skip
+def test_a_damaged_checkpoint_is_passed_over_for_an_older_whole_one_and_named(run: RunDir, damage: str, words: str) -> None:
     whole, damaged = write(run, 10), write(run, 20)
     if damage == "truncated":
         (damaged / "inner" / "state.bin").write_bytes(b"s")
@@ -54,9 +61,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_whole_one(run: RunDir,
         (damaged / "weights.bin").unlink()
     elif damage == "marker is garbage":
         (damaged / MARKER).write_text("{")
+    elif damage == "no marker":
+        (damaged / MARKER).unlink()
     else:
         (damaged / MARKER).write_text("[1]")
     assert newest_complete(run) == whole
+    assert broken_after(run, 10) == [f"checkpoint-20 {words}"]
+    assert broken_after(run, 20) == []
 
 
 def test_pruning_keeps_the_newest_whole_ones_and_sweeps_half_written_ones(run: RunDir) -> None:
