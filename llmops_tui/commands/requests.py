@@ -40,7 +40,7 @@ def list_requests(args: argparse.Namespace) -> int:
         [
             [
                 clock(row["t"], now), row["id"], answered_by(row), str(row["status"]), milliseconds(row["ttft_ms"]),
-                milliseconds(row["total_ms"]), f"{number(row['prompt_tokens'])}+{number(row['completion_tokens'])}", notes(row),
+                milliseconds(row["total_ms"]), tokens(row), notes(row),
             ]
             for row in page["rows"]
         ],
@@ -103,6 +103,13 @@ def milliseconds(value: float | None) -> str:
     return f"{value:.3g}ms" if value < 999.5 else f"{value / 1000:.3g}s" if value < 999_500 else f"{value / 1000:.0f}s"
 
 
+def tokens(row: RequestRow) -> str:
+    """`43+48`: read and answered."""
+    if row["prompt_tokens"] is None and row["completion_tokens"] is None:
+        return MISSING
+    return f"{number(row['prompt_tokens'])}+{number(row['completion_tokens'])}"
+
+
 def answered_by(row: RequestRow) -> str:
     """`support@v2`, with where it came from when a fallback answered."""
     name = f"{row['endpoint'] or MISSING}{'@' + row['version'] if row['version'] else ''}"
@@ -127,9 +134,9 @@ def facts_of(found: RequestDetail) -> list[tuple[str, str]]:
         for name, key in (("queue", "queue_ms"), ("first token", "ttft_ms"), ("between tokens", "itl_ms"), ("longest gap", "itl_max_ms"))
         if row[key] is not None  # type: ignore[literal-required]
     ]
-    tokens = f"{number(row['prompt_tokens'])} in, {number(row['completion_tokens'])} out"
+    counted = f"{number(row['prompt_tokens'])} in, {number(row['completion_tokens'])} out"
     if row["cached_tokens"]:
-        tokens += f", {number(row['cached_tokens'])} from the cache"
+        counted += f", {number(row['cached_tokens'])} from the cache"
     return [
         ("request", row["id"]),
         ("when", clock(row["t"], time.time())),
@@ -138,7 +145,7 @@ def facts_of(found: RequestDetail) -> list[tuple[str, str]]:
         ("status", f"{row['status']}{', ' + row['finish'] if row['finish'] else ''}{', within its SLO' if row['good'] else ''}"),
         ("error", one_line(row["error"])),
         ("times", ", ".join([*times, f"whole {number(row['total_ms'])} ms"])),
-        ("tokens", tokens + (" (an estimate: the answer was cut off)" if row["estimated"] else "")),
+        ("tokens", counted + (" (an estimate: the answer was cut off)" if row["estimated"] else "")),
         ("cost", "" if row["cost"] is None else f"{row['cost']:.6g}"),
         ("tries", str(row["attempts"]) if row["attempts"] > 1 else ""),
         ("key", one_line(row["key"])),
