@@ -136,6 +136,8 @@ class Client(asyncio.Protocol):
         """An error as the whole answer."""
         if error.retry_after:
             extra += b"retry-after: %d\r\n" % max(1, round(error.retry_after))
+        if error.allow:
+            extra += b"allow: %b\r\n" % error.allow
         if error.status == 401:
             extra += b"www-authenticate: Bearer\r\n"
         if error.closes:

@@ -21,9 +21,12 @@ _TYPES = {
 
 
 class GatewayError(Exception):
-    """A request that cannot be answered as wished; `closes` when the connection is out of step and has to go too."""
+    """A request that cannot be answered as wished; `closes` when the connection is out of step and has to go too; `allow`: the methods
+    that are taken there."""
 
-    def __init__(self, status: int, message: str, code: str = "", param: str = "", retry_after: float = 0.0, closes: bool = False) -> None:
+    def __init__(
+        self, status: int, message: str, code: str = "", param: str = "", retry_after: float = 0.0, closes: bool = False, allow: bytes = b""
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
@@ -31,6 +34,7 @@ class GatewayError(Exception):
         self.param = param
         self.retry_after = retry_after
         self.closes = closes
+        self.allow = allow
 
     def body(self) -> bytes:
         return error_body(self.status, self.message, self.code, self.param)

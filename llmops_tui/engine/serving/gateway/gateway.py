@@ -67,13 +67,15 @@ class Gateway:
         if path in _COMPLETIONS:
             self._complete(client, request, path)
             return
-        page = pages.PAGES.get(path)
+        page = pages.page_at(path)
         try:
             if page is None:
                 raise GatewayError(404, f"there is nothing at {path[:200].decode('latin-1')}", "not_found")
             method, answer = page
             if request.method not in method:
-                raise GatewayError(405, f"{path.decode('latin-1')} wants {b' or '.join(method).decode()}", "method_not_allowed")
+                raise GatewayError(
+                    405, f"{path.decode('latin-1')} wants {b' or '.join(method).decode()}", "method_not_allowed", allow=b", ".join(method)
+                )
             answer(self.core, client, request, self._key(client, request) if path != b"/health" else None)
         except GatewayError as error:
             self._refuse(client, request, path, error)
@@ -84,7 +86,7 @@ class Gateway:
         key: Key | None = None
         try:
             if request.method != b"POST":
-                raise GatewayError(405, f"{record.path} wants POST", "method_not_allowed")
+                raise GatewayError(405, f"{record.path} wants POST", "method_not_allowed", allow=b"POST")
             key = self._key(client, request)
             if key is not None:
                 record.key = key.rule.id

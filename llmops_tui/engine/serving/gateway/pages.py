@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 
@@ -18,10 +19,24 @@ from llmops_tui.engine.serving.gateway.routes import Endpoint
 
 LATELY_SECONDS = 30.0  # a completion is tried after 10 s without one
 _LONGEST_COMMENT = 64 << 10
+_ONE_MODEL = b"/v1/models/"
 
 
 def models(core: Core, client: Client, request: Request, key: Key | None) -> None:
     """GET /v1/models: endpoints and their versions, as far as the key reaches."""
+    client.answer(200, orjson.dumps({"object": "list", "data": _models(core, key)}))
+
+
+def model(core: Core, client: Client, request: Request, key: Key | None) -> None:
+    """GET /v1/models/NAME: one of them."""
+    name = unquote(request.target.partition(b"?")[0].removeprefix(_ONE_MODEL).decode("latin-1"))
+    found = next((listed for listed in _models(core, key) if listed["id"] == name), None)
+    if found is None:
+        raise GatewayError(404, f"there is no model called {name[:200]!r}", "model_not_found", "model")
+    client.answer(200, orjson.dumps(found))
+
+
+def _models(core: Core, key: Key | None) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = []
     for endpoint in core.routes.endpoints.values():
         if key is not None and key.rule.endpoints is not None and endpoint.name not in key.rule.endpoints:
@@ -29,7 +44,7 @@ def models(core: Core, client: Client, request: Request, key: Key | None) -> Non
         versions = [f"{endpoint.name}@{version.name}" for version in endpoint.versions]
         for name in (endpoint.name, *endpoint.rule.aliases, *versions):
             listed.append({"id": name, "object": "model", "created": 0, "owned_by": "llmops", "root": endpoint.name})
-    client.answer(200, orjson.dumps({"object": "list", "data": listed}))
+    return listed
 
 
 def endpoint_health(endpoint: Endpoint, unix_now: float) -> dict[str, Any]:
@@ -98,3 +113,10 @@ PAGES: dict[bytes, tuple[tuple[bytes, ...], Page]] = {
     b"/metrics": ((b"GET",), metrics),
     b"/v1/feedback": ((b"POST",), feedback),
 }
+
+
+def page_at(path: bytes) -> tuple[tuple[bytes, ...], Page] | None:
+    """What answers there, and to which methods."""
+    if path.startswith(_ONE_MODEL) and len(path) > len(_ONE_MODEL):
+        return (b"GET",), model
+    return PAGES.get(path)
