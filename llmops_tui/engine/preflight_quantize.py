@@ -17,7 +17,7 @@ from llmops_tui.data import registry
 from llmops_tui.data.gguf_header import read_gguf_header
 from llmops_tui.data.model_files import ModelFiles, recognise
 from llmops_tui.engine import disk_forecast
-from llmops_tui.engine.jobs.quantizing.architectures import why_not_ours
+from llmops_tui.engine.jobs.quantizing.architectures import why_no_gguf_lora, why_not_ours
 from llmops_tui.engine.preflight_checks import (
     base_of,
     check_model_for_rows,
@@ -41,9 +41,11 @@ _UNQUANTIZED = ("F32", "F16", "BF16")
 # Bytes a parameter: where 256 divides the rows, and where it does not and smaller blocks take their place.
 _BYTES: Mapping[str, tuple[float, float]] = {
     "F16": (2.0, 2.0), "Q8_0": (1.07, 1.07), "Q6_K": (0.84, 1.07), "Q5_K_M": (0.75, 0.95), "Q4_K_M": (0.66, 0.9),
-    "torchao-int8": (1.1, 1.3), "gptq-w4a16": (0.8, 0.9), "awq-w4a16": (0.8, 0.9), "fp8": (1.2, 1.3),
+    "torchao-int8": (1.2, 1.3), "bnb-nf4": (0.85, 0.9), "bnb-int8": (1.2, 1.3),
+    "gptq-w4a16": (0.8, 0.9), "awq-w4a16": (0.8, 0.9), "fp8": (1.2, 1.3),
 }  # fmt: skip
 _LONGEST_NAME = 40
+_CALIBRATED = ("gptq-w4a16", "awq-w4a16")
 
 
 def prepare_quantize(spec: QuantizeSpec, home: Home, places: dict[str, str], cwd: Path) -> tuple[dict[str, Any], int]:
@@ -57,7 +59,7 @@ def prepare_quantize(spec: QuantizeSpec, home: Home, places: dict[str, str], cwd
     llamacpp = find("llamacpp", home, places) if any(word in GGUF_TYPES for word in spec.types) else None
     if llamacpp is None and _needs_llamacpp(spec):
         raise field_error("types", "llama.cpp is not installed, which quantizes GGUF and answers for it", _INSTALL.format("llamacpp"))
-    measured = spec.measure.quality or spec.measure.speed
+    measured = spec.measure.quality or spec.measure.speed or any(word in _CALIBRATED for word in spec.types)
     measure = comparison_rows(spec.measure, "measure", home, cwd, info, run_record(home, info)) if measured else None
     if measure and info["format"] != "gguf":
         speaks = files if files.tokenizer or base is None else recognise(Path(base["path"]))
@@ -73,7 +75,7 @@ def prepare_quantize(spec: QuantizeSpec, home: Home, places: dict[str, str], cwd
         "compressor": _compressor(spec, home, places),
         "outputs": outputs,
         "warnings": licence_warnings(info if info["licence"] or not base else base, {"licence": "its own"}),
-    }, _forecast(spec, info, files, converter is not None)
+    }, _forecast(spec, info, files, converter is not None) + (2 * (base["parameters"] or base["bytes"]) if base else 0)
 
 
 def _check_source(spec: QuantizeSpec, info: ModelInfo, files: ModelFiles) -> None:
@@ -87,8 +89,12 @@ def _check_source(spec: QuantizeSpec, info: ModelInfo, files: ModelFiles) -> Non
             _require("bitsandbytes", word)
     if info["format"] == "adapter" and (other := [word for word in spec.types if word != "F16"]):
         raise field_error("types", f"an adapter becomes a GGUF-LoRA in F16, not {other[0]}", "set types=F16, or merge it first: run merge")
+    if info["format"] == "adapter" and (reason := why_no_gguf_lora(files.config)):
+        raise field_error("model", f"no GGUF-LoRA can be made of {spec.model!r}: {reason}", "merge it first: llmops-tui run merge")
     if info["format"] == "gguf":
         header = read_gguf_header(files.weights[0])
+        if header.text("general.type") == "adapter":
+            raise field_error("model", f"{spec.model!r} is a GGUF-LoRA: an adapter without its base", "name the model, or the PEFT adapter")
         if len(files.weights) > 1:
             raise field_error(
                 "model", f"{spec.model!r} lies in {len(files.weights)} files", "join them first, or name the safetensors model"

@@ -9,7 +9,7 @@ QuantType = Literal[
 ]  # fmt: skip
 
 GGUF_TYPES: tuple[str, ...] = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
-# Quantized while they are loaded: the version records how, its weights are the source's.
+# Quantized while the source is loaded, and saved as they then are; config.json records how.
 ON_LOAD: frozenset[str] = frozenset({"bnb-nf4", "bnb-int8"})
 # Made by a quantizer in an environment of its own, from calibration rows.
 BY_COMPRESSOR: frozenset[str] = frozenset({"gptq-w4a16", "awq-w4a16", "fp8"})

@@ -59,7 +59,22 @@ def why_not_ours(model: Path, config: Mapping[str, Any]) -> str:
         return "it has no tokenizer.json"
     except ValueError:
         return "its tokenizer.json is no JSON"
+    if not (tokenizer.get("model") or {}).get("merges"):
+        return "its tokenizer merges nothing, and llama.cpp reads none without merges"
     return "" if pre_tokenizer_of(tokenizer) else "its tokenizer is no byte-level BPE that we know"
+
+
+def why_no_gguf_lora(config: Mapping[str, Any]) -> str:
+    """Why an adapter_config.json describes what no GGUF-LoRA can be; empty where one can."""
+    if config.get("peft_type") != "LORA":
+        return f"it is {config.get('peft_type') or 'no LoRA'}"
+    for key, words in (
+        ("use_dora", "it is a DoRA"), ("modules_to_save", "it brings whole modules of its own"), ("lora_bias", "its pairs have biases"),
+        ("trainable_token_indices", "it brings tokens of its own"),
+    ):  # fmt: skip
+        if config.get(key):
+            return words
+    return "it changes biases" if config.get("bias", "none") != "none" else ""
 
 
 def rope_of(config: Mapping[str, Any]) -> dict[str, Any]:

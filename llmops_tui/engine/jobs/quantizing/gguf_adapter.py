@@ -96,19 +96,6 @@ def _means(pattern: str, module: str) -> bool:
     return re.match(rf"(.*\.)?({pattern})$", module) is not None
 
 
-def why_no_gguf_lora(config: Mapping[str, Any]) -> str:
-    """Why an adapter_config.json describes what no GGUF-LoRA can be; empty where one can."""
-    if config.get("peft_type") != "LORA":
-        return f"it is {config.get('peft_type') or 'no LoRA'}"
-    for key, words in (
-        ("use_dora", "it is a DoRA"), ("modules_to_save", "it brings whole modules of its own"), ("lora_bias", "its pairs have biases"),
-        ("trainable_token_indices", "it brings tokens of its own"),
-    ):  # fmt: skip
-        if config.get(key):
-            return words
-    return "it changes biases" if config.get("bias", "none") != "none" else ""
-
-
 def _opened(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt")
