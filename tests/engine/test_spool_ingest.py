@@ -263,3 +263,50 @@ async def test_what_is_no_file_does_not_make_the_file_before_it_a_finished_one(s
     append(spool, "requests-000001.jsonl", request(2)[50:])
     await take_all(ingest)
     assert (ids(store), await ingest.tidy()) == (names(1, 2), 0)
+
+
+async def test_no_file_goes_before_the_database_file_itself_has_its_rows(
+    store: Store, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(spool, "requests-000001.jsonl", request(1))
+    append(spool, "requests-000002.jsonl", request(2))
+    ingest, checkpoint, there = ingest_of(store, spool, keep_seconds=0.0), store.checkpoint, []
+    await take_all(ingest)
+
+    def refused() -> Any:
+        there.append(sorted(path.name for path in spool.iterdir()))
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(store, "checkpoint", refused)
+    assert await ingest.tidy() == 0
+    assert there == [["requests-000001.jsonl", "requests-000002.jsonl"]]
+    assert len(list(spool.iterdir())) == 2
+    monkeypatch.setattr(store, "checkpoint", checkpoint)
+    assert await ingest.tidy() == 1
+    assert not (tmp := store.path.with_name(f"{store.path.name}.wal")).exists() or tmp.stat().st_size < 4096
+    assert ids(store) == names(1, 2)
+
+
+async def test_what_is_stored_was_flushed_first_so_that_a_power_cut_leaves_no_file_shorter_than_its_offset(
+    store: Store, spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    path, write, flush = append(spool, "requests-000001.jsonl", request(1)), store.write, os.fdatasync
+
+    def flushes(descriptor: int) -> None:
+        done.append(os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}")))
+        flush(descriptor)
+
+    def writes(work: Any) -> Any:
+        done.append("commit")
+        return write(work)
+
+    monkeypatch.setattr(os, "fdatasync", flushes)
+    monkeypatch.setattr("llmops_tui.data.spool_reader.sync_directory", lambda directory: done.append(directory.name))
+    monkeypatch.setattr(store, "write", writes)
+    ingest = ingest_of(store, spool)
+    await take_all(ingest)
+    append(spool, path.name, request(2))
+    await take_all(ingest)
+    await take_all(ingest)
+    assert done == [path.name, spool.name, "commit", path.name, "commit"]
