@@ -56,3 +56,35 @@ def test_good_is_what_kept_to_the_promise_of_then(backend: FakeBackend, start: S
     strict = {"m": endpoint("r1", slo={"total_ms": 0.000001})}
     assert gateway.reload({**config({"r1": backend}, strict), "revision": 2})[0] == 200
     assert gateway.record(id=gateway.chat().headers["x-request-id"])["good"] is False
+
+
+def kept_texts(gateway: RunningGateway, count: int) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in everything_kept(gateway, count).splitlines() if '"messages":[' in line or '"prompt":' in line]
+
+
+def test_a_share_of_the_texts_is_kept_streamed_or_not_in_a_file_of_its_own(backend: FakeBackend, start: Start) -> None:
+    gateway = start(config({"r1": backend}, {"m": endpoint("r1", text_fraction=0.25)}))
+    points = iter([0.2, 0.3, 0.24, 0.9])
+    gateway.process.gateway.core.random = lambda: next(points)
+    ids = [gateway.chat(f"say {number}", stream=number % 2 == 0).headers["x-request-id"] for number in range(4)]
+    texts = kept_texts(gateway, 6)
+    assert [(text["id"], text["messages"][0]["content"]) for text in texts] == [(ids[0], "say 0"), (ids[2], "say 2")]
+    assert [text["response"] for text in texts] == ["hello you", "hello you"]
+    assert not [line for line in gateway.records() if "messages" in line], "the record itself never has the text"
+
+
+def test_nothing_is_kept_of_the_text_unless_asked_for(gateway: RunningGateway) -> None:
+    assert gateway.chat("a very private thing").status == 200
+    gateway.record(status=200)
+    assert "private" not in everything_kept(gateway, 1)
+
+
+def test_pictures_and_endless_texts_are_kept_by_what_they_were(backend: FakeBackend, start: Start) -> None:
+    gateway = start(config({"r1": backend}, {"m": endpoint("r1", text_fraction=1)}))
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 5000}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [picture, {"type": "text", "text": "x" * (2 << 20)}]}]}
+    assert gateway.request("POST", "/v1/chat/completions", body).status == 200
+    parts = kept_texts(gateway, 2)[0]["messages"][0]["content"]
+    assert parts[0]["image_url"]["url"] == "data:image/png;base64,[5022 characters]"
+    assert len(parts[1]["text"]) == (1 << 20) + 1
+    assert len(backend.asked()[0].body["messages"][0]["content"][1]["text"]) == 2 << 20

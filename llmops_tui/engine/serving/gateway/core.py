@@ -7,7 +7,7 @@ import itertools
 import os
 import random
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import orjson
 
@@ -18,6 +18,10 @@ from llmops_tui.engine.serving.gateway.keys import Keyring
 from llmops_tui.engine.serving.gateway.record import Record
 from llmops_tui.engine.serving.gateway.routes import Endpoint, Routes, Version
 from llmops_tui.engine.serving.gateway.spool import Spool
+
+T = TypeVar("T")
+_LONGEST_KEPT = 1 << 20
+_LONGEST_DATA = 256
 
 
 class Sweeping(Protocol):
@@ -95,6 +99,7 @@ class Core:
     def keep_text(self, record: Record, body: Body, response: str, endpoint: Endpoint) -> None:
         """Keep what was said, with what must not be kept replaced."""
         asked = body.fields.get("messages" if body.kind == CHAT else "input" if body.kind == EMBEDDING else "prompt")
+        asked, response = _bounded(asked), _bounded(response)
         replaced = 0
         if endpoint.rule.redact or self._came_from_redacting(record):
             asked, counted = self._redacted(asked)
@@ -159,3 +164,16 @@ class Core:
             named = {name: self._redacted(item) for name, item in value.items()}
             return {name: item for name, (item, _) in named.items()}, sum(count for _, count in named.values())
         return value, 0
+
+
+def _bounded(value: T) -> T:
+    """Text as it is kept: without the bytes of pictures, and none without end, which would hold everybody up while it is redacted."""
+    if isinstance(value, str):
+        if value.startswith("data:") and len(value) > _LONGEST_DATA:
+            return f"{value.partition(',')[0][:60]},[{len(value)} characters]"  # type: ignore[return-value]
+        return value if len(value) <= _LONGEST_KEPT else value[:_LONGEST_KEPT] + "…"  # type: ignore[return-value]
+    if isinstance(value, list):
+        return [_bounded(item) for item in value]  # type: ignore[return-value]
+    if isinstance(value, dict):
+        return {name: _bounded(item) for name, item in value.items()}  # type: ignore[return-value]
+    return value
