@@ -495,7 +495,10 @@ class Exchange:
         record.queue_seconds = (self._sent_at if self._sent_at >= 0 else now) - self.began
         core.record(record, answer, self._version, self.endpoint, self.began, now)
         if self._keep_text and status < 400:
-            core.keep_text(record, self.body, answer.text, self.endpoint)
+            try:
+                core.keep_text(record, self.body, answer.text, self.endpoint)
+            except Exception:  # noqa: BLE001 - a text that cannot be kept must not keep its answer from the client
+                _log.exception("the text of %s could not be kept", record.id)
 
 
 def _nobody(endpoint: Endpoint) -> GatewayError:
