@@ -43,7 +43,7 @@ def title_line(run: RunSummary | None, run_id: str, width: int, now: float, asci
     if run["note"]:
         left.append((f"  “{run['note']}”", "text"))
     eta = eta_of(run)
-    right: list[Run] = [(f"eta {eta} " if eta and eta != "-" else "", "text"), (f" {duration_text(elapsed_seconds(run, now))} ", "muted")]
+    right: list[Run] = [(f" eta {eta} " if eta and eta != "-" else "", "text"), (f" {duration_text(elapsed_seconds(run, now))} ", "muted")]
     return spaced(left, right, width)
 
 
