@@ -1,4 +1,4 @@
-"""`endpoints route|rollback|swap|pin|unpin|scale`: who answers."""
+"""`endpoints route|rollback|swap|pin|unpin|unload|wake|scale`: who answers."""
 
 from __future__ import annotations
 

@@ -131,6 +131,14 @@ def test_an_idle_endpoint_unloads_and_the_next_request_starts_it(serving: Servin
     serving.stop("idle")
 
 
+def test_one_that_was_unloaded_by_wish_is_started_by_the_next_request_which_waits(serving: Serving, models: Path) -> None:
+    serving.start("wished", models / "first.gguf")
+    serving.client.serving.sleep("wished")
+    wait_for(lambda: not serving.living("wished"), 30)
+    assert serving.says("wished") == "first"
+    serving.stop("wished")
+
+
 def test_an_endpoint_on_demand_has_no_server_before_somebody_asks(serving: Serving, models: Path) -> None:
     found = serving.start("later", models / "first.gguf", wait=False, on_demand=True)
     assert (found["state"], found["replicas"]) == ("asleep", [])

@@ -52,6 +52,14 @@ def waits_for_servers(entry: Entry) -> bool:
     )
 
 
+def comes_up(entry: Entry, servers: Sequence[Server]) -> bool:
+    """Whether its first server is on its way and none has failed: whoever woke it goes on waiting, and the next one does too."""
+    homes = {version.adapter_of or version.name for version in entry.spec.versions if version.name in entry.routed and not version.provider}
+    kept = any(version.replicas for version in entry.spec.versions if version.name in homes)
+    own = [server for server in servers if server.version in homes]
+    return kept and not any(server.phase == "ready" or server.failed for server in own)
+
+
 def _replica(server: Server) -> Config:
     return {
         "host": server.host,
@@ -86,7 +94,7 @@ def _endpoint(entry: Entry, servers: Sequence[Server], names: set[str], settings
         "balance": spec.balance,
         "fallbacks": [name for name in spec.fallbacks if name in names and name != entry.name],
         "retries": spec.retries,
-        "on_demand": waits_for_servers(entry),
+        "on_demand": waits_for_servers(entry) or comes_up(entry, servers),
         "on_demand_seconds": spec.on_demand_seconds,
         "slo": spec.slo.model_dump(mode="json"),
         "text_fraction": spec.record.text_fraction,
