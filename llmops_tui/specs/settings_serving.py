@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from llmops_tui.specs.common import StrictModel
 
 _LOOPBACK = ("127.", "localhost", "::1")
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:+-]{0,59}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -43,6 +44,10 @@ class ProviderSettings(StrictModel):
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname or not value.isascii() or " " in value:
             raise ValueError("must be an address like https://host/v1")
+        if "@" in parts.netloc or "?" in value or "#" in value or parts.port == 0:
+            raise ValueError("must be an address like https://host/v1, without a user, a key or a query: the key comes from key_env")
+        if not value.isprintable() or set('"<>\\^`{|}') & set(value):
+            raise ValueError("must be an address like https://host/v1")
         return value
 
     @field_validator("key_env")
@@ -68,6 +73,14 @@ class RedactorSettings(StrictModel):
         except re.error as error:
             raise ValueError(f"is no regular expression: {error}") from None
         return value
+
+    @model_validator(mode="after")
+    def _replaces(self) -> RedactorSettings:
+        try:
+            re.compile(self.pattern).sub(self.replacement, "")
+        except (re.error, IndexError) as error:
+            raise ValueError(f"replacement: not usable with this pattern: {error}") from None
+        return self
 
 
 USUAL_REDACTORS = (
@@ -98,6 +111,14 @@ class ServingSettings(StrictModel):
         description="What else is struck from recorded text: name, pattern, replacement. E-mail addresses, card and phone numbers and "
         "secrets are without being asked",
     )
+
+    @field_validator("providers")
+    @classmethod
+    def _named(cls, value: dict[str, ProviderSettings]) -> dict[str, ProviderSettings]:
+        for name in value:
+            if not _PROVIDER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r}: a provider's name has letters, digits and . _ / @ : + - only, 60 at most")
+        return value
 
     @model_validator(mode="after")
     def _no_open_door(self) -> ServingSettings:
