@@ -121,11 +121,15 @@ class Speed:
     cpu: float
 
 
-def speed(port: int, model: str, streams: int, tokens: int, processes: Sequence[int], first: int = 0) -> Speed:
+def speed(
+    port: int, model: str, streams: int, tokens: int, processes: Sequence[int], first: int = 0, extra: Mapping[str, Any] | None = None
+) -> Speed:
     """So many streams at the same time, once, until the last one ended. Raises LlmopsError for a failed one."""
     answers: list[Answer] = []
     threads = [
-        threading.Thread(target=lambda n=n: answers.append(ask(port, model, QUESTIONS[(first + n) % len(QUESTIONS)], tokens)))
+        threading.Thread(
+            target=lambda n=n: answers.append(ask(port, model, QUESTIONS[(first + n) % len(QUESTIONS)], tokens, **(extra or {})))
+        )
         for n in range(streams)
     ]
     begun, spent = time.monotonic(), cpu_seconds(processes)
@@ -224,12 +228,13 @@ class Served:
 
 
 @contextlib.contextmanager
-def served() -> Iterator[Served]:
-    """An engine in a state directory of its own; everything of it is ended afterwards."""
+def served(*, gpu: bool = False, settings: str = "") -> Iterator[Served]:
+    """An engine in a state directory of its own, which sees no GPU unless asked; everything of it is ended afterwards."""
     scratch = Path(tempfile.mkdtemp(prefix="llmops-serving."))
     root, port = scratch / "state", free_port()
     root.mkdir()
-    (root / "config.toml").write_text(f'[gpus]\nprobe = "none"\n[serving]\nport = {port}\n')
+    probe = "auto" if gpu else "none"
+    (root / "config.toml").write_text(f'[gpus]\nprobe = "{probe}"\n[serving]\nport = {port}\n{settings}')
     client = Client(Home(root, explicit=True))
     try:
         client.ensure_engine(60)

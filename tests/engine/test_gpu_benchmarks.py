@@ -22,16 +22,16 @@ _SCRIPTS = Path(__file__).parents[2] / "benchmarks" / "gpu"
 @pytest.fixture
 def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     """The modules, imported as when a script of that directory is run."""
-    names = ["shared", "throughput", "memory", "train"]
+    names = ["shared", "throughput", "memory", "train", "serving"]
     before = list(sys.path)
     sys.path.insert(0, str(_SCRIPTS))
     yield {name: importlib.import_module(name) for name in names}
     sys.path[:] = before
-    for name in [*names, "peer_environment"]:
+    for name in [*names, "peer_environment", "serving_rig"]:
         sys.modules.pop(name, None)
 
 
-@pytest.mark.parametrize("name", ["throughput", "memory", "train"])
+@pytest.mark.parametrize("name", ["throughput", "memory", "train", "serving"])
 def test_without_a_gpu_it_says_so_in_one_line_and_makes_nothing(
     scripts: dict[str, ModuleType], name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
