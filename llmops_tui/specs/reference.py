@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from llmops_tui.specs.console import ConsoleSettings
+from llmops_tui.specs.endpoint import EndpointSpec, EndpointVersion, Mirror
 from llmops_tui.specs.leaves import Leaf, leaves
 from llmops_tui.specs.parse import SPECS
 from llmops_tui.specs.settings import Settings
@@ -46,6 +47,14 @@ _SPECS_HEAD = """# Specs: what can be asked for
 
 A spec is YAML or JSON, given with `llmops-tui run KIND -f spec.yaml`, by `--set key=value`, or both. An unknown key, a wrong type or
 a missing file is refused before anything starts, with the field's name.
+"""
+
+_ENDPOINT_HEAD = """
+## An endpoint
+
+No job kind: what `llmops-tui endpoints start -f FILE` reads, with `--set key=value` over it ([serving.md](serving.md)). The keys under a
+version's `serve` are those of [serve](#serve).
+
 """
 
 
@@ -96,6 +105,9 @@ def specs_page() -> str:
     parts = [_SPECS_HEAD]
     for kind, model in SPECS.items():
         parts.append(f"\n## {kind}\n\n{(model.__doc__ or '').strip()}\n\n{_table(leaves(model))}")
+    parts.append(_ENDPOINT_HEAD + _table(leaves(EndpointSpec)))
+    for title, inner in (("versions", EndpointVersion), ("mirror", Mirror)):
+        parts.append(f"\n### Each of `{title}`\n\n{(inner.__doc__ or '').strip()}\n\n{_table(leaves(inner))}")
     return "".join(parts)
 
 
