@@ -84,8 +84,10 @@ class EndpointSpec(StrictModel):
 
     name: str = Field(min_length=1, description="What requests call it: their model")
     aliases: list[str] = Field(default_factory=list, max_length=32, description="Other names for it")
-    versions: list[EndpointVersion] = Field(min_length=1, max_length=MOST_VERSIONS)
-    mirror: list[Mirror] = Field(default_factory=list, max_length=4)
+    versions: list[EndpointVersion] = Field(
+        min_length=1, max_length=MOST_VERSIONS, description="What answers; where no weight is given the first gets all requests"
+    )
+    mirror: list[Mirror] = Field(default_factory=list, max_length=4, description="Versions that also get a share of the requests, unseen")
     sticky: Literal["none", "key", "session"] = Field(
         "none", description="Who stays with one version and replica: a key's requests, a session's"
     )
