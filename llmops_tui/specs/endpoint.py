@@ -56,7 +56,7 @@ class EndpointVersion(StrictModel):
 class Mirror(StrictModel):
     """Shadow traffic: a share of the requests is also sent there, and its answers thrown away."""
 
-    version: str = Field(min_length=1, max_length=40)
+    version: str = Field(min_length=1, max_length=40, description="One of the versions")
     fraction: float = Field(gt=0, le=1, description="Share of the requests")
 
 
