@@ -14,6 +14,7 @@ import orjson
 from llmops_tui.engine.serving.gateway.errors import GatewayError
 
 _LONGEST_EVENT = 4 << 20
+_LONGEST_RUN = 16 << 10
 _MOST_TEXT = 1 << 20
 _DONE = b"data: [DONE]\n\n"
 DONE_EVENT = _DONE
@@ -24,14 +25,14 @@ class EventStream:
     """State of one stream. Times are those given to `take`, in seconds."""
 
     __slots__ = (
-        "_after", "_before", "_hash", "_pending", "_text_bytes", "chunks", "done", "error", "finish", "first", "gap_most", "last",
-        "new_chunks", "new_gap", "strip_usage", "text", "usage",
+        "_after", "_before", "_between", "_hash", "_mark", "_pending", "_text_bytes", "chunks", "done", "error", "finish", "first",
+        "gap_most", "last", "new_chunks", "new_gap", "strip_usage", "text", "usage",
     )  # fmt: skip
 
     def __init__(self, strip_usage: bool, keep_text: bool) -> None:
         self._pending = b""
-        self._before = b"\n\n"  # what stands before the text in the newest event that held nothing else; at first what no event begins with
-        self._after = b""
+        self._before = b""  # what stands before the text in the newest event that held nothing else; empty until there was one
+        self._mark = self._after = self._between = b""  # the name before that text; what stands after it, and until the next name
         self._hash = hashlib.blake2b(digest_size=16)
         self.strip_usage = strip_usage
         self.text: list[bytes] | None = [] if keep_text else None
@@ -71,7 +72,7 @@ class EventStream:
         stripped: list[bytes] = []
         at, size = 0, len(data)
         while at < size:
-            if data.startswith(self._before, at):
+            if self._mark and data.startswith(self._before, at):
                 end = self._plain_run(data, at, texts)
                 if end > at:
                     at = end
@@ -96,22 +97,32 @@ class EventStream:
 
     def _plain_run(self, data: bytes, at: int, texts: list[bytes]) -> int:
         """Add the texts of the events from here on that hold nothing else; where the first begins that may hold more."""
-        before, after = self._before, self._after + b"\n\n"
-        between = after + before
-        lead, step = len(before), len(between)
-        first = len(texts)
-        begin = at + lead
+        begin = at + len(self._before)
+        between, mark = self._between, self._mark
         end = data.find(b'"', begin)
-        while data.startswith(between, end):
-            texts.append(data[begin:end])
-            begin = end + step
-            end = data.find(b'"', begin)
-        at = begin - lead
-        if data.startswith(after, end):
-            texts.append(data[begin:end])
-            at = end + len(after)
-        if b"\\" in b"".join(texts[first:]):
-            texts[first:] = [_unescaped(text) for text in texts[first:]]
+        if not data.startswith(between, end):
+            if not data.startswith(self._after, end):
+                return at
+            text = data[begin:end]
+            texts.append(_unescaped(text) if b"\\" in text else text)
+            return end + len(self._after)
+        pieces = data[begin : begin + _LONGEST_RUN].split(mark)
+        last = pieces.pop()
+        found = [piece.removesuffix(between) for piece in pieces]
+        joined = b"".join(found)
+        if b'"' in joined:  # more than that stands between two of the texts: up to there
+            whole = next(index for index, text in enumerate(found) if b'"' in text)
+            last = pieces[whole]
+            del found[whole:]
+            joined = b"".join(found)
+        at += len(joined) + len(found) * (len(between) + len(mark))
+        end = last.find(b'"')
+        if last.startswith(self._after, end):
+            found.append(last[:end])
+            at += len(self._before) + end + len(self._after)
+        if b"\\" in joined or b"\\" in last[:end]:
+            found = [_unescaped(text) for text in found]
+        texts += found
         return at
 
     def response_hash(self) -> str:
@@ -179,7 +190,9 @@ class EventStream:
             if at >= 0:
                 begin = at + 1 + len(name) + len(colon)
                 self._before = event[:begin]
-                self._after = event[begin + len(text) :]
+                self._mark = event[at:begin]
+                self._after = event[begin + len(text) :] + b"\n\n"
+                self._between = self._after + event[:at]
                 return
 
 
