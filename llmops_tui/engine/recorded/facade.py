@@ -72,6 +72,11 @@ class Recorded:
             group.create_task(self.ingest.run(stop))
             group.create_task(self.retention.run(stop))
             group.create_task(self._watch_spending(stop))
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Until everything that was heard is told."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def name_of(self, name: str) -> str:
         """The endpoint that a name or an alias stands for; the name itself of one that is gone."""
