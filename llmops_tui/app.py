@@ -259,11 +259,16 @@ class LlmopsApp(ConsoleApp):
             self.push_screen(ChatScreen(endpoint, version))
 
     def open_run(self, run_id: str, pane: str = "") -> None:
-        """The run's page on top of the present one, at one of its panes; of a sweep the page of its trials."""
+        """The run's page on top of the present one, at one of its panes; of a sweep its trials, of a quantization its forms."""
         if run_id.partition("-")[0] in CONDUCTED:
             from llmops_tui.screens.sweep import SweepScreen
 
             self.push_screen(SweepScreen(run_id))
+            return
+        if run_id.partition("-")[0] == "quantize":
+            from llmops_tui.screens.quantized import QuantizedScreen
+
+            self.push_screen(QuantizedScreen(run_id, pane))
             return
         from llmops_tui.screens.run import RunScreen
 

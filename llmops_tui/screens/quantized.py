@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
 # As commands/quantized.py's HEAD; what has a rank goes first where there is no room.
 FORM_COLUMNS = (
-    Column("", 1), Column("type", 13), Column("size", 9, right=True), Column("perplexity", 10, right=True), Column("change", 9, right=True),
-    Column("KL", 8, right=True, rank=3), Column("same", 6, right=True, rank=4), Column("tok/s", 6, right=True),
-    Column("first", 8, right=True, rank=1), Column("memory", 9, right=True, rank=2), Column("model", 18, rank=5),
+    Column("", 1), Column("type", 12), Column("size", 9, right=True), Column("perplexity", 10, right=True), Column("change", 9, right=True),
+    Column("KL", 8, right=True, rank=4), Column("same", 6, right=True, rank=5), Column("tok/s", 6, right=True),
+    Column("first", 8, right=True, rank=2), Column("memory", 9, right=True, rank=3), Column("model", 18, rank=1),
 )  # fmt: skip
 
 
@@ -40,7 +40,8 @@ class QuantizedScreen(RunScreen):
     STACKED = ("memory", "chart", "facts", "samples", "checkpoints", "capsule", "watchers")
 
     def __init__(self, run_id: str, pane: str = "") -> None:
-        super().__init__(run_id, pane or "metrics")
+        super().__init__(run_id, pane)
+        self.pane, self.stacked = "metrics", "memory"
 
     def compose(self) -> ComposeResult:
         """As a run's page, with the forms over the log on the wide side."""
@@ -81,12 +82,9 @@ class QuantizedScreen(RunScreen):
         memory.show(rows)
         memory.border_title = f"card of {card['type']}" if card else "card"
 
-    def on_row_table_row_chosen(self, message: RowTable.RowChosen) -> None:
+    def metric_chosen(self, key: str) -> None:
         """A form: ask, then pick it."""
-        if message.table.id != "metrics":
-            super().on_row_table_row_chosen(message)
-            return
-        card = self._card(message.key)
+        card = self._card(key)
         if card is None or self.refuse_in_past():
             return
         if not self._to_pick():
@@ -107,8 +105,7 @@ class QuantizedScreen(RunScreen):
         self.app.push_screen(ChooseScreen(f"pick {word}?", entries), answered)
 
     def on_row_table_row_highlighted(self, message: RowTable.RowHighlighted) -> None:
-        """Another form's card."""
-        super().on_row_table_row_highlighted(message)
+        """Another form's card; the base class has its own say beside this one."""
         if message.table.id == "metrics":
             self.draw_memory(self.query_one("#memory", RowTable))
 

@@ -218,14 +218,18 @@ class RunScreen(LogFeed, PanedBoard):
     def on_row_table_row_chosen(self, message: RowTable.RowChosen) -> None:
         """A metric goes into the chart."""
         if message.table.id == "metrics":
-            self._chosen = (message.key,)
-            self.action_show_pane("chart")
-            self.status_arrived()
+            self.metric_chosen(message.key)
         elif message.table.id == "watchers" and (alarm := alarm_of(self._watch, message.key)):
             self._chosen = None  # the losses
             self.action_show_pane("chart")
             self.query_one(BrailleChart).cross_at(float(alarm["step"]))
             self.status_arrived()
+
+    def metric_chosen(self, key: str) -> None:
+        """Into the chart."""
+        self._chosen = (key,)
+        self.action_show_pane("chart")
+        self.status_arrived()
 
     def on_row_table_row_highlighted(self, message: RowTable.RowHighlighted) -> None:
         """What the row under the cursor does not say itself."""
