@@ -35,8 +35,8 @@ class Sketch:
         self.total += other.total
 
     def quantiles(self, wanted: Iterable[float]) -> list[float]:
-        """The values at these ranks in [0, 1], ascending; zeros when empty."""
-        ranks = [rank * (self.count - 1) for rank in wanted]
+        """The values nearest to these ranks in [0, 1], ascending; zeros when empty. Of a few values the 99th percentile is the largest."""
+        ranks = [round(rank * (self.count - 1)) for rank in wanted]
         found: list[float] = []
         seen = 0
         for bucket in sorted(self.buckets):
