@@ -313,7 +313,7 @@ KEYS: tuple[Key, ...] = (
         "metric",
     ),
     Key("serve_metric_back", ("M",), "cycle_metric(-1)", "serve", "quantity before"),
-    Key("serve_span", ("i",), "cycle_span", "serve", "the last hour, six hours, day or week in the chart"),
+    Key("serve_span", ("i",), "cycle_span", "serve", "the last hour, six hours, day, week or ten minutes in the chart"),
     Key("serve_pin", ("P",), "pin", "serve", "pin it: never unload it; again: as its spec says"),
     Key("serve_sleep", ("Z",), "sleep", "serve", "unload it until the next request (asks first), or wake it"),
     Key("serve_scale", ("N",), "scale", "serve", "how many servers the version under the cursor has"),

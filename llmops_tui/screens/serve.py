@@ -239,7 +239,8 @@ class ServeScreen(ServeActions):
         now, endpoint = self.query_one("#now", RowTable), self.chosen
         name = endpoint["name"] if endpoint else ""
         rows = now_rows(self.live.get(name), self.version_name, self.slo())
-        now.show(rows, empty="asking the engine…" if endpoint else "")
+        past = "the last minutes are those of now; the chart shows the past"
+        now.show(rows, empty=past if self.state.moment is not None else "asking the engine…" if endpoint else "")
         now.border_title = f"{name} {self.version_name}" if endpoint else "now"
 
     def _draw_chart(self) -> None:
@@ -264,7 +265,7 @@ class ServeScreen(ServeActions):
         wide, rows = self.size.width >= WIDE_COLUMNS, self.size.height
         endpoints, parts, now = (self.query_one(f"#{name}") for name in ("endpoints", "parts", "now"))
         most = 4 if rows < 20 else 6 if rows < 30 else max(8, rows // 4)
-        _set_rows(endpoints, min(max(1, len(self.endpoints)) + 2, most) if self.endpoints else max(4, rows - 6))
+        _set_rows(endpoints, min(max(2, len(self.endpoints)) + 2, most) if self.endpoints else max(4, rows - 6))
         verdict = self.query_one("#verdict")
         self._shown(verdict, bool(self.endpoints) and rows >= 12)
         _set_rows(verdict, 3 if rows >= 20 else 2)
@@ -275,10 +276,10 @@ class ServeScreen(ServeActions):
         endpoint = self.chosen
         count = len(endpoint["versions"]) + len(endpoint["replicas"]) if endpoint else 0
         if wide:
-            inside = rows - 8 - (len(self.endpoints) + 2)
-            _set_rows(parts, min(count + 2, max(_LEAST_PARTS, inside // 2)) if now.display else None)
+            inside = rows - 8 - (max(2, len(self.endpoints)) + 2)
+            _set_rows(parts, min(max(2, count) + 2, max(_LEAST_PARTS, inside // 2)) if now.display else None)
         else:
-            _set_rows(parts, min(count + 2, max(_LEAST_PARTS, (rows - 7 - min(len(self.endpoints) + 2, most)) // 2)))
+            _set_rows(parts, min(max(2, count) + 2, max(_LEAST_PARTS, (rows - 7 - min(max(2, len(self.endpoints)) + 2, most)) // 2)))
 
     def _shown(self, widget: Widget, wanted: bool) -> None:
         """Unless another panel has the whole page."""

@@ -259,7 +259,8 @@ def health_line(endpoints: Sequence[EndpointSummary], gateway: GatewayInfo | Non
         more = f" (and {len(ill) - 1} more)" if len(ill) > 1 else ""
         return [(f" ✗ {first['name']} is {first['state']}: ", "bad"), (f"{cause}{more}", "text")]
     if starting:
-        return [(f" ◔ {', '.join(starting)} start{'s' if len(starting) == 1 else ''}; all else answers", "accent")]
+        rest = "; all else answers" if len(endpoints) > len(starting) else ""
+        return [(f" ◔ {', '.join(starting)} start{'s' if len(starting) == 1 else ''}{rest}", "accent")]
     words = f"all {len(endpoints)} endpoints answer" if len(endpoints) > 1 else "it answers"
     return [(" ✓ healthy: ", "good"), (words + (f", {asleep} when asked first: asleep" if asleep else ""), "text")]
 

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from llmops_tui.specs.answers_requests import LatencyHistory, LatencyPoint
     from llmops_tui.specs.answers_serving import EndpointChange
 
-SPANS = ((3600.0, "the last hour"), (6 * 3600.0, "the last six hours"), (86_400.0, "the last day"), (7 * 86_400.0, "the last week"))
+SPANS = (
+    (3600.0, "the last hour"),
+    (6 * 3600.0, "the last six hours"),
+    (86_400.0, "the last day"),
+    (7 * 86_400.0, "the last week"),
+    (600.0, "the last ten minutes"),
+)
 _RANKS = ("p50", "p95", "p99")
 _PRESSING = ("route", "swap", "rollback")
 

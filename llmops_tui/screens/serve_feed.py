@@ -44,6 +44,7 @@ class ServeFeed(RunBoard):
         self.why = "asking the engine…"
         self._chosen_name = ""
         self._version = ""
+        self._moment: float | None = None
         self._past: Past | None = None
         self._compared_at: dict[str, float] = {}
         self._turn = 0
@@ -88,8 +89,13 @@ class ServeFeed(RunBoard):
     # How it comes.
 
     def status_arrived(self) -> None:
-        """The page is on top: ask, where the last answer is old enough."""
-        self.want()
+        """The page is on top: ask, where the last answer is old enough or of another moment."""
+        if self.state.moment != self._moment:
+            self._moment = self.state.moment
+            self.live.clear()
+            self.forget_comparisons()
+        else:
+            self.want()
 
     def want(self, now: bool = False) -> None:
         """Ask; `now` because something changed."""

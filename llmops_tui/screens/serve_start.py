@@ -68,7 +68,7 @@ def _told(checked: CheckedEndpoint) -> list[Line]:
     for server in checked["servers"]:
         where = "GPU" if server["gpu"] else "CPU"
         memory = f", {bytes_text(server['memory_bytes'])} predicted" if server["memory_bytes"] is not None else ""
-        threads = f" · {server['threads']} threads" if server["threads"] and not server["gpu"] else ""
+        threads = f" · {server['threads']} thread{'s' if server['threads'] > 1 else ''}" if server["threads"] and not server["gpu"] else ""
         lines.append([(f"  {server['model']}", "bright")])
         lines.append([(f"  {server['runtime']} {server['runtime_version']} on the {where}{memory}{threads}", "text")])
         if server["slots"]:
