@@ -13,6 +13,7 @@ from llmops_tui.engine.queue_rules import adjustment_after, another_attempt, mem
 from llmops_tui.engine.run_table import RunTable
 from llmops_tui.engine.verdict import Verdict
 from llmops_tui.specs.train import TrainSpec
+from llmops_tui.specs.train_memory import OUT_OF_MEMORY_ADVICE
 
 # Its user wants no further attempt.
 _NO_MORE = frozenset({"now", "checkpoint", "pause"})
@@ -40,7 +41,8 @@ async def settle(table: RunTable, run: LiveRun, verdict: Verdict, ended_at: floa
         )
         return True
     if verdict.state == "out_of_memory" and (advice := memory_advice(run)) is not None:
-        verdict = replace(verdict, reason=f"{verdict.reason}; {advice.words}", advice=advice.settings)
+        told = verdict.reason.removesuffix(f"; {OUT_OF_MEMORY_ADVICE}")
+        verdict = replace(verdict, reason=f"{told}; {advice.words}", advice=advice.settings)
     await table.end(run, verdict, ended_at)
     return False
 

@@ -6,7 +6,7 @@ checkpointing, which computes the activations twice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from llmops_tui.engine.jobs.adjustments import Adjustment
 from llmops_tui.specs.train import TrainSpec
 
 _SHORTEST_ADVISED = 128
+_LEAST_WORTH = 0.02
+# The share of the predicted peak that a spec saves beside the one that ran; None where that cannot be told.
+Saved = Callable[[TrainSpec], float | None]
 # What grows with the tokens of a pass, as the estimate's parts are named (estimate/memory.py); the rest does not.
 _GROWS_WITH_LENGTH = ("activations", "loss", "working", "allocator")
 
@@ -51,22 +54,36 @@ def words(to: Mapping[str, Any]) -> str:
     return told + (" (the same batch)" if "micro_batch" in to else "")
 
 
-def advice(spec: TrainSpec, estimate: Mapping[str, Any] | None) -> Advice | None:
+def advice(spec: TrainSpec, estimate: Mapping[str, Any] | None, saved: Saved = lambda spec: None) -> Advice | None:
     """What to start again with when the attempts are used up; None where only a smaller model is left.
 
-    `estimate` is what was predicted for the run (prepared.estimate), whose parts tell how much a shorter row saves.
+    `estimate` is what was predicted for the run (prepared.estimate), whose parts tell how much a shorter row saves. `saved` tells what
+    another spec saves of the predicted peak; what is known to save next to nothing is passed over.
     """
-    smaller = _halved(spec)
-    if smaller is not None:
-        return Advice(dict(smaller), f"try {words(smaller)}")
+    candidates: list[tuple[dict[str, Any], str]] = []
+    if (smaller := _halved(spec)) is not None:
+        candidates.append((dict(smaller), words(smaller)))
     if spec.gradient_checkpointing is not True:
-        return Advice({"gradient_checkpointing": True}, "try gradient_checkpointing=true")
-    if spec.max_length // 2 >= _SHORTEST_ADVISED:
-        length = spec.max_length // 2
-        share = _share_that_grows(estimate)
+        candidates.append(({"gradient_checkpointing": True}, "gradient_checkpointing=true"))
+    for settings, told in candidates:
+        share = saved(spec.model_copy(update=settings))
+        if share is None:
+            return Advice(settings, f"try {told}")
+        if share >= _LEAST_WORTH:
+            return Advice(settings, f"try {told}: about {share:.0%} less memory", share)
+    length = spec.max_length // 2
+    if length >= _SHORTEST_ADVISED:
+        share = saved(spec.model_copy(update={"max_length": length}))
+        if share is None and (grows := _share_that_grows(estimate)) is not None:
+            share = grows / 2
         if share is None:
             return Advice({"max_length": length}, f"max_length {length} would need about half the activations")
-        return Advice({"max_length": length}, f"max_length {length} would need about {share / 2:.0%} less", share / 2)
+        if share >= _LEAST_WORTH:
+            return Advice({"max_length": length}, f"max_length {length} would need about {share:.0%} less", share)
+    if spec.adaptation == "full" and not spec.scratch.preset:
+        share = saved(spec.model_copy(update={"adaptation": "lora"}))
+        if share is not None and share >= _LEAST_WORTH:
+            return Advice({"adaptation": "lora"}, f"adaptation=lora would need about {share:.0%} less", share)
     return None
 
 

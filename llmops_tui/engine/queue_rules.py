@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llmops_tui.data.rundir import number_of
+from llmops_tui.engine.estimate.saving import share_saved
 from llmops_tui.engine.jobs.adjustments import Adjustment, adjusted
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.memory_retry import Advice, advice, next_adjustment, words
@@ -106,7 +107,12 @@ def memory_advice(run: LiveRun) -> Advice | None:
     estimate = prepared.get("estimate") if isinstance(prepared, dict) else None
     if not isinstance(run.spec, TrainSpec):
         return None
-    found = advice(adjusted(run.spec, run.adjustment), estimate if isinstance(estimate, dict) else None)
+    last = adjusted(run.spec, run.adjustment)
+    found = advice(
+        last,
+        estimate if isinstance(estimate, dict) else None,
+        lambda other: share_saved(prepared, last, other) if isinstance(prepared, dict) else None,
+    )
     if found is None:
         return None
     kept = {name: value for name, value in run.adjustment.items() if name in ("micro_batch", "accumulation", "gradient_checkpointing")}

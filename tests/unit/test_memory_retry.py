@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from llmops_tui.data.rundir import RunDir
+from llmops_tui.engine.estimate.facts import describe_model
+from llmops_tui.engine.estimate.saving import share_saved
 from llmops_tui.engine.jobs.adjustments import VARIABLE, Adjustment, adjusted, of_this_attempt
 from llmops_tui.engine.jobs.outcome import is_out_of_memory, memory_of, run_job
 from llmops_tui.engine.memory_retry import advice, next_adjustment
@@ -18,6 +20,7 @@ from llmops_tui.engine.recovery import load_run
 from llmops_tui.engine.shim import oom_kills
 from llmops_tui.engine.verdict import Verdict, judge
 from llmops_tui.specs.train import TrainSpec
+from tests.unit.test_estimate import SMOLLM2
 
 
 def spec(**values: Any) -> TrainSpec:
@@ -56,6 +59,46 @@ def test_the_advice_names_what_a_shorter_row_saves_of_the_predicted_peak() -> No
     assert (found.settings, found.words) == ({"max_length": 512}, "max_length 512 would need about 40% less")
     assert "half the activations" in str(advice(last, None))
     assert advice(spec(micro_batch=1, gradient_checkpointing=True, max_length=128), None) is None
+
+
+def test_what_saves_next_to_nothing_is_passed_over_and_the_rest_says_how_much() -> None:
+    last = spec(micro_batch=4, max_length=1024)
+    halved = advice(last, None, lambda other: 0.3 if other.micro_batch == 2 else 0.5)
+    assert halved is not None
+    assert (halved.words, halved.saves) == ("try micro_batch=2 accumulation=2 (the same batch): about 30% less memory", 0.3)
+    # As on a processor, where a pass is 512 tokens however many rows are asked for.
+    checkpointed = advice(last, None, lambda other: 0.0 if other.micro_batch == 2 else 0.4)
+    assert checkpointed is not None
+    assert checkpointed.settings == {"gradient_checkpointing": True}
+    shorter = advice(last, None, lambda other: 0.25 if other.max_length == 512 else -0.1)
+    assert shorter is not None
+    assert (shorter.settings, shorter.words) == ({"max_length": 512}, "max_length 512 would need about 25% less")
+    whole = spec(micro_batch=1, gradient_checkpointing=True, adaptation="full")
+    adapter = advice(whole, None, lambda other: 0.7 if other.adaptation == "lora" else 0.0)
+    assert adapter is not None
+    assert (adapter.settings, adapter.words) == ({"adaptation": "lora"}, "adaptation=lora would need about 70% less")
+    assert advice(last, None, lambda other: 0.0) is None, "no advice is better than one that saves nothing"
+
+
+def test_what_other_settings_save_is_predicted_from_what_was_found_at_the_submission(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text(json.dumps(SMOLLM2))
+    rows = {"learnt": 600, "held_out": 48, "mean_tokens": 900.0, "longest_tokens": 2000, "source": "600 rows read"}
+    gpu = {"device": "cuda", "device_name": "a GPU", "capacity_bytes": 24 << 30}
+    prepared = {"facts": {"model": describe_model(model), "rows": rows}, "estimate": gpu}
+    last = spec(micro_batch=8, packing=False, gradient_checkpointing=False)
+    half, checkpointed = (
+        share_saved(prepared, last, last.model_copy(update=to)) for to in ({"micro_batch": 4}, {"gradient_checkpointing": True})
+    )
+    assert half is not None
+    assert checkpointed is not None
+    assert 0.2 < half < 0.5
+    assert checkpointed > half
+    processor = {**prepared, "estimate": {**gpu, "device": "cpu"}}
+    assert share_saved(processor, last, last.model_copy(update={"micro_batch": 4})) == pytest.approx(0.0, abs=0.02)
+    assert share_saved({"estimate": gpu}, last, last) is None
+    assert share_saved({**prepared, "estimate": None}, last, last) is None
 
 
 @pytest.mark.parametrize(

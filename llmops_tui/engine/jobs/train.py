@@ -22,14 +22,13 @@ from llmops_tui.engine.jobs.outcome import Summary, run_job
 from llmops_tui.engine.jobs.reporting import Reporter
 from llmops_tui.specs.train import TrainSpec
 from llmops_tui.specs.train_continued import following
+from llmops_tui.specs.train_memory import OUT_OF_MEMORY_ADVICE as OUT_OF_MEMORY_ADVICE  # as each job has its own
 
 if TYPE_CHECKING:
     from llmops_tui.engine.jobs.methods.method import HeldOutScore
     from llmops_tui.engine.jobs.probe import ProbeLosses
 
 Found = TypeVar("Found")
-
-OUT_OF_MEMORY_ADVICE = "lower micro_batch or max_length (raise accumulation to keep the batch), or set gradient_checkpointing=true"
 
 
 def train(run: RunDir, record: dict[str, Any], reporter: Reporter) -> tuple[Summary, bool]:
