@@ -41,7 +41,7 @@ def steps(run: RunDir) -> list[int]:
 
 
 def test_an_engine_killed_around_a_pause_and_a_resume_finds_the_run_where_it_was(tmp_path: Path) -> None:
-    name = until_killed(tmp_path, "submit", "150", when=lambda: bool(list((tmp_path / "runs").glob("*/attempt-1/started.json"))))
+    name = until_killed(tmp_path, "submit", "600", when=lambda: bool(list((tmp_path / "runs").glob("*/attempt-1/started.json"))))
     run = RunDir(tmp_path / "runs" / name)
     wait_for(lambda: run.events.exists() and len(steps(run)) > 3, 20)
     assert until_killed(tmp_path, "pause", name) == "stopping"  # at once: the job saves while no engine looks
@@ -49,12 +49,12 @@ def test_an_engine_killed_around_a_pause_and_a_resume_finds_the_run_where_it_was
     assert load_run(run, json.loads(run.spec.read_bytes())).stop == "pause"
     until_killed(tmp_path, when=lambda: states(run)[-1] == "paused")
     stopped = steps(run)[-1]
-    assert stopped < 150
+    assert stopped < 600
     until_killed(tmp_path)  # one that starts, and has nothing to do
     assert until_killed(tmp_path, "resume", name) == "queued"
     until_killed(tmp_path, when=lambda: (run.attempt(2) / "started.json").exists())
     until_killed(tmp_path, when=lambda: states(run)[-1] == "succeeded")
-    assert steps(run) == list(range(1, 151)), "each step once, over two attempts and six engines"
+    assert steps(run) == list(range(1, 601)), "each step once, over two attempts and six engines"
     assert states(run).count("paused") == 1
 
 
