@@ -115,4 +115,5 @@ def _again(client: Client, name: str, line: ProgressLine) -> EndpointSummary:
 def _next_step(endpoint: EndpointSummary) -> str:
     run = next((server["run"] for server in reversed(endpoint["replicas"]) if server["run"] and server["state"] == "ended"), "")
     log = f"`llmops-tui runs logs {run} --tail 40` says more, " if run else ""
-    return f"{log}`llmops-tui endpoints stop {endpoint['name']}` gives it up"
+    verb = "rollback" if endpoint["pending"] else "stop"
+    return f"{log}`llmops-tui endpoints {verb} {endpoint['name']}` gives it up"
