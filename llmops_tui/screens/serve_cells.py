@@ -50,7 +50,7 @@ _PART_COLUMNS = (
 
 def part_columns(moving: bool) -> tuple[Column, ...]:
     """`moving`: the shares are about to be others, and the old ones are told too."""
-    share = replace(_PART_COLUMNS[1], width=21 if moving else _PART_COLUMNS[1].width)
+    share = replace(_PART_COLUMNS[1], width=22 if moving else _PART_COLUMNS[1].width)
     return (_PART_COLUMNS[0], share, *_PART_COLUMNS[2:])
 
 

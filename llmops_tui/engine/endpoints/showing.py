@@ -43,7 +43,7 @@ def summarise(
         for server in servers
         if server.phase != "ended" or (server.failed and server.ended_at > now - _ENDED_SHOWN_SECONDS)
     ]
-    unhealthy = [replica["run"] for replica in replicas if replica["state"] == "unhealthy"]
+    unhealthy = {replica["run"]: replica["cause"] for replica in replicas if replica["state"] == "unhealthy"}
     versions = _versions(entry, servers, plan, told, unhealthy, now)
     state, why = _state(entry, versions, reason)
     url, pending = gateway_url(settings), entry.pending
@@ -99,17 +99,18 @@ def _replica(server: Server, told: Mapping[str, Any]) -> ReplicaState:
 
 
 def _versions(
-    entry: Entry, servers: Sequence[Server], plan: Steps, told: Mapping[str, Any], unhealthy: Sequence[str], now: float
+    entry: Entry, servers: Sequence[Server], plan: Steps, told: Mapping[str, Any], unhealthy: Mapping[str, str], now: float
 ) -> list[VersionState]:
     wishes, routed = wished(entry, now), entry.routed
     ready = ready_versions(entry, servers, unhealthy)
+    ill = {server.version: unhealthy[server.run] or f"{server.run} does not answer" for server in servers if server.run in unhealthy}
     total = sum(weight for name, weight in routed.items() if name in ready) or sum(routed.values())
     shown = []
     for version in entry.spec.versions:
         home = version.adapter_of or version.name
         answering = sum(server.version == home and server.phase == "ready" and server.run not in unhealthy for server in servers)
         counts = _part(_part(told, "versions"), version.name)
-        state, why = _version_state(entry, version.name, home, version.provider, plan, wishes, ready)
+        state, why = _version_state(entry, version.name, home, version.provider, plan, wishes, ready, ill)
         rests = entry.resting.get(version.name)
         warm = (
             rests is not None
@@ -142,8 +143,9 @@ def _versions(
 
 
 def _version_state(
-    entry: Entry, name: str, home: str, provider: str, plan: Steps, wishes: Mapping[str, int], ready: set[str]
+    entry: Entry, name: str, home: str, provider: str, plan: Steps, wishes: Mapping[str, int], ready: set[str], ill: Mapping[str, str]
 ) -> tuple[str, str]:
+    """`ill`: the cause of what has servers, none of which answers."""
     if provider:
         return "remote", ""
     if home in plan.broken:
@@ -152,6 +154,8 @@ def _version_state(
         return "ready", ""
     if wishes.get(home, 0) == 0:
         return "cold", ""
+    if home in ill:
+        return "broken", ill[home]
     return "starting", plan.pauses[home][1] if home in plan.pauses else ""
 
 
