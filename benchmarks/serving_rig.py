@@ -213,14 +213,15 @@ class Served:
             time.sleep(0.05)
 
     def serving_processes(self, name: str) -> list[int]:
-        """Who takes part in answering: the gateway, each server and its keeper."""
+        """Who takes part in answering: the gateway and each server."""
         gateway = self.client.serving.gateway()["pid"]
         assert gateway is not None
-        found = [gateway]
-        for replica in self.client.serving.endpoint(name)["replicas"]:
-            pid = self.server_pid(replica["run"])
-            found += [pid, int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])]
-        return found
+        return [gateway, *(self.server_pid(replica["run"]) for replica in self.client.serving.endpoint(name)["replicas"])]
+
+    def keepers(self, name: str) -> list[int]:
+        """Who looks after its servers, whether they answer or not."""
+        pids = [self.server_pid(replica["run"]) for replica in self.client.serving.endpoint(name)["replicas"]]
+        return [int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) for pid in pids]
 
     def server_pid(self, run: str) -> int:
         """The server's own process."""

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from llmops_tui.engine.endpoints.chat import Asked, ask_gateway
-from llmops_tui.engine.endpoints.keeping import Keeping, Queue
+from llmops_tui.engine.endpoints.keeping import Keeping
 from llmops_tui.engine.endpoints.keys import KeyRecord, digest
+from llmops_tui.engine.endpoints.server_starts import Queue
 from llmops_tui.engine.endpoints.showing import gateway_url, reach_host
 from llmops_tui.engine.endpoints.wishes import EndpointWishes, Prepare
 from llmops_tui.errors import ConflictError

@@ -22,7 +22,7 @@ def sleepy(entry: Entry, servers: Sequence[Server], told: Mapping[str, Any], now
     ready = [server for server in servers if server.phase == "ready"]
     if not ready or busy(told):
         return entry
-    idle_since = max(last_used(told), *(server.since for server in ready))
+    idle_since = max(last_used(told), *(server.ready_at or server.since for server in ready))
     if now - idle_since < spec.idle_unload_seconds:
         return entry
     return asleep(entry, Asleep(now, f"no request for {spec.idle_unload_seconds:g} s; the next one starts it"))

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from llmops_tui.engine.endpoints.adapter_wishes import AdapterWishes
 from llmops_tui.engine.endpoints.book import EndpointBook
@@ -24,41 +22,24 @@ from llmops_tui.engine.endpoints.gateway_control import GatewayGoneError
 from llmops_tui.engine.endpoints.gateway_process import GatewayProcess
 from llmops_tui.engine.endpoints.idling import asleep, awake, sleepy, wakes
 from llmops_tui.engine.endpoints.keys import KeyBook, KeyRecord
-from llmops_tui.engine.endpoints.planning import Server, Steps, ready_versions, steps, wished
-from llmops_tui.engine.endpoints.replica_spec import replica_spec
+from llmops_tui.engine.endpoints.planning import Server, Steps, ready_versions, steps
 from llmops_tui.engine.endpoints.room_making import RoomMaking
+from llmops_tui.engine.endpoints.server_starts import PrepareNow, Queue, ServerStarts
 from llmops_tui.engine.endpoints.servers import read_servers
 from llmops_tui.engine.endpoints.showing import detailed, summarise
-from llmops_tui.engine.live_run import LiveRun
-from llmops_tui.errors import ConflictError, InsufficientResourcesError, LlmopsError, NotFoundError
+from llmops_tui.errors import ConflictError, LlmopsError, NotFoundError
 from llmops_tui.paths import Home
-from llmops_tui.specs.answers import GpuSample, RunSummary, ServingOverview
+from llmops_tui.specs.answers import GpuSample, ServingOverview
 from llmops_tui.specs.answers_serving import EndpointDetail, EndpointSummary
-from llmops_tui.specs.common import RunSpec
 from llmops_tui.specs.settings_serving import ServingSettings
 from llmops_tui.specs.states import ACTIVE, QUEUED
 
 _CHANGING_SECONDS = 0.25
 _STEADY_SECONDS = 1.0
 _NOTHING_SECONDS = 60.0
-_PREPARED_SECONDS = 60.0
-_MOST_REFUSED = 20
 # A new server beside the old ones that waits so long for room does not get it while they are there.
 _ROOM_SECONDS = 3.0
 log = logging.getLogger(__name__)
-
-
-class Queue(Protocol):
-    """What is asked of the scheduler."""
-
-    def runs(self) -> Collection[LiveRun]: ...
-
-    @property
-    def cpu_slots(self) -> int: ...
-
-    async def submit(self, spec: RunSpec, *, owner: str, uid: int, cwd: str, prepared: dict[str, Any]) -> RunSummary: ...
-
-    async def stop(self, run_id: str, mode: str, why: str = "") -> RunSummary: ...
 
 
 class Keeping:
@@ -69,7 +50,7 @@ class Keeping:
         home: Home,
         settings: ServingSettings,
         queue: Queue,
-        prepare: Callable[[int, RunSpec, Path], dict[str, Any]],
+        prepare: PrepareNow,
         tell: Callable[[str, dict[str, Any]], object],
         engine_key: KeyRecord,
         gpus: Callable[[], Sequence[GpuSample]],
@@ -86,16 +67,12 @@ class Keeping:
         self.plans: dict[str, Steps] = {}
         self.reasons: dict[str, str] = {}
         self._queue = queue
-        self._prepare = prepare
         self._tell = tell
         self._engine_key = engine_key
         self._room = RoomMaking(gpus)
-        self._riding = AdapterWishes()
-        self._starting: Counter[tuple[str, str]] = Counter()
-        self._refused: dict[str, list[Server]] = {}
-        self._prepared: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+        self._riding = AdapterWishes(queue, prepare, self.book)
+        self.starts = ServerStarts(queue, prepare, self.book, self._take_their_place, self.changed.set)
         self._draining: dict[str, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self._told_states: dict[str, str] = {}
 
     async def load(self) -> None:
@@ -115,7 +92,9 @@ class Keeping:
                 woken.cancel()
         finally:
             stopping.cancel()
-            for task in [*self._tasks, *self._draining.values()]:
+            self.starts.cancel()
+            self._riding.cancel()
+            for task in self._draining.values():
                 task.cancel()
 
     async def tend(self) -> None:
@@ -135,10 +114,10 @@ class Keeping:
         await self.publish()
         for name, plan in self.plans.items():
             for version in plan.start:
-                self._begin(name, version)
+                self.starts.begin(name, version)
             for load, pairs in ((True, plan.load), (False, plan.unload)):
                 for run, adapter in pairs:
-                    self._spawn(self._ride(name, run, adapter, load=load), f"{name}:{adapter}")
+                    self._riding.wish(name, run, adapter, load=load)
         await self.gateway.keep()
         await self.gateway.look()
         self._tell_states()
@@ -167,13 +146,10 @@ class Keeping:
         """Take an endpoint out of the book, durably; its servers are let go by the next pass. Hold `lock`."""
         await asyncio.to_thread(self.book.remove, name)
         self.book.entries.pop(name, None)
-        for kept in (self.plans, self.reasons, self._refused, self._told_states):
+        for kept in (self.plans, self.reasons, self._told_states):
             kept.pop(name, None)
+        self.starts.forget(name)
         self.changed.set()
-
-    def offer(self, name: str, version: str, prepared: dict[str, Any]) -> None:
-        """What a check of the request has found out need not be found out again by the first server."""
-        self._prepared[name, version] = time.monotonic(), prepared
 
     def told(self, name: str) -> Mapping[str, Any]:
         """What the gateway said of an endpoint when it was last asked."""
@@ -192,7 +168,7 @@ class Keeping:
         plan = self.plans.get(entry.name) or Steps()
         return summarise(
             entry,
-            [*self._known_servers.get(entry.name, ()), *self._refused.get(entry.name, ())],
+            [*self._known_servers.get(entry.name, ()), *self.starts.refused(entry.name)],
             plan,
             self.gateway.status,
             self.settings,
@@ -268,73 +244,15 @@ class Keeping:
 
     # --- servers ---
 
-    def _begin(self, name: str, version: str) -> None:
-        self._starting[name, version] += 1
-        self._spawn(self._start_server(name, version), f"{name}:{version}")
-
-    def _spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        task = asyncio.create_task(work, name=name)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _ride(self, name: str, run_id: str, adapter: str, *, load: bool) -> None:
-        """Have a server that runs load an adapter, or let one go. It tells by its replica.json that it did."""
-        run = next((run for run in self._queue.runs() if run.id == run_id), None)
-        entry = self.book.entries.get(name)
-        rider = entry.spec.version(adapter) if entry else None
-        base = entry.spec.version(rider.adapter_of) if entry and rider else None
-        if run is None or not self._riding.due(run_id, adapter, load=load):
-            return
-        try:
-            path = ""
-            if load:
-                if entry is None or base is None:
-                    return
-                prepared = await asyncio.to_thread(self._prepare, entry.uid, replica_spec(entry, base), Path(entry.cwd))
-                path = next(str(one["path"]) for one in prepared["serving"]["adapters"] if one["name"] == adapter)
-            await asyncio.to_thread(self._riding.ask, run, adapter, path, load=load)
-            log.info("%s is to %s the adapter %s", run_id, "load" if load else "unload", adapter)
-        except (LlmopsError, OSError) as error:
-            log.warning("%s: %s was not asked for the adapter %s: %s", name, run_id, adapter, error)
-
-    async def _start_server(self, name: str, version_name: str) -> None:
-        """Check, then queue one server. A refusal counts like an end: it is tried again later, and not for ever."""
-        entry = self.book.entries.get(name)
-        version = entry.spec.version(version_name) if entry else None
-        try:
-            if entry is None or version is None:
-                return
-            spec = replica_spec(entry, version)
-            noted, prepared = self._prepared.pop((name, version_name), (0.0, {}))
-            if time.monotonic() - noted > _PREPARED_SECONDS:
-                prepared = await asyncio.to_thread(self._prepare, entry.uid, spec, Path(entry.cwd))
-            current = self.book.entries.get(name)
-            if current is None or wished(current, time.time()).get(version_name, 0) == 0:
-                return
-            summary = await self._queue.submit(spec, owner=entry.owner, uid=entry.uid, cwd=entry.cwd, prepared=prepared)
-            log.info("%s: %s is to serve %s", name, summary["id"], version_name)
-        except (LlmopsError, OSError) as error:
-            await self._refuse(name, version_name, error)
-        except Exception as error:
-            log.exception("%s: a server of %s was not started", name, version_name)
-            await self._refuse(name, version_name, error)
-        finally:
-            self._starting[name, version_name] -= 1
-            self.changed.set()
-
-    async def _refuse(self, name: str, version: str, error: Exception) -> None:
-        now = time.time()
-        log.warning("%s: a server of %s was refused: %s", name, version, error)
+    async def _take_their_place(self, name: str, version: str) -> bool:
+        """There is no room for new servers beside the old ones: whether they take their place instead."""
         async with self.lock:
             entry = self.book.entries.get(name)
             pending = entry.pending if entry else None
-            roomless = isinstance(error, InsufficientResourcesError) and pending is not None and version in pending.weights
-            if entry and pending and roomless and pending.mode == "beside" and entry.spec.swap == "auto":
-                await self.commit(replace(entry, pending=replace(pending, mode="instead"), revision=entry.revision + 1))
-                return
-        refused = self._refused.setdefault(name, [])
-        refused.append(Server("", version, "ended", now, ended_at=now, failed=True, reason=str(error)))
-        del refused[:-_MOST_REFUSED]
+            if entry is None or pending is None or version not in pending.weights or pending.mode != "beside" or entry.spec.swap != "auto":
+                return False
+            await self.commit(replace(entry, pending=replace(pending, mode="instead"), revision=entry.revision + 1))
+            return True
 
     def _let_go(self, run: str) -> None:
         if run and run not in self._draining:
@@ -375,9 +293,7 @@ class Keeping:
 
     def _with_unborn(self, name: str) -> list[Server]:
         """The servers there are, those that were refused, and those that are on their way to become a run."""
-        now = time.time()
-        coming = [Server("", version, "waiting", now) for (of, version), n in self._starting.items() if of == name for _ in range(n)]
-        return [*self.servers.get(name, ()), *self._refused.get(name, ()), *coming]
+        return [*self.servers.get(name, ()), *self.starts.refused(name), *self.starts.coming(name)]
 
     def _unhealthy(self) -> set[str]:
         replicas = self.gateway.status.get("replicas")
@@ -403,7 +319,7 @@ class Keeping:
         if not self.book.entries:
             return _STEADY_SECONDS if self._draining or self._orphans() else _NOTHING_SECONDS
         moving = (
-            any(self._starting.values())
+            self.starts.busy
             or self._draining
             or any(
                 entry.pending or any(server.phase in ("waiting", "starting") for server in self.servers.get(name, ()))

@@ -24,14 +24,15 @@ Phase = Literal["waiting", "starting", "ready", "draining", "ended"]
 class Server:
     """One replica as its run tells. `run` is empty for one that was refused before it became a run.
 
-    `failed`: it ended without being asked to. `adapters`: those it has loaded, with what a request calls them there; `riders`: those
-    it was started with, with their models.
+    `failed`: it ended without being asked to; `ready_at`: since when it answers. `adapters`: those it has loaded, with what a request
+    calls them there; `riders`: those it was started with, with their models.
     """
 
     run: str
     version: str
     phase: Phase
     since: float
+    ready_at: float = 0.0
     ended_at: float = 0.0
     failed: bool = False
     reason: str = ""

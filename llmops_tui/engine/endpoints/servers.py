@@ -48,6 +48,7 @@ def _server(run: LiveRun, draining: bool) -> Server:
         version,
         "draining" if draining or run.state == "stopping" else "ready",
         since,
+        ready_at=_ready_at(run),
         host=str(told.get("host") or ""),
         port=_whole(told, "port"),
         model=str(told.get("model_name") or ""),
@@ -85,6 +86,14 @@ def _told(run: LiveRun) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) and _whole(value, "port") else None
+
+
+def _ready_at(run: LiveRun) -> float:
+    """When it wrote that it answers."""
+    try:
+        return replica_file(run.dir.path).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _words(run: LiveRun) -> str:

@@ -55,7 +55,7 @@ class EndpointWishes:
         InsufficientResourcesError."""
         entry, prepared = await self._begun(raw, person, cwd)
         for version, ready in prepared.items():
-            self._keeping.offer(entry.name, version, ready)
+            self._keeping.starts.offer(entry.name, version, ready)
         async with self._keeping.lock:
             self._check_names(entry.spec)
             await self._keeping.commit(entry)
@@ -252,7 +252,7 @@ class EndpointWishes:
         if version.provider or version.adapter_of:
             return
         prepared = await self._prepare(entry.uid, replica_spec(entry, version), Path(entry.cwd))
-        self._keeping.offer(entry.name, version.name, prepared)
+        self._keeping.starts.offer(entry.name, version.name, prepared)
 
     async def _with_models(self, spec: EndpointSpec, uid: int, cwd: Path) -> EndpointSpec:
         versions = [
