@@ -147,6 +147,7 @@ class FakeBackend:
         self.seen: list[Asked] = []
         self.closed_on: list[str] = []
         self.health: Act = says(200, b'{"status":"ok"}')
+        self.frozen = False  # as a process that is stopped: connections are taken and nothing is said
         self.connections = 0
         self.port = 0
         self._loop = asyncio.new_event_loop()
@@ -224,6 +225,9 @@ class FakeBackend:
         raw = await reader.readexactly(int(headers.get("content-length", "0")))
         asked = Asked(self, reader, writer, path, headers, json.loads(raw) if raw else None)
         self.seen.append(asked)
+        if self.frozen:
+            await waits(asked)
+            return False
         if method == "GET":
             await self.health(asked)
         elif asked.body.get("max_tokens") == 1 and asked.body.get("messages") == [{"role": "user", "content": "Hi"}]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llmops_tui.engine.serving.gateway import http_request
 from tests.gateway.fake_backend import FakeBackend
 from tests.gateway.running import RunningGateway, chat_body, config, post, read_all, read_until
 from tests.waiting import wait_for
@@ -202,19 +203,19 @@ def test_a_client_that_asks_and_asks_and_never_reads_costs_bounded_memory_and_ge
     backend: FakeBackend, start: Start
 ) -> None:
     gateway = start(config({"r1": backend}))
-    asked = b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"
+    asked = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Pad: " + b"x" * 4000 + b"\r\n\r\n"
     with gateway.connect() as connection:
         connection.setblocking(False)
         count, rest = 0, b""
         while select.select([], [connection], [], 0.5)[1]:  # until the gateway takes no more
-            rest = rest or asked * 100
+            rest = rest or asked * 10
             taken = connection.send(rest)
             rest = rest[taken:]
             count += taken
             assert count < 64 << 20, "the gateway reads on without an end"
         unsent = [client.transport.get_write_buffer_size() for client in gateway.process.gateway.clients if client.transport is not None]
         assert max(unsent) < 1 << 20
-        connection.setblocking(True)
+        connection.settimeout(20)
         whole = count // len(asked)
         seen, kept = 0, b""
         while seen < whole:
@@ -234,6 +235,32 @@ def test_more_connections_than_allowed_are_refused_and_room_is_made_when_one_lea
         second.close()
         wait_for(lambda: len(gateway.process.gateway.clients) == 1)
         assert gateway.chat().status == 200
+
+
+def test_bodies_of_many_clients_together_are_bounded_and_room_is_made_when_they_leave(
+    backend: FakeBackend, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_request, "_MOST_HELD", 100_000)
+    gateway = start(config({"r1": backend}))
+    bodies = gateway.process.gateway.bodies
+    with gateway.connect() as first, gateway.connect() as second:
+        for connection in (first, second):
+            connection.sendall(LINE + b"Content-Length: 90000\r\n\r\n" + b" " * 45_000)
+        wait_for(lambda: bodies.held == 90_000)
+        status, error = refusal(gateway.raw(LINE + b"Content-Length: 40000\r\n\r\n" + b" " * 20_000))
+        assert (status, error["code"]) == (503, "too_much_at_once")
+        assert gateway.chat().status == 200
+    wait_for(lambda: bodies.held == 0)
+    assert gateway.chat("x" * 90_000).status == 200
+    assert bodies.held == 0
+    assert gateway.record(status=503)["error"]
+
+
+def test_a_body_in_chunks_of_one_byte_is_a_body(backend: FakeBackend, gateway: RunningGateway) -> None:
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in BODY)
+    answer = gateway.raw(LINE + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks + b"0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert backend.asked()[0].body["messages"] == chat_body()["messages"]
 
 
 def test_an_idle_connection_is_closed_after_its_time(backend: FakeBackend, start: Start) -> None:

@@ -21,7 +21,7 @@ from llmops_tui.engine.serving.gateway.body import CHAT, COMPLETION, EMBEDDING, 
 from llmops_tui.engine.serving.gateway.config import Limits, parse_config
 from llmops_tui.engine.serving.gateway.config_reading import ConfigError
 from llmops_tui.engine.serving.gateway.errors import GatewayError, upstream_error
-from llmops_tui.engine.serving.gateway.http_request import RequestReader
+from llmops_tui.engine.serving.gateway.http_request import Bodies, RequestReader
 from llmops_tui.engine.serving.gateway.providers.anthropic import Anthropic
 from llmops_tui.engine.serving.gateway.providers.chat import Speech
 from llmops_tui.engine.serving.gateway.providers.gemini import Gemini
@@ -113,11 +113,14 @@ REQUESTS = st.lists(st.builds(lambda head, body, noise: head + body + noise, HEA
 
 
 def requests_of(pieces: list[bytes]) -> list[tuple[Any, ...]]:
-    reader = RequestReader(Limits(body_bytes=64, header_bytes=4096))
+    bodies = Bodies()
+    reader = RequestReader(Limits(body_bytes=64, header_bytes=4096), bodies)
     for piece in pieces:
         if reader.broken:
             break
         reader.feed(piece)
+    reader.release()
+    assert bodies.held == 0
     return [
         (request.error.status,)
         if request.error

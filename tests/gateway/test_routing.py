@@ -209,7 +209,17 @@ def test_fallbacks_are_asked_in_their_order(backend: FakeBackend, other: FakeBac
     other.otherwise = BUSY
     answered = gateway.chat()
     assert (answered.status, answered.error["message"]) == (503, "busy")
+    line = gateway.record(status=503)
+    assert (line["endpoint"], line["fallback_from"], line["version"], line["replica"], line["attempts"]) == ("second", "m", "v1", "r2", 2)
     assert gateway.status()["in_flight"] == 0
+
+
+def test_a_fallback_that_nobody_serves_is_not_recorded_as_what_failed_before_it(backend: FakeBackend, start: Start) -> None:
+    gateway = start(config({"r1": backend}, {"m": endpoint("r1", fallbacks=["n"]), "n": endpoint()}))
+    backend.otherwise = BUSY
+    assert gateway.chat().status == 503
+    line = gateway.record(status=503)
+    assert (line["endpoint"], line["fallback_from"], line["version"], line["replica"], line["error"]) == ("n", "m", "", "", "busy")
 
 
 def test_a_replica_that_fails_again_and_again_is_left_alone_and_tried_once_later(backend: FakeBackend, start: Start) -> None:

@@ -9,7 +9,7 @@ from typing import Protocol, cast
 from llmops_tui.engine.serving.gateway import http_response
 from llmops_tui.engine.serving.gateway.config import Limits
 from llmops_tui.engine.serving.gateway.errors import GatewayError, error_body
-from llmops_tui.engine.serving.gateway.http_request import Request, RequestReader
+from llmops_tui.engine.serving.gateway.http_request import Bodies, Request, RequestReader
 from llmops_tui.engine.serving.gateway.keys import Key
 
 _WRITE_AHEAD = 64 << 10
@@ -21,6 +21,7 @@ class Serving(Protocol):
     """What a connection asks of the gateway."""
 
     clients: set[Client]
+    bodies: Bodies
     draining: bool
 
     @property
@@ -58,7 +59,7 @@ class Client(asyncio.Protocol):
         self.authorization = b""  # the last request's, and whose key it is among these
         self.keys: Mapping[str, Key] | None = None
         self.key: Key | None = None
-        self._reader = RequestReader(gateway.limits)
+        self._reader = RequestReader(gateway.limits, gateway.bodies)
         self._backlog = bytearray()
         self._reading = True
         self._chunks = False
@@ -81,6 +82,7 @@ class Client(asyncio.Protocol):
         self.gateway.clients.discard(self)
         exchange, self.exchange = self.exchange, None
         self.transport = None
+        self._reader.release()
         if exchange is not None:
             exchange.client_gone()
 
@@ -212,6 +214,8 @@ class Client(asyncio.Protocol):
     def _answered(self, keep: bool) -> None:
         """An answer went out whole: on to the next request, or to the end."""
         self.exchange = None
+        if self._reader.held:
+            self._reader.release()
         self._since = self.gateway.monotonic()
         transport = self.transport
         assert transport is not None

@@ -15,7 +15,7 @@ from llmops_tui.engine.serving.gateway.client import Client
 from llmops_tui.engine.serving.gateway.config import Limits
 from llmops_tui.engine.serving.gateway.errors import GatewayError
 from llmops_tui.engine.serving.gateway.gateway import Gateway
-from llmops_tui.engine.serving.gateway.http_request import Request
+from llmops_tui.engine.serving.gateway.http_request import Bodies, Request
 from llmops_tui.engine.serving.gateway.reload import ConfigFile
 from llmops_tui.engine.serving.gateway.replica import Replica
 
@@ -41,6 +41,7 @@ class Control:
         self._tasks: set[asyncio.Task[None]] = set()
         self.limits = Limits()
         self.clients: set[Client] = set()
+        self.bodies = Bodies()
         self.draining = False
 
     def monotonic(self) -> float:

@@ -372,7 +372,8 @@ class Exchange:
                 self.record.fallback_from = self.record.fallback_from or self.endpoint.name
                 self.endpoint = endpoint
                 self.record.endpoint = endpoint.name
-                self._pinned = None
+                self.record.version = self.record.replica = self.record.provider = ""
+                self._version = self._pinned = None
                 self._tried = []
                 self._attempts_here = 0
                 self._error = error

@@ -16,7 +16,7 @@ from llmops_tui.engine.serving.gateway.config import GatewayConfig, Limits
 from llmops_tui.engine.serving.gateway.core import Core
 from llmops_tui.engine.serving.gateway.errors import GatewayError
 from llmops_tui.engine.serving.gateway.exchange import Exchange
-from llmops_tui.engine.serving.gateway.http_request import Request
+from llmops_tui.engine.serving.gateway.http_request import Bodies, Request
 from llmops_tui.engine.serving.gateway.keys import Key
 from llmops_tui.engine.serving.gateway.mirror import mirror
 from llmops_tui.engine.serving.gateway.record import Record
@@ -30,6 +30,7 @@ class Gateway:
     def __init__(self, loop: asyncio.AbstractEventLoop, directory: Path) -> None:
         self.core = Core(loop, directory)
         self.clients: set[Client] = set()
+        self.bodies = Bodies()
         self.draining = False
         self.began = monotonic()
         self.applied: list[Callable[[], None]] = []  # called after each change of the configuration

@@ -13,6 +13,7 @@ from llmops_tui.engine.serving.gateway.errors import GatewayError
 
 _MOST_HEADERS = 100
 _LONGEST_TARGET = 4096
+_MOST_HELD = 256 << 20
 
 
 class Request:
@@ -32,19 +33,30 @@ class Request:
         self.error: GatewayError | None = None
 
 
+class Bodies:
+    """Bytes of bodies in memory, over all connections of a gateway."""
+
+    __slots__ = ("held",)
+
+    def __init__(self) -> None:
+        self.held = 0
+
+
 class RequestReader:
     """Feeds one connection's parser; whole requests wait in `ready`. After `broken`, nothing more is read from the connection."""
 
     __slots__ = (
-        "_body", "_chunked", "_head", "_head_open", "_headers", "_limits", "_moved", "_parser", "_request", "_size", "_unfinished",
-        "broken", "continues", "in_request", "ready",
+        "_bodies", "_body", "_chunked", "_head", "_head_open", "_headers", "_limits", "_moved", "_parser", "_request", "_size",
+        "_unfinished", "broken", "continues", "held", "in_request", "ready",
     )  # fmt: skip
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, bodies: Bodies) -> None:
         self._limits = limits
+        self._bodies = bodies
+        self.held = 0  # bytes of bodies that are not answered yet
         self._parser = httptools.HttpRequestParser(self)
         self._request = Request()
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._size = 0
         self._head = 0
         self._headers = 0
@@ -88,6 +100,11 @@ class RequestReader:
         """For how long a request has been coming; 0 when none is."""
         return now - self._request.began if self.in_request else 0.0
 
+    def release(self) -> None:
+        """What was read has been answered, or will never be."""
+        self._bodies.held -= self.held
+        self.held = 0
+
     def head_age(self, now: float) -> float:
         """For how long a head has been coming; 0 when none is."""
         return now - self._request.began if self._head_open else 0.0
@@ -116,7 +133,7 @@ class RequestReader:
         self._head = self._headers = self._size = self._unfinished = 0
         self._chunked = False
         self._head_open = self._moved = True
-        self._body = []
+        self._body = b""
 
     def on_url(self, part: bytes) -> None:
         request = self._request
@@ -160,13 +177,23 @@ class RequestReader:
         self._moved, self._unfinished = True, 0
         if self._size > self._limits.body_bytes:
             raise self._too_large()
-        self._body.append(data)
+        self.held += len(data)
+        self._bodies.held += len(data)
+        if self._bodies.held > _MOST_HELD:
+            busy = "as much as it can hold of large requests is being read; try again later"
+            raise GatewayError(503, busy, "too_much_at_once", retry_after=1, closes=True)
+        if not self._body:
+            self._body = data
+            return
+        if isinstance(self._body, bytes):
+            self._body = bytearray(self._body)  # not a list: a body in chunks of one byte would be forty times its size
+        self._body += data
 
     def on_message_complete(self) -> None:
-        request, body = self._request, self._body
-        request.body = body[0] if len(body) == 1 else b"".join(body)
+        request = self._request
+        request.body = bytes(self._body)
         request.keep_alive = self._parser.should_keep_alive()
-        self._body = []
+        self._body = b""
         self.in_request = self.continues = False
         self.ready.append(request)
 
