@@ -90,8 +90,8 @@ class ChatScreen(Board):
         self.query_one(ChatPane).border_title = "the conversation"
         self._begin(_QUESTION, self._draft)
         self._timer = self.set_interval(_DRAW_SECONDS, self._tick, pause=True)
-        self.run_worker(self._load())
-        self.run_worker(self._look())
+        self.run_worker(self._load)
+        self.run_worker(self._look)
 
     def on_unmount(self) -> None:
         """Nobody reads on: what is on its way is given up, and kept as far as it came."""
@@ -130,7 +130,7 @@ class ChatScreen(Board):
     def status_arrived(self) -> None:
         """The engine answers: an endpoint that could not be asked for may be now."""
         if self._told is None and self.state.live:
-            self.run_worker(self._look(), exclusive=True, group="look")
+            self.run_worker(self._look, exclusive=True, group="look")
 
     def export_rows(self) -> tuple[list[str], list[list[Any]]] | None:
         """A row an answer."""
@@ -432,7 +432,7 @@ class ChatScreen(Board):
         """Go on with another conversation; also one with another endpoint."""
         if conversation.endpoint != self._endpoint:
             self._endpoint, self._told, self._problem = conversation.endpoint, None, "asking the engine…"
-            self.run_worker(self._look())
+            self.run_worker(self._look)
         self.conversation = conversation
         self.redraw()
 

@@ -26,10 +26,13 @@ class MarkdownText:
         self._width = 0
         self._done = ""
         self._lines: list[list[Run]] = []
+        self._last: tuple[str, list[list[Run]]] = ("", [])
 
     def lines(self, text: str, width: int) -> list[list[Run]]:
         """All lines of the text as it is now, at most `width` cells each."""
-        text = shown_text(text)
+        if width == self._width and text == self._last[0]:
+            return self._last[1]
+        given, text = text, shown_text(text)
         if width != self._width or not text.startswith(self._done):
             self._width, self._done, self._lines = width, "", []
         rest = text[len(self._done) :]
@@ -41,7 +44,8 @@ class MarkdownText:
             self._lines = _joined(self._lines, _blocks(_parser().parse(settled), width))
             self._done += settled
             tokens = _parser().parse(rest[len(settled) :])
-        return _joined(self._lines, _blocks(tokens, width))
+        self._last = (given, _joined(self._lines, _blocks(tokens, width)))
+        return self._last[1]
 
 
 def markdown_lines(text: str, width: int) -> list[list[Run]]:
