@@ -310,3 +310,13 @@ async def test_what_is_stored_was_flushed_first_so_that_a_power_cut_leaves_no_fi
     await take_all(ingest)
     await take_all(ingest)
     assert done == [path.name, spool.name, "commit", path.name, "commit"]
+
+
+async def test_a_disk_that_cannot_even_be_asked_for_its_room_is_a_pause_and_no_end(store: Store, spool: Path) -> None:
+    def gone() -> int:
+        raise FileNotFoundError(2, "No such file or directory", "/gone")
+
+    append(spool, "requests-000001.jsonl", request(1))
+    ingest = ingest_of(store, spool, free=gone)
+    assert await ingest.take() is None
+    assert "No such file" in ingest.problems[0]

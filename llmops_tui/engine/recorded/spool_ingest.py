@@ -102,10 +102,10 @@ class SpoolIngest:
                 return 0
 
     def _take(self) -> Taken | None:
-        if pause := self._pause_reason():
-            self.state = f"paused: {pause}"
-            return None
         try:
+            if pause := self._pause_reason():
+                self.state = f"paused: {pause}"
+                return None
             taken = self.reader.take()
         except Exception as error:  # noqa: BLE001 - whatever it is, it is told in `state` and tried again: nothing is stored by then
             self.reader.forget()
