@@ -61,7 +61,7 @@ def _print_history(history: LatencyHistory) -> None:
     now = time.time()
     rows = [
         [
-            clock(point["t"], now), version, str(point["requests"]), str(point["errors"]), good_text(point),
+            clock(point["t"], now), version or MISSING, str(point["requests"]), str(point["errors"]), good_text(point),
             *(quantiles(point, measure) for measure in _MEASURES),
         ]
         for version, points in history["versions"].items()
