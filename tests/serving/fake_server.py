@@ -1,16 +1,18 @@
-"""A server as llama.cpp's, that does what a file tells it: run by the fake runtime's interpreter (fake_runtime.py) in llama.cpp's place.
+"""A server as llama.cpp's or vLLM's, that does what a file tells it: run by the fake runtime's interpreter (fake_runtime.py).
 
-    fake_server.py DIR -I llamacpp_server.py SETTINGS.json      serves; `DIR/moods.json` says how, by the model file's stem
+    fake_server.py DIR -I llamacpp_server.py SETTINGS.json      serves; `DIR/moods.json` says how, by the model's name on the disk
+    fake_server.py DIR -m vllm.entrypoints.openai.api_server --model …  the same, with vLLM's sleep, adapters and metrics
     fake_server.py DIR -c CODE                                   answers a runtime's check
 
 A mood, of these:
 `exit` and `say` (it dies at its start), `die_at` (in the n-th answer), `refuse` (503 to all),
-`wait` (seconds an answer takes), `text` (what it says).
+`wait` (seconds an answer takes), `text` (what it says), `dream` (what it says once it has slept).
 Each start is a line of `DIR/starts.jsonl`. Standard library only.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -30,8 +32,11 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, directory: Path, settings: dict[str, Any]) -> None:
         params = settings["params"]
+        self.names: dict[str, str] = {}
+        self.slept = False
         self.directory = directory
         self.model = Path(params["model.path"]).stem
+        self.vllm = bool(settings.get("vllm"))
         self.adapters = [Path(path).stem for path in settings["adapters"]]
         self.applied: int | None = None
         self.lock = threading.Lock()
@@ -52,8 +57,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         if self.path == "/metrics":
-            lines = (f"llamacpp:requests_processing {self.server.answering}", "llamacpp:requests_deferred 0")
-            self._answer("\n".join(lines).encode(), "text/plain")
+            running = self.server.answering
+            lines = (f"llamacpp:requests_processing {running}", "llamacpp:requests_deferred 0")
+            told = lines if not self.server.vllm else (f'vllm:num_requests_running{{model_name="m"}} {running}',)
+            self._answer("\n".join(told).encode(), "text/plain")
         else:
             self._answer(json.dumps({"status": "ok", "data": [{"id": self.server.model}]}).encode())
 
@@ -62,6 +69,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/lora-adapters":
             self.server.applied = next((one["id"] for one in body if one["scale"]), None)
             return self._answer(b"[]")
+        if self._manage(body):
+            return None
         with self.server.lock:
             self.server.answering += 1
             self.server.answered += 1
@@ -76,12 +85,32 @@ class Handler(BaseHTTPRequestHandler):
                 self.server.answering -= 1
         return None
 
+    def _manage(self, body: dict[str, Any]) -> bool:
+        """vLLM's other routes; whether it was one of them."""
+        server, path = self.server, self.path.partition("?")[0]
+        if path in ("/sleep", "/wake_up"):
+            server.slept = server.slept or path == "/sleep"
+            with open(server.directory / "slept.jsonl", "a") as file:
+                file.write(json.dumps({"path": self.path, "answering": server.answering}) + "\n")
+        elif path == "/v1/load_lora_adapter":
+            server.names[body["lora_name"]] = Path(body["lora_path"]).name
+        elif path == "/v1/unload_lora_adapter":
+            server.names.pop(body["lora_name"])
+        else:
+            return False
+        self._answer(b"{}")
+        return True
+
     def _complete(self, body: dict[str, Any], mood: dict[str, Any]) -> None:
         """`wait` is for what people ask, not for the keeper's own probe."""
         if mood.get("refuse"):
             return self._answer(b'{"error": {"message": "loading"}}', status=503)
         asked = body.get("messages") is not None
         lora = next((one["id"] for one in body.get("lora") or () if one["scale"]), self.server.applied)
+        if self.server.vllm and body["model"] in self.server.names:
+            mood = {**mood, "text": f"{self.server.model}+{self.server.names[body['model']]}"}
+        if self.server.slept and "dream" in mood:
+            mood = {**mood, "text": mood["dream"]}
         text = mood.get("text") or "+".join([self.server.model, *([self.server.adapters[lora]] if lora is not None else [])])
         usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
         words = [text, " a", " b", " c"]
@@ -126,12 +155,22 @@ def read_moods(directory: Path) -> dict[str, dict[str, Any]]:
     return moods
 
 
+def _settings(arguments: list[str]) -> dict[str, Any]:
+    """llama.cpp's are in a file; vLLM's are words."""
+    if arguments[0] == "-I":
+        settings: dict[str, Any] = json.loads(Path(arguments[2]).read_bytes())
+        return settings
+    told = dict(itertools.pairwise(arguments))
+    params = {"model.path": told["--model"], "hostnames": [told["--host"]], "port": int(told["--port"])}
+    return {"params": params, "adapters": [], "threads": 0, "vllm": True, "argv": arguments}
+
+
 def main(directory: Path, arguments: list[str]) -> int:
     if arguments[0] == "-c":
         gpu = (directory / "gpu").exists()
         print("llmops-runtime " + json.dumps({"devices": [{"name": "played", "kind": "gpu" if gpu else "cpu"}], "gpu": gpu}))
         return 0
-    settings = json.loads(Path(arguments[2]).read_bytes())
+    settings = _settings(arguments)
     model = Path(settings["params"]["model.path"]).stem
     with open(directory / "starts.jsonl", "a") as file:
         file.write(json.dumps({"pid": os.getpid(), "model": model, "threads": settings["threads"], **settings["params"]}) + "\n")

@@ -1,0 +1,121 @@
+"""Replicas of vLLM, whose server is played: adapters that come and go while it runs, sleep after a drain, and a canary after it woke."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from llmops_tui.data.rundir import append_line
+from llmops_tui.errors import UsageError
+from tests.catalog_files import write_adapter, write_model
+from tests.nvml.driver import FakeNvml, compile_library
+from tests.serving.fake_runtime import FakeRuntime
+from tests.serving.serving_engine import Load, Serving, serving_engine
+from tests.waiting import wait_for
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> FakeRuntime:
+    return FakeRuntime(tmp_path_factory.mktemp("runtime") / "vllm", "vllm", "0.32.0", gpu=True)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("files")
+    write_model(directory / "base")
+    write_model(directory / "other", seed=1)
+    write_adapter(directory / "tone", str(directory / "base"))
+    write_adapter(directory / "foreign", str(directory / "elsewhere"))
+    return directory
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory, played: FakeRuntime) -> Iterator[Serving]:
+    directory = tmp_path_factory.mktemp("box")
+    nvml = FakeNvml(compile_library(directory / "library"), directory / "gpus.state", gpus=1)
+    settings = f'[gpus]\nlock_directory = "{directory / "locks"}"\n[runtimes]\nvllm = "{played.place}"\n'
+    with serving_engine(directory / "state", None, settings, nvml.environment()) as running:
+        yield running
+
+
+def started(box: Serving, files: Path, **serve: Any) -> str:
+    """The run of one server."""
+    found = box.start("large", {"model": str(files / "base"), "serve": {"slots": 4, "context": 128, **serve}})
+    assert found["replicas"][0]["runtime"] == "vllm"  # auto: there is a GPU and it can use it
+    return found["replicas"][0]["run"]
+
+
+def told(box: Serving, run: str, command: str, **arguments: Any) -> str:
+    """What came of a wish."""
+    append_line(box.run_file(run, "control.jsonl"), {"t": time.time(), "command": command, "who": "test", **arguments})
+    found = wait_for(lambda: [event for event in box.events(run, "control") if event["command"] == command], 60)
+    return str(found[-1]["outcome"])
+
+
+def test_an_adapter_comes_and_goes_while_the_same_server_answers(box: Serving, files: Path) -> None:
+    run = started(box, files)
+    with Load(box, "large", threads=2) as load:
+        box.client.serving.add_adapter("large", "tone", str(files / "tone"))
+        wait_for(lambda: box.client.serving.endpoint("large")["versions"][1]["state"] == "ready", 60)
+    assert not load.failed
+    assert (box.says("large"), box.says("large:tone")) == ("base", "base+tone")
+    box.client.serving.remove_version("large", "tone")
+    wait_for(lambda: len(box.events(run, "control")) == 2, 60)
+    assert [event["outcome"] for event in box.events(run, "control")] == ["loaded tone", "unloaded tone"]
+    assert box.living("large") == [run]
+    box.stop("large")
+
+
+def test_it_is_given_its_gpu_alone_and_the_share_that_was_planned(box: Serving, files: Path, played: FakeRuntime) -> None:
+    started(box, files)
+    argv = json.loads((played.place / "starts.jsonl").read_text().splitlines()[-1])
+    assert argv["model.path"] == str(files / "base")
+    assert box.client.gpus()[0]["held_by"] == box.living("large")
+    box.stop("large")
+
+
+def test_it_sleeps_only_once_it_answers_nobody_and_is_asked_the_same_when_it_woke(box: Serving, files: Path, played: FakeRuntime) -> None:
+    run = started(box, files)
+    pid = box.server_pid(run)
+    played.mood("base", wait=1.0)
+    with Load(box, "large", threads=2) as load:
+        wait_for(lambda: any(v["in_flight"] for v in box.client.serving.endpoint("large")["versions"]), 30)
+        append_line(box.run_file(run, "control.jsonl"), {"t": time.time(), "command": "sleep", "who": "test"})
+        wait_for(lambda: box.events(run)[-1]["state"] in ("draining", "sleeping"), 30)
+    played.mood("base")
+    slept = wait_for(lambda: (path := played.place / "slept.jsonl").exists() and path.read_text(), 60)
+    assert json.loads(slept.splitlines()[0]) == {"path": "/sleep?level=1", "answering": 0}
+    assert all(status in (200, 503) for _, status, _ in load.answers)
+    assert "answers as before" in told(box, run, "wake")
+    assert box.server_pid(run) == pid
+    box.until("large", "ready")
+    assert box.says("large") == "base"
+    box.stop("large")
+
+
+def test_one_that_answers_otherwise_after_it_woke_is_started_anew(box: Serving, files: Path, played: FakeRuntime) -> None:
+    run = started(box, files)
+    pid = box.server_pid(run)
+    played.mood("base", dream="nonsense")
+    try:
+        assert told(box, run, "sleep") == "sleeps"
+        assert "started anew" in told(box, run, "wake")
+        assert any("answered otherwise after it woke" in event["cause"] for event in box.events(run))
+        assert box.server_pid(run) != pid
+        assert box.says("large") == "base"
+    finally:
+        played.mood("base")
+        box.stop("large")
+
+
+def test_an_adapter_of_another_base_is_refused(box: Serving, files: Path) -> None:
+    started(box, files)
+    with pytest.raises(UsageError, match=r"was trained on .*, another base than"):
+        box.client.serving.add_adapter("large", "wrong", str(files / "foreign"))
+    assert len(box.client.serving.endpoint("large")["versions"]) == 1
+    box.stop("large")
