@@ -174,6 +174,7 @@ def main() -> int:
             load, killed = ask_and_kill(home, client, ports[0], count, kills)
             seconds = time.monotonic() - began
             client.ensure_engine()
+            wait_until(lambda: lives(home, "gateway"), 60)  # one that is only being started would outlive its stop
             client.serving.stop("quick")
             wait_until(lambda: not is_locked(home.gateway / "gateway.lock"), 60)
             wait_until(lambda: stored_count(client) >= len(load.ids), 120)
