@@ -256,6 +256,7 @@ def test_a_servers_failure_keeps_its_status_where_it_has_one(
     backend.script.append(says(status, b'{"error":{"message":"it failed"}}'))
     answered = gateway.chat()
     assert (answered.status, answered.error["message"]) == (expected, "it failed")
+    assert ("retry-after" in answered.headers) is (status in (429, 503))
     assert gateway.record(status=expected)["error"] == "it failed"
 
 

@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from llmops_tui.engine.serving.gateway import answer as answer_module
 from llmops_tui.engine.serving.gateway.providers import provider as provider_module
 from tests.gateway.fake_backend import Act, Asked, FakeBackend, Gate, says, sends
 from tests.gateway.running import RunningGateway, chat_body, config, endpoint, post, read_until
+from tests.waiting import wait_for
 
 Start = Callable[[dict[str, Any]], RunningGateway]
 SECRET = "sk-very-secret-0123456789"
@@ -471,6 +473,34 @@ def test_nonsense_from_a_provider_is_a_502(backend: FakeBackend, start: Start, a
     backend.script.append(act)
     assert gateway.chat().status == 502
     assert gateway.record(status=502)["provider"] == "cloud"
+
+
+def test_an_answer_that_grows_too_large_in_translation_is_refused_once(
+    backend: FakeBackend, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answer_module, "_LARGEST", 5000)
+    gateway = start(with_provider(backend, "anthropic"))
+    called = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"town": '"' * 2000}}
+    backend.script += [replies({**ANTHROPIC_WHOLE, "content": [called]}), replies(ANTHROPIC_WHOLE)]
+    answer = gateway.raw(post(chat_body()) + post(chat_body("again"), extra="Connection: close\r\n"))
+    assert (answer.count(b"HTTP/1.1 502"), answer.count(b"HTTP/1.1 200")) == (1, 1)
+    assert len(wait_for(lambda: lines if len(lines := gateway.records()) == 2 else None)) == 2
+
+
+def test_an_answer_nested_beyond_all_measure_is_a_502(backend: FakeBackend, start: Start) -> None:
+    gateway = start(with_provider(backend, "anthropic"))
+    deep = json.dumps(ANTHROPIC_WHOLE).replace('{"town": "Bonn"}', '{"a":' * 400 + "1" + "}" * 400).encode()
+    backend.script.append(says(200, deep))
+    assert gateway.chat().status == 502
+    assert gateway.status()["in_flight"] == 0
+
+
+def test_what_a_provider_cost_is_counted_to_the_last_digit(backend: FakeBackend, start: Start) -> None:
+    gateway = start(with_provider(backend, "openai", input_per_million=1e9, output_per_million=0))
+    usage = {"choices": [], "usage": {"prompt_tokens": 1234567, "completion_tokens": 0}}
+    backend.script.append(replies(usage))
+    assert gateway.chat().status == 200
+    assert 'llmops_cost_total{endpoint="m",version="v1"} 1234567000.0' in gateway.request("GET", "/metrics").body.decode()
 
 
 @pytest.mark.parametrize("api", ["anthropic", "gemini"])

@@ -259,6 +259,8 @@ class Exchange:
 
     def on_end(self) -> None:
         self._upstream = None
+        if self._over:
+            return
         answer = self._answer
         stream = answer.stream
         if stream is not None:
@@ -321,7 +323,8 @@ class Exchange:
         assert replica is not None
         body, message, code = upstream_error(status, replica.scrubbed(raw))
         if status >= 500:
-            error = GatewayError(status if status in (500, 501, 503, 504) else 502, message, code)
+            told = status if status in (500, 501, 503, 504) else 502
+            error = GatewayError(told, message, code, retry_after=1 if told == 503 else 0)
             if status in _BUSY:
                 self._failed(message, retry=True, error=error)
             else:
@@ -329,7 +332,7 @@ class Exchange:
             return
         if status in _BUSY:
             replica.breaker.abandoned()
-            self._move_on(GatewayError(status, message, code), retry=True)
+            self._move_on(GatewayError(status, message, code, retry_after=1), retry=True)
             return
         if replica.provider and status in (401, 403):
             self._failed(

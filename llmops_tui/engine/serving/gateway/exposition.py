@@ -38,7 +38,7 @@ def _lines(core: Core) -> Iterator[str]:
     yield from _head("llmops_retries_total", "counter", "Attempts beyond the first.")
     yield from (f"llmops_retries_total{labels} {version.meters.retries}" for labels, version in labelled)
     yield from _head("llmops_cost_total", "counter", "Money spent at providers, in the tariff's unit.")
-    yield from (f"llmops_cost_total{labels} {version.meters.cost:g}" for labels, version in labelled)
+    yield from (f"llmops_cost_total{labels} {version.meters.cost!r}" for labels, version in labelled)
     yield from _head("llmops_requests_in_flight", "gauge", "Requests under way.")
     yield from (f"llmops_requests_in_flight{labels} {version.in_flight}" for labels, version in labelled)
     for name, help_text, pick in _HISTOGRAMS:
