@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
 from pathlib import Path
 
 import pytest
@@ -70,12 +73,31 @@ def test_a_damaged_file_costs_its_endpoint_alone_and_its_servers_are_left(servin
 
 
 def test_a_gateway_that_was_killed_is_started_again(serving: Serving, models: Path) -> None:
-    import os
-    import signal
-
     serving.start("door", models / "first.gguf")
     pid = serving.gateway_pid()
     os.kill(pid, signal.SIGKILL)
     wait_for(lambda: serving.client.serving.gateway()["pid"] not in (None, pid), 60, "another gateway")
     wait_for(lambda: serving.ask("door")[0] == 200, 30)
     serving.stop("door")
+
+
+def test_a_gateway_whose_port_was_taken_meanwhile_is_told_of_and_comes_back(serving: Serving, models: Path) -> None:
+    serving.start("shut", models / "first.gguf")
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        os.kill(serving.gateway_pid(), signal.SIGKILL)
+        wait_for(lambda: _bound(thief, serving.port), 10)
+        thief.listen()
+        told = wait_for(lambda: (g := serving.client.serving.gateway())["state"] == "failed" and g, 60, "the taken port to be told of")
+        assert "address already in use" in told["problem"]
+        assert "address already in use" in serving.client.serving.endpoint("shut")["reason"]
+    wait_for(lambda: serving.ask("shut")[0] == 200, 60, "the gateway to be back")
+    serving.stop("shut")
+
+
+def _bound(one: socket.socket, port: int) -> bool:
+    try:
+        one.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True

@@ -81,6 +81,12 @@ class GatewayProcess:
 
     async def start(self) -> None:
         """Open the sockets and start the clock. Raises OSError when a socket cannot be opened."""
+        self.config.start()
+        self.budgets.restore()
+        config = self.gateway.core.config
+        if config.revision or config.endpoints:
+            await self._listen(config)
+        # After the port: who is answered here may take it that requests are too.
         socket_path = self._directory / "control.sock"
         socket_path.unlink(missing_ok=True)
         before = os.umask(0o177)
@@ -88,11 +94,6 @@ class GatewayProcess:
             self._control_server = await self._loop.create_unix_server(self.control.connect, os.fspath(socket_path))
         finally:
             os.umask(before)
-        self.config.start()
-        self.budgets.restore()
-        config = self.gateway.core.config
-        if config.revision or config.endpoints:
-            await self._listen(config)
         self._spawn(self._beats())
         self._spawn(self._sweeps())
         self._spawn(self._relistens())
