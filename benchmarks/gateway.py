@@ -6,10 +6,11 @@ A C server that answers at once stands behind, a C generator with 64 kept connec
 its own, they have another. Beside ours in the same run, in turns: nginx as a plain reverse proxy with kept upstream connections and one
 worker, a plain aiohttp proxy, and LiteLLM's proxy with one worker, warmed up (each where it can be installed).
 
-Bars are held by answers a CPU second of the front: what one core gives when nothing takes part of it away. On a machine that others use
-the wall shows what they left; it stands beside. The added latency is the median at 16 connections less that without a front, at 2,000
-requests a second, each counted from when it was due; the programs go ahead of others then (chrt), where this user may do that. A closed
-loop of 16 keeps the core full, so that its median is 16 times what a request costs; it is printed beside.
+Bars are held by answers a CPU second of the front: what one core gives when nothing takes part of it away; the wall stands beside. Rounds
+are short and run ahead of other programs (chrt), where this user may do that; where not, the wall shows what others left.
+
+The added latency is the median at 16 connections less that without a front, at 2,000 requests a second, each counted from when it was due;
+a closed loop of 16 keeps the core full, so that its median is 16 times what a request costs; it is printed beside.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ def main() -> int:
         home = Path(place)
         tools = Tools(home / "tools")
         latency = added(tools, home, 2 if quick else 6)
-        with tools.backends() as ports:
-            found, rss = side_by_side(tools, home, tools.json_request, 1 if quick else 4, 2 if quick else 5, ports)
+        with tools.backends(ahead=True) as ports:
+            found, rss = side_by_side(tools, home, tools.json_request, 0.7, 3 if quick else 10, ports)
     show(found, "requests")
     print(f"\n{'16 connections':16}{f'p50 at {RATE:,}/s':>26}{'p99':>24}{'p50, closed loop':>18}")
     for name in ("direct", "gateway"):

@@ -123,6 +123,8 @@ def side_by_side(
         found = {name: Throughput() for name in fronts}
         for name, front in fronts.items():  # LiteLLM sets up its clients with the first requests
             Throughput().measure(tools, front, request, 64, 4 if name.startswith("LiteLLM") else 1)
+        for front in fronts.values():
+            front.go_ahead()
         for _ in range(rounds):
             for name, front in fronts.items():
                 found[name].measure(tools, front, request, 64, seconds)
@@ -139,14 +141,23 @@ def ratios(found: dict[str, Throughput]) -> dict[str, float]:
 
 
 def show(found: dict[str, Throughput], what: str) -> None:
-    print(f"{'':16}{what + ' a CPU second':>26}{'a second by the wall':>24}{'CPU of its core':>18}")
+    ours = found["llmops-tui"]
+    print(f"{'':16}{what + ' a CPU second':>26}{'ratio':>8}{'a second by the wall':>24}{'ratio':>8}{'CPU of its core':>18}")
     for name, each in found.items():
-        print(f"{name:16}{each.by_core:>26,.0f}{each.by_wall:>24,.0f}{each.cpu_seconds / each.seconds:>17.0%}")
+        by_core, by_wall = ours.by_core / each.by_core, ours.by_wall / each.by_wall
+        print(
+            f"{name:16}{each.by_core:>26,.0f}{by_core:>8.2f}{each.by_wall:>24,.0f}{by_wall:>8.2f}{each.cpu_seconds / each.seconds:>17.0%}"
+        )
 
 
 def _started(command: list[str], port: int, place: Path) -> Front:
     environment = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
     with (place / "output.log").open("wb") as log:
         process = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
-    wait_until_open(process, port)
-    return Front(process, port)
+    front = Front(process, port)
+    try:
+        wait_until_open(process, port)
+    except RuntimeError:
+        front.close()
+        raise
+    return front

@@ -1,8 +1,8 @@
 """What the gateway's benchmarks share: the C backend and generator, our gateway with everything on, and figures of a process.
 
 The front that is measured has a core of its own, backend and generator have another. On a machine that others use too, wall time says
-how busy they were; so each figure comes by the wall and by the front's own CPU seconds, and bars are held by the latter: it is what the
-single core gives when nobody takes part of it away.
+how busy they were. So a measurement runs in short rounds ahead of other programs, where this user may do that (chrt), and each figure
+comes by the wall and by the front's own CPU seconds; bars are held by the latter: what the single core gives when nobody takes part of it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _MESSAGES = [
 def pinned(core: int, ahead: bool = False) -> list[str]:
     """The beginning of a command line that runs on this core; `ahead` of other programs where this user may do that.
 
-    For latencies only, and at part load: a figure of milliseconds would else be the time that a neighbour's turn takes. The load's side is
+    For a second at a time, or at part load: figures would else be the time that a neighbour's turns take. Otherwise the load's side is
     scheduled as a batch, so that its being woken is not an interrupt that the front pays for.
     """
     words = ["taskset", "-c", str(core)]
@@ -71,9 +71,11 @@ class Tools:
         return path
 
     @contextmanager
-    def backends(self, tokens: int = TOKENS, rate: float = 0, count: int = 2, ahead: bool = False) -> Iterator[list[int]]:
-        """The ports of `count` dummy backends; rate 0: a stream at once."""
-        command = [*pinned(LOAD_CORE, ahead), str(self.directory / "dummy_backend"), str(tokens), str(rate)]
+    def backends(
+        self, tokens: int = TOKENS, rate: float = 0, count: int = 2, ahead: bool = False, busy: bool = False
+    ) -> Iterator[list[int]]:
+        """The ports of `count` dummy backends; rate 0: a stream at once; busy: they look again instead of sleeping."""
+        command = [*pinned(LOAD_CORE, ahead), str(self.directory / "dummy_backend"), str(tokens), str(rate), *(["-b"] if busy else [])]
         started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
         try:
             yield [int(each.stdout.readline()) for each in started if each.stdout is not None]
@@ -96,12 +98,14 @@ class Tools:
         again: bool = False,
         ledger: Path | None = None,
         ahead: bool = False,
+        busy: bool = False,
     ) -> dict[str, Any]:
         """Run the generator; what its last line says (its head tells what each word means)."""
         words = ["-c", str(connections), "-s", str(seconds), "-w", str(warm), "-r", str(rate), "-g", str(spread)]
         words += ["-n", str(count)] if count else []
         words += ["-p"] if paced else []
         words += ["-k"] if again else []
+        words += ["-b"] if busy else []
         words += ["-l", str(ledger)] if ledger else []
         done = subprocess.run(
             [*pinned(LOAD_CORE, ahead), str(self.directory / "load_generator"), *words, str(port), *map(str, requests)],
@@ -121,6 +125,13 @@ class Front:
     def cpu_seconds(self) -> float:
         """User and system time of the process and its children (man 5 proc, stat)."""
         return sum(_cpu_seconds(pid) for pid in _tree(self.process.pid))
+
+    def go_ahead(self) -> None:
+        """Run ahead of other programs from here on, where this user may do that."""
+        if _may_go_ahead():
+            for pid in _tree(self.process.pid):
+                for thread in Path(f"/proc/{pid}/task").iterdir():
+                    os.sched_setscheduler(int(thread.name), os.SCHED_RR, os.sched_param(1))
 
     def rss_mib(self) -> float:
         return sum(_rss_bytes(pid) for pid in _tree(self.process.pid)) / (1 << 20)
@@ -187,7 +198,7 @@ class Throughput:
     def measure(self, tools: Tools, front: Front, request: Path, connections: int, seconds: float) -> None:
         """One more round. Raises RuntimeError for any answer that did not come whole."""
         before = front.cpu_seconds()
-        told = tools.load(front.port, [request], connections, seconds, 0)
+        told = tools.load(front.port, [request], connections, seconds, 0, ahead=True, busy=True)
         used = front.cpu_seconds() - before
         faults = {name: told[name] for name in ("refused", "broken", "silently_cut", "unanswered") if told[name]}
         if faults or not told["answers"]:
@@ -195,6 +206,7 @@ class Throughput:
         self.answers += told["answers"]
         self.cpu_seconds += used
         self.seconds += told["seconds"]
+        time.sleep(seconds)  # who else is on this machine has waited as long
 
 
 def free_port() -> int:
@@ -214,7 +226,7 @@ def wait_for_port(process: subprocess.Popen[bytes], state: Path, seconds: float 
     raise RuntimeError(f"the gateway did not start (exit status {process.poll()})")
 
 
-def wait_until_open(process: subprocess.Popen[bytes], port: int, seconds: float = 90) -> None:
+def wait_until_open(process: subprocess.Popen[bytes], port: int, seconds: float = 240) -> None:
     """Until somebody listens there. Raises RuntimeError when the process ended or did not do it in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until and process.poll() is None:

@@ -143,9 +143,9 @@ def main() -> int:
         gaps = paced(tools, home, 4 if quick else 20)
         held = idle(tools, home, 2000 if quick else IDLE, 6 if quick else 25)
         others = slow(tools, home, 3 if quick else 10)
-        with tools.backends() as ports:
+        with tools.backends(ahead=True) as ports:
             without = ("LiteLLM proxy",) if quick else ()
-            found, rss = side_by_side(tools, home, tools.stream_request, 1 if quick else 4, 2 if quick else 5, ports, without)
+            found, rss = side_by_side(tools, home, tools.stream_request, 0.7, 3 if quick else 10, ports, without)
     rss = max(rss, gaps["rss_mib"])
     show(found, "streams")
     print(f"\n{'64 x 50 tokens/s':18}{'gap changed p50':>18}{'p99':>12}{'under way p50':>18}{'p99':>12}")

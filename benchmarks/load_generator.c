@@ -1,6 +1,6 @@
 /* Load for the front of a model's server that costs so little that the front is what is measured.
  *
- *     load_generator [-c CONNECTIONS] [-s SECONDS] [-w WARM_SECONDS] [-r RATE] [-g SECONDS] [-n REQUESTS] [-l LEDGER] [-p] [-k] PORT REQUEST…
+ *     load_generator [-c CONNECTIONS] [-s SECONDS] [-w WARM_SECONDS] [-r RATE] [-g SECONDS] [-n REQUESTS] [-l LEDGER] [-p] [-k] [-b] PORT REQUEST…
  *
  * Each REQUEST is a file with a whole HTTP request; they are sent in turn, one at a time on each connection, kept alive. Without -r the
  * next goes out when the last was answered; with it RATE a second go out, and latency counts from when each was due, so that a stall is
@@ -9,11 +9,12 @@
  * -g: the first requests are spread over so many seconds, so that streams do not begin and end together.
  * -p: the contents of events are the clock of dummy_backend: how long each was under way, and by how much the gaps between them changed.
  * -n: stop after so many whole answers, -k: connect again where a connection is refused. -l: a line "x-request-id status" for each
- * answer that came whole. Prints one JSON object; microseconds. One thread, epoll. */
+ * answer that came whole. -b: look again instead of sleeping (dummy_backend.c says why). Prints one JSON object; microseconds. One thread, epoll. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,7 +41,7 @@ struct connection {
 
 struct samples { uint32_t *values; size_t count, room; }; /* tenths of a microsecond */
 
-static int loop_fd, paced, again, port, kinds;
+static int loop_fd, paced, again, busy, port, kinds;
 static struct request *requests;
 static struct samples whole, first, transit, changed;
 static int64_t warm_until, end_at, step, next_due;
@@ -223,7 +224,7 @@ static void load(const char *path, struct request *into) {
 int main(int count, char **words) {
     int connections = 1, option;
     double seconds = 1, warm = 0, rate = 0, spread = 0;
-    while ((option = getopt(count, words, "c:s:w:r:g:n:l:pk")) != -1) {
+    while ((option = getopt(count, words, "c:s:w:r:g:n:l:pkb")) != -1) {
         if (option == 'c') connections = atoi(optarg);
         else if (option == 's') seconds = atof(optarg);
         else if (option == 'w') warm = atof(optarg);
@@ -232,6 +233,7 @@ int main(int count, char **words) {
         else if (option == 'n') wanted = strtoull(optarg, NULL, 10);
         else if (option == 'p') paced = 1;
         else if (option == 'k') again = 1;
+        else if (option == 'b') busy = 1;
         else if (option == 'l') ledger = fopen(optarg, "a");
         else return 2;
     }
@@ -277,7 +279,8 @@ int main(int count, char **words) {
         int64_t patience = step ? next_due - now : 20000000;
         if (patience < 0 || patience > 20000000) patience = patience < 0 && step ? 50000 : 20000000;
         if ((again || begun < connections) && patience > 2000000) patience = 2000000;
-        struct timespec until = {0, patience};
+        struct timespec until = {0, busy ? 0 : patience};
+        if (busy) sched_yield();
         int found = epoll_pwait2(loop_fd, ready, 256, &until, NULL);
         for (int index = 0; index < found; index++) reads(ready[index].data.ptr);
     }
