@@ -15,7 +15,7 @@ import pytest
 
 from llmops_tui.engine.serving.runtimes.check import check
 from llmops_tui.engine.serving.runtimes.find import Found, find
-from llmops_tui.engine.serving.runtimes.installing import reason_of, require_python, source_of, steps_of, wheel_versions
+from llmops_tui.engine.serving.runtimes.installing import index_for_uv, reason_of, require_python, source_of, steps_of, wheel_versions
 from llmops_tui.engine.serving.runtimes.table import RUNTIMES
 from llmops_tui.errors import ConflictError, LlmopsError, NotFoundError, UsageError
 from llmops_tui.paths import Home
@@ -133,6 +133,14 @@ def test_uv_is_used_where_it_is_and_never_fetches_another_python(tmp_path: Path)
     steps = steps_of(RUNTIMES["llamacpp"], source_of(RUNTIMES["llamacpp"], ""), tmp_path / "env", "/usr/bin/uv")
     assert steps[0].argv == ["/usr/bin/uv", "venv", "--no-project", "--python", sys.executable, str(tmp_path / "env")]
     assert steps[1].argv[:5] == ["/usr/bin/uv", "pip", "install", "--python", str(tmp_path / "env" / "bin" / "python")]
+
+
+def test_uv_is_told_of_the_index_that_pip_is_configured_with() -> None:
+    listed = "global.index-url='https://mirror/simple'\n:env:.index-url='https://nearer/simple'\n"
+    listed += "global.find-links='/wheels /more'\nglobal.timeout='60'\n"
+    assert index_for_uv(listed, {}) == {"UV_DEFAULT_INDEX": "https://nearer/simple", "UV_FIND_LINKS": "/wheels,/more"}
+    assert index_for_uv(listed, {"UV_DEFAULT_INDEX": "https://own/simple"}) == {}
+    assert index_for_uv("", {}) == {}
 
 
 def test_a_python_that_cannot_make_environments_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from llmops_tui.engine.serving.runtimes.installing import (
     Step,
     environments,
     find_uv,
+    index_for_uv,
     put_in_place,
     reason_of,
     require_python,
@@ -61,12 +62,15 @@ class Installer:
         self._runtime = runtime
         self._wheels = wheels
         self._box_has_gpu = box_has_gpu
+        self._environment = tool_environment(os.environ)
 
     def install(self) -> Check:
         """Make it, check it, put it in place. Raises LlmopsError; then all is as before."""
         uv = find_uv(os.environ)
         require_python(uv)
         source = source_of(self._runtime, self._wheels)
+        if uv and source.wheels is None:
+            self._environment |= index_for_uv(_pip_configuration(), os.environ)
         self._made.mkdir(parents=True, exist_ok=True)
         with self._alone():
             before = self._before()
@@ -107,7 +111,7 @@ class Installer:
         print(f"$ {' '.join(step.argv)}", flush=True)
         said: list[str] = []
         with subprocess.Popen(
-            step.argv, env=tool_environment(os.environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            step.argv, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             text=True, errors="replace",
         ) as child:  # fmt: skip
             try:
@@ -170,6 +174,12 @@ def main(arguments: list[str]) -> int:
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
     raise Stopped
+
+
+def _pip_configuration() -> str:
+    """What pip is configured with; empty where this Python has none."""
+    told = subprocess.run([sys.executable, "-m", "pip", "config", "list"], capture_output=True, text=True, check=False)
+    return told.stdout if told.returncode == 0 else ""
 
 
 def _remove(path: Path) -> None:

@@ -136,6 +136,22 @@ def tool_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**kept, **_OUR_WAYS}
 
 
+def index_for_uv(listed: str, environment: Mapping[str, str]) -> dict[str, str]:
+    """The package index that pip is configured with, as uv is told of one: uv reads no pip.conf. Empty where uv has its own.
+
+    `listed` is what `pip config list` prints; of several places that name one, the last (the environment) counts.
+    """
+    if any(name.startswith(("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX", "UV_FIND_LINKS")) for name in environment):
+        return {}
+    names = {"index-url": "UV_DEFAULT_INDEX", "extra-index-url": "UV_INDEX", "find-links": "UV_FIND_LINKS", "cert": "SSL_CERT_FILE"}
+    found = {}
+    for key, value in re.findall(r"^(?:global|install|site|user|:env:)\.([\w-]+)='(.*)'$", listed, re.MULTILINE):
+        if key in names and (key != "cert" or "SSL_CERT_FILE" not in environment):
+            joint = "," if key == "find-links" else " "
+            found[names[key]] = joint.join(value.replace("\\n", " ").split())
+    return found
+
+
 def reason_of(output: str) -> str:
     """Why a tool failed, from what it said: pip's and uv's own last word."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
