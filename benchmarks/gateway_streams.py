@@ -73,7 +73,7 @@ def idle(tools: Tools, home: Path, wanted: int, seconds: float) -> dict[str, Any
             at_rest = front.rss_mib()
             most = 0.0
             with ThreadPoolExecutor(1) as pool:
-                load = pool.submit(tools.load, front.port, [tools.stream_request], count, seconds, 0, paced=True)
+                load = pool.submit(tools.load, front.port, [tools.stream_request], count, seconds, 0, spread=seconds / 2, paced=True)
                 while not load.done():
                     most = max(most, front.rss_mib())
                     time.sleep(0.1)

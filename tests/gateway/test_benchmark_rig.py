@@ -74,3 +74,14 @@ def test_streams_that_idle_are_held_and_clients_that_hardly_read_cost_bounded_me
     others = gateway_streams.slow(tools, tmp_path, 0.5)
     assert others["while"]["grown_mib"] < gateway_streams.SLOW_RSS_MIB
     assert others["while"]["faults"] == 0
+
+
+def test_a_crowd_that_comes_at_once_is_answered_to_the_last(tools: gateway_rig.Tools, tmp_path: Path) -> None:
+    with tools.backends() as ports:
+        gateway = gateway_rig.OurGateway(tmp_path, ports)
+        try:
+            told = tools.load(gateway.port, [tools.stream_request], 1500, 60, 0, count=1500)
+        finally:
+            gateway.close()
+    assert told["answers"] >= 1500
+    assert (told["refused"], told["broken"], told["silently_cut"], told["unanswered"]) == (0, 0, 0, 0)

@@ -156,7 +156,7 @@ class Exchange:
         except (OSError, TimeoutError) as error:
             self._task = None
             if not self._over and self._replica is replica:
-                self._failed(f"no connection to {replica.id}: {error or 'timed out'}", retry=True)
+                self._failed(f"no connection to {replica.id}: {str(error) or 'timed out'}", retry=True)
             return
         self._task = None
         if self._over or self._replica is not replica:

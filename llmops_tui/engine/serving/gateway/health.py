@@ -85,7 +85,7 @@ class HealthWatch:
             async with asyncio.timeout(_COMPLETION_SECONDS):
                 status, _ = await _ask(replica, b"POST", path, body)
         except (OSError, TimeoutError, ValueError, EOFError) as error:
-            self._no_token(replica, f"a completion of one token did not come back: {error or 'timed out'}")
+            self._no_token(replica, f"a completion of one token did not come back: {str(error) or 'timed out'}")
             return
         if 200 <= status < 300:
             replica.succeeded(time.time())

@@ -17,6 +17,7 @@ import httptools
 _IDLE_SECONDS = 4.0
 _MOST_REQUESTS = 90
 _CONNECT_SECONDS = 5.0
+_CONNECTING = 64
 _LARGEST_HEAD = 256 << 10
 
 
@@ -195,7 +196,7 @@ class Upstream(asyncio.Protocol):
 class Pool:
     """The connections to one server. `heard` is called with every byte that it sends."""
 
-    __slots__ = ("_closed", "_context", "_host", "_idle", "_loop", "_port", "_resting", "heard", "open")
+    __slots__ = ("_closed", "_connecting", "_context", "_host", "_idle", "_loop", "_port", "_resting", "heard", "open")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, host: str, port: int, heard: Callable[[], None], tls: ssl.SSLContext | None = None
@@ -205,6 +206,7 @@ class Pool:
         self._port = port
         self._context = tls
         self._closed = False
+        self._connecting = asyncio.Semaphore(_CONNECTING)
         self._idle: list[Upstream] = []
         self._resting: set[Upstream] = set()
         self.heard = heard
@@ -225,7 +227,8 @@ class Pool:
 
     async def connect(self) -> Upstream:
         """A new connection. Raises OSError or TimeoutError."""
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        # Of thousands that are wanted at once each gets its whole time: it does not run while this process is busy with the others.
+        async with self._connecting, asyncio.timeout(_CONNECT_SECONDS):
             name = self._host if self._context is not None else None
             _, upstream = await self._loop.create_connection(
                 lambda: Upstream(self), self._host, self._port, ssl=self._context, server_hostname=name
