@@ -156,3 +156,10 @@ def test_keys_that_cannot_be_are_refused(standing: Serving) -> None:
     with pytest.raises(UsageError, match="name"):
         calls.create_key("")
     assert len(calls.keys()) == before
+
+
+def test_a_runtime_that_the_settings_place_is_not_installed_elsewhere(standing: Serving) -> None:
+    runs = standing.client.runs()["total"]
+    with pytest.raises(ConflictError, match=r"the settings say where llamacpp is: .*; take runtimes\.llamacpp out of them"):
+        standing.client.serving.install_runtime("llamacpp")
+    assert standing.client.runs()["total"] == runs
