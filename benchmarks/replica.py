@@ -1,8 +1,9 @@
 """A replica of ours behind the gateway against the bare llama.cpp server, and against `transformers serve`: tokens a second, real model.
 
-All three answer the same questions of SmolLM2-135M-Instruct on this CPU (ours and the bare server the same GGUF, transformers the
-same weights unquantized in float32, as it must), with as many threads and slots; streamed chat completions at 1 and 8 streams at a
-time. Ours and the bare server are asked in turns, one right after the other, and the ratio is the median over all pairs.
+All answer the same questions of SmolLM2-135M-Instruct on this CPU (ours and the bare server the same GGUF, transformers the same
+weights unquantized in float32, as it must), with as many threads; streamed chat completions at 1 and 8 streams at a time. `transformers
+serve` is started as its manual says; with continuous batching, which it does when asked and which we ask it for where it has several
+slots, it is shown beside. Ours and the bare server are asked in turns, one right after the other, and the ratio is the median over all pairs.
 
 Each figure comes by the wall and by the CPU seconds of everything that takes part in answering (ours: gateway and server). On a machine
 that others use too the wall says how busy they were, so the bars are held by the CPU seconds: with one thread, as here on two cores, they
@@ -41,7 +42,7 @@ def main() -> int:
     parser.add_argument("--model", default="", help="the same as a directory of safetensors")
     options = parser.parse_args()
     gguf, directory = model_files(options.gguf, options.model)
-    tokens, pairs, slow_tokens = (24, 4, 12) if options.quick else (48, 10, 32)
+    tokens, pairs, slow_tokens = (24, 4, 12) if options.quick else (48, 6, 24)
     threads = max(1, len(os.sched_getaffinity(0)) - 1)
     with served() as rig, bare_llamacpp(gguf, SLOTS, CONTEXT, threads) as (bare_port, bare_pid):
         rig.start("ours", [{"model": str(gguf), "serve": {"slots": SLOTS, "context": CONTEXT, "threads": threads}}])
@@ -58,6 +59,7 @@ def main() -> int:
                         found[streams].append(seen)
         share = (cpu_seconds(keepers) - kept) / (time.monotonic() - begun)
     slow = transformers(directory, threads, slow_tokens, STREAMS[:1] if options.quick else STREAMS)
+    batching = {} if options.quick else transformers(directory, threads, slow_tokens, STREAMS[-1:], slots=SLOTS)
     print(f"{'streams':>8} {'':5} {'ours tok/s':>11} {'bare':>8} {'of the bare':>12} {'transformers':>13} {'times it':>9}")
     of_bare: dict[str, float] = {}
     times: dict[str, float] = {}
@@ -72,6 +74,9 @@ def main() -> int:
                 times[by] = min(faster, times.get(by, faster))
                 line += f" {getattr(slow[streams], by):13.1f} {faster:8.1f}×"
             print(line)
+    for streams, seen in batching.items():
+        ratio = statistics.median(one.cpu for one in ours[streams]) / seen.cpu
+        print(f"{streams:8} cpu   `transformers serve` with continuous batching: {seen.cpu:.1f} tok/s, ours {ratio:.1f}× it")
     print(f"the keeper took {share:.2%} of a core")
     holds = of_bare["cpu"] >= BAR_BARE and times["cpu"] >= BAR_TRANSFORMERS
     result = {
@@ -80,6 +85,7 @@ def main() -> int:
         "peer": {
             "bare": {n: round(statistics.median(one.cpu for one in bare[n]), 1) for n in STREAMS},
             "transformers": {n: round(one.cpu, 1) for n, one in slow.items()},
+            "transformers, batching": {n: round(one.cpu, 1) for n, one in batching.items()},
         },
         "ratio": {"bare": round(of_bare["cpu"], 3), "transformers": round(times["cpu"], 1), "bare by the wall": round(of_bare["wall"], 3)},
         "bar": {"bare": BAR_BARE, "transformers": BAR_TRANSFORMERS},
@@ -89,11 +95,11 @@ def main() -> int:
     return 0 if holds else 1
 
 
-def transformers(directory: Path, threads: int, tokens: int, numbers: tuple[int, ...]) -> dict[int, Speed]:
-    """`transformers serve` by itself, batching continuously with its memory capped: its speed by streams."""
+def transformers(directory: Path, threads: int, tokens: int, numbers: tuple[int, ...], slots: int = 1) -> dict[int, Speed]:
+    """`transformers serve` by itself: its speed by streams. With several slots it batches continuously, its memory capped."""
     port = free_port()
     plan = Plan(
-        "transformers", sys.executable, "", str(directory), "transformers", CONTEXT, SLOTS, threads, "127.0.0.1", port, memory_fraction=0.2
+        "transformers", sys.executable, "", str(directory), "transformers", CONTEXT, slots, threads, "127.0.0.1", port, memory_fraction=0.2
     )
     launcher = TransformersServe()
     with tempfile.TemporaryDirectory(prefix="transformers.") as scratch:
