@@ -2,8 +2,8 @@
 
 All answer the same questions of SmolLM2-135M-Instruct on this CPU (ours and the bare server the same GGUF, transformers the same
 weights unquantized in float32, as it must), with as many threads; streamed chat completions at 1 and 8 streams at a time. `transformers
-serve` is started as its manual says; with continuous batching, which it does when asked and which we ask it for where it has several
-slots, it is shown beside. Ours and the bare server are asked in turns, one right after the other, and the ratio is the median over all pairs.
+serve` is started as its manual says; with continuous batching, which we ask it for where it has several slots, it is shown beside.
+Ours and the bare server are asked in turns, one right after the other, and the ratio is the median over all pairs.
 
 Each figure comes by the wall and by the CPU seconds of everything that takes part in answering (ours: gateway and server). On a machine
 that others use too the wall says how busy they were, so the bars are held by the CPU seconds: with one thread, as here on two cores, they
