@@ -125,7 +125,8 @@ class Exchange:
         endpoint.last_used = time.time()
         chosen = choose(endpoint, self._pinned, self._mark, self.body.prompt_prefix, self._tried, monotonic(), core.random)
         if chosen is not None:
-            self._wait_no_more()
+            if endpoint.waiting:
+                self._wait_no_more()
             self._send_to(*chosen)
         elif endpoint.rule.on_demand and not self._tried and not self._shadow:
             if self not in endpoint.waiting:
@@ -143,7 +144,8 @@ class Exchange:
         version.in_flight += 1
         replica.took(self.body.estimated_tokens, time.time())
         self._deadline = _NEVER
-        self._answer = Answer()
+        if self.record.attempts > 1:
+            self._answer = Answer()
         upstream = None if self._new_connection else replica.pool.take()
         if upstream is not None:
             self._send(upstream, version, replica)

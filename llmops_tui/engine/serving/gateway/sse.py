@@ -79,8 +79,9 @@ class EventStream:
                     continue
             end = data.find(b"\n\n", at) + 2
             event = data[at : end - 2]
-            answer = _payload(event)
-            if answer is not None:
+            if event in _DONE_MARKS:
+                self.done = True
+            elif (answer := _payload(event)) is not None:
                 found = self._facts(answer, event)
                 if found:
                     texts += found
@@ -89,8 +90,6 @@ class EventStream:
                     data = data[end:]
                     at, size = 0, len(data)
                     continue
-            elif event in _DONE_MARKS:
-                self.done = True
             at = end
         self._content(texts, now)
         return b"".join((*stripped, data)) if stripped else data
