@@ -29,6 +29,8 @@ def deed(method: str, path: str, **body: object) -> Deed:
         ("HEAD", "/v1/status", b""),
         ("POST", "/v1/sql", b'{"query":"SELECT 1"}'),
         ("POST", "/v1/runs", b'{"spec":{},"dry_run":true}'),
+        ("POST", "/v1/endpoints/check", b'{"spec":{}}'),
+        ("POST", "/v1/endpoints/support/chat", b'{"messages":[]}'),
     ],
 )
 def test_what_only_reads_changes_nothing(method: str, path: str, body: bytes) -> None:
@@ -47,6 +49,11 @@ def test_what_only_reads_changes_nothing(method: str, path: str, body: bytes) ->
         ("POST", "/v1/backup", "backup", "admin", ""),
         ("POST", "/v1/datasets/import", "import dataset", "operator", ""),
         ("DELETE", "/v1/reservations/r-1", "release", "operator", "r-1"),
+        ("POST", "/v1/endpoints/support/route", "route endpoint", "operator", "support"),
+        ("DELETE", "/v1/endpoints/support", "stop endpoint", "operator", "support"),
+        ("DELETE", "/v1/endpoints/support/versions/v4", "remove version", "operator", "support"),
+        ("DELETE", "/v1/keys/web", "revoke key", "operator", "web"),
+        ("POST", "/v1/feedback", "feedback", "viewer", ""),
         ("PUT", "/v1/something/new", "put something/new", "admin", ""),
         ("POST", "/", "post ", "admin", ""),
     ],
