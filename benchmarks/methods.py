@@ -9,10 +9,12 @@ What counts is measured on rows that were held out, before and after:
     distill   the same rows; the teacher is the model with sft's adapter           loss of the answers' tokens, lower
     dpo, orpo, reward   pairs of film reviews (IMDB), see below                   reward margin, higher
     kto       the same reviews one by one, called good or bad                     reward margin, higher
-    grpo      word problems (ASDiv), reward `numeric`                             share solved, higher
+    grpo      word problems (ASDiv) to be answered "with the number alone"        share of answers that begin with one, higher
 
 A pair is a good and a bad review, the last sentences of each, drawn once: a model that is to write favourably should prefer the
 former, as in the experiment on sentiment of Rafailov et al. 2023 (section 6). The labels are those of the reviews' own stars.
+What grpo's reward asks for the model does now and then by itself; to solve these problems is beyond one of 135M parameters, whose
+answers all earn nothing then, and nothing is learnt.
 There is no peer: the trainers are TRL's, and train_vs_trl.py compares their speed.
 """
 
@@ -46,6 +48,13 @@ _SEED = 20260101
 _REVIEW_CHARACTERS = 220
 _HELD_OUT_PAIRS = 16
 _PROMPT = "Write the last sentences of a review of a film."
+_REWARD = """
+import re
+
+def number_first(completion):
+    '''1 where the answer begins with a number, as it was asked to.'''
+    return float(re.match(r"\\s*[$]?\\d", completion) is not None)
+"""
 
 
 @dataclass(frozen=True)
@@ -95,6 +104,7 @@ def main() -> int:
             **{f"judged-{part}": write_rows(place / f"judged-{part}.jsonl", judged(rows)) for part, rows in halves(pairs_of(reviews))},
             "problems": write_rows(place / "problems.jsonl", problems_of(problems)),
         }
+        (place / "reward.py").write_text(_REWARD)
         results = []
         for method in wanted:
             wish = wish_of(method, model, files, place)
@@ -124,7 +134,10 @@ def problems_of(problems: Path) -> list[dict[str, Any]]:
     """Those whose answer is one number, as a prompt and an answer."""
     rows = [json.loads(line) for line in problems.read_text().splitlines()]
     found = [row for row in rows if re.fullmatch(r"\d+( [a-z]+)?", row["answer"])]
-    return [{"prompt": f"{row['passage']} {row['question'].strip()}", "answer": row["answer"].split()[0]} for row in found]
+    return [
+        {"prompt": f"{row['passage']} {row['question'].strip()} Answer with the number alone.", "answer": row["answer"].split()[0]}
+        for row in found
+    ]
 
 
 def _endings(reviews: Path, label: str) -> list[str]:
@@ -157,11 +170,11 @@ def wish_of(method: str, model: Path, files: dict[str, Path], place: Path) -> di
         teacher = {"teacher": str(place / "sft" / "artifacts" / "adapter")} if method == "distill" else {}
         return {**common, "dataset": rows, "max_steps": 24, "optim": {"learning_rate": 1e-3}, "distill": teacher}
     if method == "grpo":
-        rows = {"path": str(files["problems"]), "eval_fraction": 0.05, "eval_limit": 32}
-        grpo = {"rewards": ["numeric"], "group": 4, "completion_tokens": 20}
+        rows = {"path": str(files["problems"]), "eval_fraction": 0.05, "eval_limit": 24}
+        grpo = {"rewards": [f"{place / 'reward.py'}:number_first"], "group": 8, "completion_tokens": 8}
         return {
-            **common, "dataset": rows, "max_steps": 12, "micro_batch": 16, "max_length": 128, "grpo": grpo,
-            "optim": {"learning_rate": 3e-4, "schedule": "constant"},
+            **common, "dataset": rows, "max_steps": 14, "micro_batch": 8, "max_length": 128, "grpo": grpo,
+            "optim": {"learning_rate": 5e-4, "schedule": "constant"},
         }  # fmt: skip
     kind = "judged" if method == "kto" else "pairs"
     rows = {"path": str(files[f"{kind}-learnt"]), "eval_path": str(files[f"{kind}-held-out"])}
