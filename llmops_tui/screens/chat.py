@@ -6,9 +6,6 @@ there with what came of it and why.
 
 from __future__ import annotations
 
-import contextlib
-import os
-import tempfile
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +15,12 @@ from textual.message import Message
 
 from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings, in_force, name_of
-from llmops_tui.screens.board import Board
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.chat_asking import Asking
 from llmops_tui.screens.chat_history import ChatHistory
 from llmops_tui.screens.chat_session import ROUTED, Answered, Conversation, Turn, curl, markdown, table
-from llmops_tui.screens.chat_settings import read_settings, settings_text
+from llmops_tui.screens.chat_settings import settings_text
+from llmops_tui.screens.chat_writing import ChatWriting
 from llmops_tui.screens.choose import ChooseScreen
 from llmops_tui.screens.widgets.chat_pane import ChatPane
 from llmops_tui.screens.widgets.editing import one_line
@@ -34,13 +31,6 @@ from llmops_tui.specs.answers_serving import EndpointDetail
 from llmops_tui.specs.chat_answer import ChatAnswer
 
 _DRAW_SECONDS, _SLOW_DRAW_SECONDS = 0.1, 0.5
-_QUESTION, _SYSTEM, _SETTINGS, _CORRECTION = "question", "system", "settings", "correction"
-_TITLES = {
-    _QUESTION: "your question: {send} sends it, {line}: another line, {editor}: your editor",
-    _SYSTEM: "the system prompt, from the next question on: {send} keeps it, {leave} leaves it as it was",
-    _SETTINGS: "fields of the request, as temperature=0.2 top_p=0.9 max_tokens=256 seed=7: {send} keeps them",
-    _CORRECTION: "what the answer should have been: {send} keeps it as feedback, {leave} drops it",
-}
 _NO_VERSION = "none"
 
 
@@ -51,7 +41,7 @@ class AnswerEnded(Message):
     turn: Turn
 
 
-class ChatScreen(Board):
+class ChatScreen(ChatWriting):
     """`endpoint` is asked; `version` outright where it is named, else as the route says."""
 
     BINDINGS = bindings("chat")
@@ -66,10 +56,7 @@ class ChatScreen(Board):
         self._history = ChatHistory(None)
         self._wanted = ""  # the conversation that stood here when the viewer was left
         self._asking: list[Asking] = []
-        self._writing = _QUESTION
-        self._draft = ""  # the question as far as it is written
         self._open = True
-        self._about: Answered | None = None
         self.conversation = self._fresh(version)
 
     def compose(self) -> ComposeResult:
@@ -88,10 +75,10 @@ class ChatScreen(Board):
         """What was said before is read, the endpoint asked for."""
         self._history = ChatHistory(self.llmops.view.beside("chats.jsonl"))
         self.query_one(ChatPane).border_title = "the conversation"
-        self._begin(_QUESTION, self._draft)
+        self.write_question()
         self._timer = self.set_interval(_DRAW_SECONDS, self._tick, pause=True)
-        self.run_worker(self._load)
-        self.run_worker(self._look)
+        self.run_worker(self._load())
+        self.run_worker(self._look())
 
     def on_unmount(self) -> None:
         """Nobody reads on: what is on its way is given up, and kept as far as it came."""
@@ -113,7 +100,7 @@ class ChatScreen(Board):
         """The question that was not sent; of the same endpoint also the rest."""
         draft = remembered.get("draft")
         self._draft = draft if isinstance(draft, str) else ""
-        if self._writing == _QUESTION and not self.query_one(PromptArea).text:
+        if not self.query_one(PromptArea).text:
             self.query_one(PromptArea).put(self._draft)
         if remembered.get("endpoint") != self._endpoint:
             return
@@ -130,7 +117,7 @@ class ChatScreen(Board):
     def status_arrived(self) -> None:
         """The engine answers: an endpoint that could not be asked for may be now."""
         if self._told is None and self.state.live:
-            self.run_worker(self._look, exclusive=True, group="look")
+            self.run_worker(self._look(), exclusive=True, group="look")
 
     def export_rows(self) -> tuple[list[str], list[list[Any]]] | None:
         """A row an answer."""
@@ -139,74 +126,6 @@ class ChatScreen(Board):
     def export_markdown(self) -> str | None:
         """The conversation."""
         return markdown(self.conversation) if self.conversation.turns else None
-
-    # Writing.
-
-    def action_write(self) -> None:
-        """Into the question."""
-        take_keys(self.query_one(PromptArea))
-
-    def action_system(self) -> None:
-        """Write the system prompt."""
-        self._begin(_SYSTEM, self.conversation.system)
-
-    def action_settings(self) -> None:
-        """Write the fields of the request."""
-        self._begin(_SETTINGS, settings_text(self.conversation.settings))
-
-    def action_edit(self) -> None:
-        """Write what the answer should have been."""
-        if (meant := self._rated()) is not None:
-            self._about = meant
-            self._begin(_CORRECTION, meant.meant)
-
-    def on_prompt_area_editor_wanted(self, message: PromptArea.EditorWanted) -> None:
-        """What is being written, in the user's own editor."""
-        from llmops_tui.screens.editor import edit
-
-        area = message.area
-        descriptor, path = tempfile.mkstemp(prefix="llmops-chat-", suffix=".md")
-        try:
-            with os.fdopen(descriptor, "w", errors="surrogateescape") as file:
-                file.write(area.text)
-            edit(self.app, "", path)
-            with open(path, errors="replace") as file:
-                area.put(file.read().rstrip("\n"))
-        except LlmopsError as error:
-            self.llmops.tell(str(error), "bad")
-        except OSError as error:
-            self.llmops.tell(f"{path}: {error.strerror}", "bad")
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-
-    def on_text_area_changed(self, message: PromptArea.Changed) -> None:
-        """A question that is begun is remembered as it stands."""
-        if self._writing == _QUESTION:
-            self._draft = message.text_area.text
-
-    def on_prompt_area_sent(self, message: PromptArea.Sent) -> None:
-        """Enter, whatever was written."""
-        if self._writing == _QUESTION:
-            self._ask(message.text)
-        elif self._writing == _SYSTEM:
-            self.conversation.system = message.text.strip()
-            self._done("the system prompt holds from the next question on" if message.text.strip() else "no system prompt any more")
-        elif self._writing == _SETTINGS:
-            try:
-                self.conversation.settings = read_settings(message.text)
-            except LlmopsError as error:
-                self.llmops.tell(str(error), "bad")
-            else:
-                self._done("these hold from the next question on")
-        else:
-            self._correct(message.text.strip())
-
-    def on_prompt_area_left(self, message: PromptArea.Left) -> None:
-        """Escape: the page takes the keys; what was begun beside the question is dropped."""
-        if self._writing != _QUESTION:
-            self._done("")
-        take_keys(self.query_one(ChatPane))
 
     # Whom.
 
@@ -222,13 +141,13 @@ class ChatScreen(Board):
 
     def action_rate(self, rating: str) -> None:
         """A good or a bad answer, kept as feedback beside the request."""
-        if (meant := self._rated()) is None:
+        if (meant := self.rated()) is None:
             return
         identity = meant.answer.request_id
 
         def kept() -> None:
             meant.rating = rating
-            self._keep()
+            self.keep()
             self.redraw()
 
         words = f"{identity}: a {'good' if rating == 'up' else 'bad'} answer, kept as feedback"
@@ -245,7 +164,7 @@ class ChatScreen(Board):
         last = self.conversation.turns[-1]
         if not any(each.answer.text or each.correction for each in last.answers):
             self.conversation.turns.pop()
-        self._ask(last.prompt, typed=False)
+        self.ask(last.prompt, typed=False)
 
     def action_stop(self) -> None:
         """No more of the answer that is on its way."""
@@ -287,7 +206,7 @@ class ChatScreen(Board):
         self.conversation = self._fresh()
         self.conversation.versions, self.conversation.system = list(before.versions), before.system
         self.conversation.settings = dict(before.settings)
-        self._begin(_QUESTION, self._draft)
+        self.write_question()
         self.redraw()
 
     def action_step(self, by: int) -> None:
@@ -326,7 +245,7 @@ class ChatScreen(Board):
         if message.turn.over:
             self._asking = []
             self._timer.pause()
-            self._keep()
+            self.keep()
         self.redraw()
 
     def on_descendant_focus(self) -> None:
@@ -341,7 +260,8 @@ class ChatScreen(Board):
     def _tick(self) -> None:
         self.perform(self.draw)
 
-    def _ask(self, text: str, typed: bool = True) -> None:
+    def ask(self, text: str, typed: bool = True) -> None:
+        """A question to every version; `typed`: it stood in the area, which is empty then."""
         if not text.strip():
             self.llmops.tell("nothing is written yet", "warn")
             return
@@ -374,23 +294,7 @@ class ChatScreen(Board):
         self._timer._interval = _SLOW_DRAW_SECONDS if self.state.slow else _DRAW_SECONDS
         self._timer.resume()
 
-    def _correct(self, text: str) -> None:
-        meant, self._about = self._about, None
-        if meant is None or not text or text == meant.meant:
-            self._done("nothing was changed")
-            return
-        identity = meant.answer.request_id
-
-        def kept() -> None:
-            meant.correction = text
-            self._keep()
-            self.redraw()
-
-        self._done("")
-        words = f"{identity}: corrected, kept as feedback; the conversation goes on from it"
-        self.change(lambda: self.client.serving.feedback(identity, None, correction=text), words, kept)
-
-    def _rated(self) -> Answered | None:
+    def rated(self) -> Answered | None:
         """The answer that is meant, where something can be said of it; else it says why not."""
         meant = self.query_one(ChatPane).answered()
         if self.refuse_in_past():
@@ -399,28 +303,6 @@ class ChatScreen(Board):
             self.llmops.tell("there is no answer yet" if meant is None or not meant[2].answer.over else "this answer has no id", "warn")
             return None
         return meant[2]
-
-    def _begin(self, what: str, text: str) -> None:
-        """Write something; the question that was begun waits."""
-        area = self.query_one(PromptArea)
-        if self._writing == _QUESTION and what != _QUESTION:
-            self._draft = area.text
-        self._writing = what
-        keys = {key.id: name_of(key.keys[0]) for key in in_force()}
-        title = _TITLES[what].format(
-            send=keys["prompt_send"], line=keys["prompt_line"], editor=keys["prompt_editor"], leave=keys["prompt_leave"]
-        )
-        area.border_title = title
-        area.put(text)
-        take_keys(area)
-
-    def _done(self, words: str) -> None:
-        """Back to the question; the keys stay in the conversation."""
-        self._begin(_QUESTION, self._draft)
-        take_keys(self.query_one(ChatPane))
-        if words:
-            self.llmops.tell(words, "good")
-        self.redraw()
 
     def _refuse_busy(self) -> bool:
         if self.conversation.busy:
@@ -432,14 +314,15 @@ class ChatScreen(Board):
         """Go on with another conversation; also one with another endpoint."""
         if conversation.endpoint != self._endpoint:
             self._endpoint, self._told, self._problem = conversation.endpoint, None, "asking the engine…"
-            self.run_worker(self._look)
+            self.run_worker(self._look())
         self.conversation = conversation
         self.redraw()
 
     def _fresh(self, version: str = "") -> Conversation:
         return Conversation(f"{time.time_ns():x}", self._endpoint, time.time(), [version or ROUTED])
 
-    def _keep(self) -> None:
+    def keep(self) -> None:
+        """In a thread, in the order it was asked for."""
         self.run_worker(self._kept(self.conversation))
 
     async def _kept(self, conversation: Conversation) -> None:

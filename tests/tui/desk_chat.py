@@ -156,7 +156,7 @@ async def asks_again(desk: Desk) -> None:
 async def gives_up(desk: Desk) -> None:
     desk.engine.serving.chats.gate.clear()
     try:
-        desk.screen._ask("a long one")
+        desk.screen.ask("a long one")
         await desk.until(lambda: desk.screen.conversation.turns[-1].answers[0].answer.text)
         await desk.press()
         await desk.until(lambda: desk.screen.conversation.turns[-1].over)
