@@ -33,13 +33,13 @@ from tests.gateway.running import RunningGateway, chat_body, config, endpoint, k
 
 T = TypeVar("T")
 BOUNDED = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "150")),
-    deadline=2000,
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", "80")),
+    deadline=5000,
     derandomize=bool(os.environ.get("CI")),
     database=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-OVER_SOCKETS = settings(BOUNDED, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+OVER_SOCKETS = settings(BOUNDED, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
@@ -356,7 +356,7 @@ WORDS = st.sampled_from(
 )
 SAID = st.dictionaries(
     NAMES,
-    st.recursive(JSON | WORDS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=15),
+    st.recursive(JSON | WORDS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=8),
     max_size=5,
 )
 MESSAGE = Body(CHAT, encoded(chat_body(stream=True)))
