@@ -33,7 +33,7 @@ _COLUMNS = (
 EXPORTED = (
     "id", "t", "endpoint", "version", "replica", "provider", "key", "session", "path", "stream", "status", "finish", "error",
     "prompt_tokens", "completion_tokens", "cached_tokens", "queue_ms", "ttft_ms", "itl_ms", "itl_max_ms", "total_ms", "attempts",
-    "fallback_from", "mirror", "prompt_hash", "response_hash", "cost", "client_gone", "has_text", "rating",
+    "fallback_from", "mirror", "prompt_hash", "response_hash", "cost", "client_gone", "estimated", "good", "has_text", "rating",
 )  # fmt: skip
 
 
@@ -93,10 +93,12 @@ def fact_lines(row: RequestRow, currency: str) -> list[list[Run]]:
     answered = row["provider"] or row["replica"] or "nobody"
     how = [f"status {row['status']}", row["finish"] and f"finish {row['finish']}", "streamed" if row["stream"] else "in one piece"]
     how += [f"{row['attempts']} tries" if row["attempts"] > 1 else "", "the client left" if row["client_gone"] else ""]
+    how += ["missed the SLO" if not row["good"] and row["status"] < 400 else ""]
     how += [f"fell back from {row['fallback_from']}" if row["fallback_from"] else "", "shadow traffic" if row["mirror"] else ""]
     tokens = [f"{row['prompt_tokens']:,} in" if row["prompt_tokens"] is not None else ""]
     tokens += [f"{row['cached_tokens']:,} of them cached" if row["cached_tokens"] else ""]
-    tokens += [f"{row['completion_tokens']:,} out" if row["completion_tokens"] is not None else ""]
+    about = "about " if row["estimated"] else ""
+    tokens += [f"{about}{row['completion_tokens']:,} out" if row["completion_tokens"] is not None else ""]
     pace = f"{row['itl_ms']:.1f} ms a token" if row["itl_ms"] else ""
     tokens += [pace + (f", {row['itl_max_ms']:.0f} ms at most" if pace and row["itl_max_ms"] else "")]
     rows: list[tuple[str, str, str]] = [
@@ -122,7 +124,8 @@ def detail_lines(detail: RequestDetail, width: int, ascii_only: bool, currency: 
     if not detail["prompt"] and not detail["response"]:
         why = "its text was not kept: record.text_fraction of the endpoint's spec says of how many requests it is"
         lines += [*folded([(why, "muted")], width), []]
-    for title, text in (("asked", detail["prompt"]), ("answered", detail["response"])):
+    struck = f"  {detail['redacted']} replaced" if detail["redacted"] else ""
+    for title, text in ((f"asked{struck}", detail["prompt"]), ("answered", detail["response"])):
         if text:
             lines += [[(f" {title}", "title")], *folded([(_visible(text), "text")], width), []]
     if detail["feedback"]:

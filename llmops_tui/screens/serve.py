@@ -21,7 +21,7 @@ from llmops_tui.screens.serve_cells import (
     pending_words,
     speed_lines,
 )
-from llmops_tui.screens.serve_curves import METRICS, SPANS, change_marks, curves_of, metrics_of, title_of
+from llmops_tui.screens.serve_curves import METRICS, SPANS, VERSIONS, change_marks, curves_of, metrics_of, title_of
 from llmops_tui.screens.serve_now import NOW_COLUMNS, now_rows
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.edit_line import EditLine
@@ -252,7 +252,8 @@ class ServeScreen(ServeActions):
         if self._metric not in metrics_of(self.history, self.slo()):
             self._metric = next(iter(METRICS))
         name, version, (_, words) = endpoint["name"], self.version_name, SPANS[self.span]
-        chart.border_title = f"{name} {version}: {title_of(self._metric)}, {words}"
+        whose = name if self._metric == VERSIONS else f"{name} {version}"
+        chart.border_title = f"{whose}: {title_of(self._metric)}, {words}"
         curves = curves_of(self.history, self._metric, version, self.slo())
         detail, history = self.details.get(name), self.history
         marks = change_marks(detail["history"], history["since"], history["until"]) if detail and history else []
@@ -265,7 +266,7 @@ class ServeScreen(ServeActions):
         wide, rows = self.size.width >= WIDE_COLUMNS, self.size.height
         endpoints, parts, now = (self.query_one(f"#{name}") for name in ("endpoints", "parts", "now"))
         most = 4 if rows < 20 else 6 if rows < 30 else max(8, rows // 4)
-        _set_rows(endpoints, min(max(2, len(self.endpoints)) + 2, most) if self.endpoints else max(4, rows - 6))
+        _set_rows(endpoints, min(max(2, len(self.endpoints)) + 2, most) if self.endpoints else None)
         verdict = self.query_one("#verdict")
         self._shown(verdict, bool(self.endpoints) and rows >= 12)
         _set_rows(verdict, 3 if rows >= 20 else 2)

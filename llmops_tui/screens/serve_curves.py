@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from llmops_tui.screens.weight_split import split_words
@@ -113,13 +114,22 @@ def change_marks(changes: Sequence[EndpointChange], since: float, until: float) 
 def _curve(
     name: str, points: Sequence[LatencyPoint], seconds: float, read: Callable[[LatencyPoint, float], float | None], rate: bool
 ) -> Curve:
+    """Where nobody asked a rate is zero, and a latency is not drawn: a piece ends there."""
     times: list[float] = []
-    values: list[float | None] = []
-    for at, point in enumerate(points):
-        if at and point["t"] - points[at - 1]["t"] > 1.5 * seconds:  # nobody asked in between
-            hole = (points[at - 1]["t"] + 1.5 * seconds, point["t"] - seconds / 2)
-            times += hole if rate else hole[:1]
-            values += [0.0, 0.0] if rate else [None]
+    values: list[float] = []
+    begins: list[int] = []
+    before: float | None = None
+    for point in points:
+        value = read(point, seconds)
+        if value is None:
+            continue
+        if rate and before is not None and point["t"] - before > 1.5 * seconds:
+            times += [before + 1.5 * seconds, point["t"] - seconds / 2]
+            values += [0.0, 0.0]
+        elif before is None or point["t"] - before > 1.5 * seconds:
+            begins.append(len(times))
         times.append(point["t"] + seconds / 2)
-        values.append(read(point, seconds))
-    return Curve.from_points(name, times, values, TIME)
+        values.append(value)
+        before = point["t"]
+    pieces = tuple(pairwise([*begins, len(times)])) if begins else ()
+    return Curve(name, times, values, values, values, pieces, values[-1] if values else None, axis=TIME)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _ASK_SECONDS = 2.0
 _COMPARE_SECONDS = 30.0
+_PATIENCE_SECONDS = 35.0  # an engine that died while it was asked may leave the question open
 _POINTS = 120
 _PAST_PARTS = 240  # a stretch of time is asked for again when a part of it so small has passed
 _LIVE_AT_ONCE = 4
@@ -47,7 +48,7 @@ class ServeFeed(RunBoard):
         self._moment: float | None = None
         self._past: Past | None = None
         self._compared_at: dict[str, float] = {}
-        self._turn = 0
+        self._turn = self._question = 0
         self._asking = self._again = False
         self._asked_at = -_ASK_SECONDS
         self._complained = ""
@@ -101,11 +102,13 @@ class ServeFeed(RunBoard):
         """Ask; `now` because something changed."""
         if not self.ready or not self.is_active:
             return
-        if self._asking:
+        waited = time.monotonic() - self._asked_at
+        if self._asking and waited < _PATIENCE_SECONDS:
             self._again = self._again or now
-        elif now or time.monotonic() - self._asked_at >= _ASK_SECONDS - 0.1:
+        elif now or waited >= _ASK_SECONDS - 0.1:
             self._asking, self._asked_at = True, time.monotonic()
-            self.run_worker(self._fetch())
+            self._question += 1
+            self.run_worker(self._fetch(self._question))
 
     def forget_comparisons(self) -> None:
         """The hour is compared with another one from now on."""
@@ -113,7 +116,7 @@ class ServeFeed(RunBoard):
         self.compared.clear()
         self.want(now=True)
 
-    async def _fetch(self) -> None:
+    async def _fetch(self, question: int) -> None:
         wanted = self._wanted()
         try:
             told = await call(ask, self.client.serving, wanted)
@@ -121,10 +124,12 @@ class ServeFeed(RunBoard):
             self.why = str(error)
             self.known = self.known and not self.state.live
         else:
-            self._take(wanted, told)
+            if question == self._question:
+                self._take(wanted, told)
         finally:
-            self._asking = False
-        if self.ready:
+            if question == self._question:
+                self._asking = False
+        if self.ready and question == self._question:
             self.redraw()
             if self._again:
                 self._again = False

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 WINDOWS = ((60, "last minute"), (300, "five minutes"), (3600, "last hour"))
 NOW_COLUMNS = (
-    Column("p50 · p95 · p99, ms", 19),
-    *(Column(title, 0, right=True, least=15, rank=0 if seconds == 300 else 2 if seconds == 60 else 1) for seconds, title in WINDOWS),
+    Column("p50·p95·p99, ms", 18),
+    *(Column(title, 0, right=True, least=19, rank=0 if seconds == 300 else 2 if seconds == 60 else 1) for seconds, title in WINDOWS),
 )
 _LATENCIES = (("ttft", "first token"), ("itl", "between tokens"), ("total", "whole answer"), ("queue", "queue"))
 
@@ -81,7 +81,7 @@ def _row(name: str, cells: list[Run]) -> Row:
 
 def _fact(name: str, words: str) -> Row:
     """A word over the whole line."""
-    return Row(f"fact.{name}", ((f"{name:<20}{words}", "text"),), wide=0)
+    return Row(f"fact.{name}", ((f"{name:<19}{words}", "text"),), wide=0)
 
 
 def _number(value: float) -> Run:
@@ -99,10 +99,8 @@ def _short(value: float | None) -> str:
     """At most five characters, so that three stand in a cell."""
     if value is None:
         return "-"
-    if value >= 99_500:
-        return f"{value / 1000:.0f}s"
-    if value >= 9_950:
-        return f"{value / 1000:.1f}s"
+    if value >= 999.5:
+        return f"{value / 1000:.3g}s"
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}"
 
 

@@ -303,8 +303,8 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
 
     def log_bytes_at(self, run_id: str, t: float, /) -> int | None:
         """Grows evenly from the run's start until now; None for a run that had not started."""
-        run = next(run for run in (*self.running, *self.waiting, *self.recent) if run["id"] == run_id)
-        if run["started_at"] is None or run["started_at"] > t:
+        run = next((run for run in (*self.running, *self.waiting, *self.recent) if run["id"] == run_id), None)
+        if run is None or run["started_at"] is None or run["started_at"] > t:
             return None
         self._check()
         return int(self.log_size * fake_past.fraction_at(run, t, self.now))

@@ -297,6 +297,8 @@ class FakeServing:
         text = row["has_text"]
         return {
             "row": row,
+            "messages": None,
+            "redacted": int(text),
             "prompt": "user: How do I reset my password?\nIt says [EMAIL] is unknown." if text else "",
             "response": "Open **Settings**, choose *Security* and follow the link we send you.\n" * 3 if text else "",
             "feedback": [
@@ -385,6 +387,7 @@ def request_row(at: int, now: float) -> RequestRow:
         "queue_ms": None if limited else queue, "ttft_ms": None if failed or limited else first,
         "itl_ms": None if failed or limited else 8.1, "itl_max_ms": None if failed or limited else 31.0, "total_ms": total,
         "attempts": 2 if failed else 1, "fallback_from": "", "mirror": False, "prompt_hash": f"{at:016x}", "response_hash": "",
-        "cost": None, "client_gone": at % 77 == 5, "has_text": at % 2 == 0, "rating": "up" if at % 23 == 2 else "",
+        "cost": None, "client_gone": at % 77 == 5, "estimated": at % 77 == 5,
+        "good": total <= 2600 and not failed and not limited, "has_text": at % 2 == 0, "rating": "up" if at % 23 == 2 else "",
     }  # fmt: skip
     return row  # type: ignore[return-value]
