@@ -13,7 +13,8 @@ from typing_extensions import TypedDict
 class RequestRow(TypedDict):
     """One request as the gateway recorded it.
 
-    `estimated`: the answer was cut off before its tokens were counted; `good`: it kept to the SLO of then; `has_text`: its prompt and answer were kept; `rating` is the newest feedback's.
+    `estimated`: the answer was cut off before its tokens were counted; `good`: it kept to the SLO of then; `has_text`: its prompt and
+    answer were kept; `rating` is the newest feedback's.
     """
 
     id: str
