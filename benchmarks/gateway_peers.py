@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -121,8 +122,8 @@ def side_by_side(
             except (FileNotFoundError, RuntimeError, subprocess.CalledProcessError) as error:
                 print(f"{name} is not measured: {error}", file=sys.stderr)
         found = {name: Throughput() for name in fronts}
-        for name, front in fronts.items():  # LiteLLM sets up its clients with the first requests
-            Throughput().measure(tools, front, request, 64, 4 if name.startswith("LiteLLM") else 1)
+        for front in fronts.values():
+            warm_up(tools, front, request)
         for front in fronts.values():
             front.go_ahead()
         for _ in range(rounds):
@@ -132,6 +133,15 @@ def side_by_side(
     finally:
         for front in fronts.values():
             front.close()
+
+
+def warm_up(tools: Tools, front: Front, request: Path, seconds: float = 90) -> None:
+    """Ask until 64 connections are answered as fast as they ask; LiteLLM sets up its clients with the first requests."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        told = tools.load(front.port, [request], 64, 1, 0)
+        if told["answers"] > 64 and not told["unanswered"]:
+            return
 
 
 def ratios(found: dict[str, Throughput]) -> dict[str, float]:
