@@ -167,7 +167,7 @@ def _started(command: list[str], port: int, place: Path) -> Front:
     front = Front(process, port)
     try:
         wait_until_open(process, port)
-    except RuntimeError:
+    except BaseException:
         front.close()
         raise
     return front
