@@ -165,6 +165,16 @@ def test_pin_and_unpin_are_told_and_kept(shell: Shell) -> None:
     assert shell.json("endpoints", "show", "chat")["pinned"] is False
 
 
+def test_unloading_what_has_no_servers_here_or_is_pinned_is_refused_and_waking_what_is_awake_changes_nothing(shell: Shell) -> None:
+    assert "no servers here" in shell.error("endpoints", "unload", "chat", code=1)
+    shell("endpoints", "pin", "chat")
+    assert "unpin chat" in shell.error("endpoints", "unload", "chat", code=1)
+    shell("endpoints", "unpin", "chat")
+    before = shell.json("endpoints", "show", "chat")
+    assert shell("endpoints", "wake", "chat").startswith("chat ready")
+    assert shell.json("endpoints", "show", "chat")["history"] == before["history"]
+
+
 def test_a_keys_secret_is_printed_once_and_revoking_it_is_kept(shell: Shell) -> None:
     made = shell.full("endpoints", "keys", "create", "web", "--endpoint", "chat", "--requests-per-minute", "60")
     secret = made.stdout.strip()
