@@ -215,6 +215,23 @@ def test_a_bucket_fills_evenly_and_never_beyond_its_minute() -> None:
         found.admit("m", 10_000.0)
 
 
+def test_less_than_one_request_a_minute_is_one_now_and_then() -> None:
+    ring = Keyring()
+    ring.take([rule(requests_per_minute=0.5)], now=0.0)
+    found = ring._by_digest["0" * 64]
+    found.admit("m", 0.0)
+    with pytest.raises(GatewayError) as refused:
+        found.admit("m", 60.0)
+    assert refused.value.retry_after == pytest.approx(60)
+    found.admit("m", 120.0)
+
+
+def test_a_session_of_megabytes_does_not_stand_in_every_record(backend: FakeBackend, start: Start) -> None:
+    gateway = start(config({"r1": backend}))
+    assert gateway.chat(user="u" * 100_000).status == 200
+    assert gateway.record(status=200)["session"] == "u" * 256
+
+
 def test_a_refused_request_is_not_counted() -> None:
     ring = Keyring()
     ring.take([rule(concurrent=1, requests_per_minute=2)], now=0.0)

@@ -22,6 +22,8 @@ from llmops_tui.engine.serving.gateway.mirror import mirror
 from llmops_tui.engine.serving.gateway.record import Record
 
 _COMPLETIONS = {CHAT: "/v1/chat/completions", COMPLETION: "/v1/completions", EMBEDDING: "/v1/embeddings"}
+# It stands in the request's line, and a client may send a name of megabytes.
+_LONGEST_SESSION = 256
 
 
 class Gateway:
@@ -95,7 +97,7 @@ class Gateway:
             target = core.routes.names.get(body.model)
             if target is None:
                 raise GatewayError(404, f"there is no model called {body.model[:200]!r}", "model_not_found", "model")
-            record.session = request.session.decode("latin-1") or body.user
+            record.session = (request.session.decode("latin-1") or body.user)[:_LONGEST_SESSION]
             if key is not None:
                 record.endpoint = target.endpoint.name
                 key.admit(target.endpoint.name, monotonic())

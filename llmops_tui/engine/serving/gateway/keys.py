@@ -17,14 +17,14 @@ class Bucket:
 
     def __init__(self, per_minute: float, now: float) -> None:
         self._per_minute = per_minute
-        self.left = per_minute
+        self.left = _most(per_minute)
         self._at = now
 
     def refill(self, per_minute: float, now: float) -> None:
         if per_minute != self._per_minute:
-            self.left = min(self.left, per_minute) if self._per_minute else per_minute
+            self.left = min(self.left, _most(per_minute)) if self._per_minute else _most(per_minute)
             self._per_minute = per_minute
-        self.left = min(per_minute, self.left + (now - self._at) * per_minute / 60.0)
+        self.left = min(_most(per_minute), self.left + (now - self._at) * per_minute / 60.0)
         self._at = now
 
     def seconds_until(self, amount: float) -> float:
@@ -136,6 +136,11 @@ class Keyring:
         self._absent = dict(used)
         for key in self._by_digest.values():
             key.today_tokens = max(key.today_tokens, self._absent.pop(key.rule.id, 0))
+
+
+def _most(per_minute: float) -> float:
+    """What a bucket holds: of less than one a minute still one, or it would never be whole."""
+    return max(1.0, per_minute) if per_minute else 0.0
 
 
 def _too_fast(limit: str, seconds: float) -> GatewayError:
