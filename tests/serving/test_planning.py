@@ -14,6 +14,7 @@ from llmops_tui.engine.endpoints.entry import Entry
 from llmops_tui.engine.endpoints.planning import MOST_FAILURES, Server, ready_versions, steps
 from llmops_tui.engine.endpoints.yielding import IDLE_SECONDS, who_yields
 from llmops_tui.engine.live_run import LiveRun
+from llmops_tui.errors import ConflictError
 from llmops_tui.specs.endpoint import EndpointSpec, EndpointVersion
 from llmops_tui.specs.parse import parse_spec
 
@@ -49,6 +50,22 @@ def test_failures_are_paused_for_longer_each_time_and_then_given_up() -> None:
     assert not broken.start
     asked_again = replace(entry(), fresh_since={"v1": NOW + 1})
     assert steps(asked_again, ended(MOST_FAILURES), NOW + 2).start == ["v1"]
+
+
+def test_a_clock_that_was_set_back_neither_keeps_an_endpoint_down_nor_lets_it_try_without_end() -> None:
+    ahead = [server(f"r{n}", phase="ended", failed=True, ended_at=NOW + 3600) for n in range(MOST_FAILURES)]
+    later = replace(entry(), created_at=NOW + 3000, fresh_since={"v1": NOW + 3000})
+    assert steps(later, ahead, NOW).start == ["v1"]
+    since = [server(f"s{n}", phase="ended", failed=True, ended_at=NOW - 1, reason="it crashed") for n in range(MOST_FAILURES)]
+    assert "it crashed" in steps(later, ahead + since, NOW).broken["v1"]
+
+
+def test_a_version_that_is_scaled_to_no_servers_is_not_routed_to() -> None:
+    rests = entry({"name": "v1"}, {"name": "v2", "replicas": 0}, {"name": "a", "adapter_of": "v2"})
+    for name in ("v2", "a"):
+        with pytest.raises(ConflictError, match="v2 of e is scaled to no servers"):
+            reroute(rests, {name: 100.0}, {"v1"}, what="route", by="o", now=NOW)
+    assert reroute(rests, {"v1": 1.0}, {"v1"}, what="route", by="o", now=NOW).routed == {"v1": 1.0}
 
 
 def test_a_swap_beside_keeps_the_old_server_and_one_instead_lets_it_go_first() -> None:

@@ -52,6 +52,14 @@ def reroute(
 ) -> Entry:
     """Other weights: of the versions not named, none. Raises NotFoundError, UsageError."""
     wished = check_weights(entry, weights)
+    for name in wished:
+        version = entry.spec.version(name)
+        home = entry.spec.version(version.adapter_of) if version is not None and version.adapter_of else version
+        if home is not None and not home.provider and not home.replicas:  # nobody would ever come to answer
+            raise ConflictError(
+                f"{home.name} of {entry.name} is scaled to no servers",
+                f"`llmops-tui endpoints scale {entry.name} 1 --version {home.name}` first",
+            )
     if entry.asleep is None and all(name in ready for name in wished):
         return _turn(entry, wished, what, by, now)
     pending = PendingRoute(what, by, now, wished, mode)

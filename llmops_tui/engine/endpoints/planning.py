@@ -14,6 +14,7 @@ MOST_FAILURES = 4
 # Runtimes whose servers are given adapters while they run; the others are replaced by servers that were started with them.
 TAKES_ADAPTERS = frozenset({"vllm"})
 _WINDOW_SECONDS = 600.0
+_AHEAD_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 60.0
 
@@ -146,9 +147,11 @@ def ready_versions(entry: Entry, servers: Sequence[Server], unhealthy: Collectio
 
 def _next_try(entry: Entry, version: str, servers: Sequence[Server], now: float) -> tuple[float, str, bool]:
     """When the next server may be started, the cause of the last end, and whether that was one too many."""
-    since = max(entry.fresh_since.get(version, 0.0), now - _WINDOW_SECONDS, entry.created_at)
+    # What lies ahead of now was noted before the clock was set back: it neither counts nor hides what counts.
+    known = [t for t in (entry.fresh_since.get(version, 0.0), entry.created_at) if t <= now]
+    since, until = max(now - _WINDOW_SECONDS, *known, 0.0), now + _AHEAD_SECONDS
     failures = sorted(
-        (server for server in servers if server.version == version and server.failed and server.ended_at >= since),
+        (server for server in servers if server.version == version and server.failed and since <= server.ended_at <= until),
         key=lambda server: server.ended_at,
     )
     if not failures:
