@@ -125,7 +125,8 @@ class Keeping:
     async def look(self) -> None:
         """Read anew which servers there are."""
         runs = [run for run in self._queue.runs() if run.kind == "serve"]
-        self.servers = await asyncio.to_thread(read_servers, runs, set(self._draining)) if runs else {}
+        owners = {name: entry.uid for name, entry in self.book.entries.items()}
+        self.servers = await asyncio.to_thread(read_servers, runs, set(self._draining), owners) if runs else {}
 
     async def publish(self) -> None:
         """Tell the gateway what is so now. Raises OSError."""

@@ -91,15 +91,21 @@ class KeyBook:
 
     def owner(self, identity: str) -> tuple[str, int] | None:
         """Name and uid of whose it is; None where there is no such key."""
-        found = next((record for record in reversed(self.records) if identity in (record["id"], record["name"])), None)
+        found = self._find(identity)
         return None if found is None else (found["owner"], found["uid"])
 
     def get(self, identity: str) -> KeyRecord:
         """By id, or the newest of that name. Raises NotFoundError."""
-        for record in reversed(self.records):
-            if identity in (record["id"], record["name"]):
-                return record
-        raise NotFoundError(f"no key {identity!r}", "see `llmops-tui endpoints keys list`")
+        found = self._find(identity)
+        if found is None:
+            raise NotFoundError(f"no key {identity!r}", "see `llmops-tui endpoints keys list`")
+        return found
+
+    def _find(self, identity: str) -> KeyRecord | None:
+        """An id comes first: nobody hides another's key by calling one's own as its id."""
+        newest = list(reversed(self.records))
+        by_id = next((record for record in newest if record["id"] == identity), None)
+        return by_id or next((record for record in newest if record["name"] == identity), None)
 
     def _write(self, records: list[KeyRecord]) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from llmops_tui.engine.capsule import cpu_model
 from llmops_tui.engine.endpoints.entry import Entry
 from llmops_tui.engine.endpoints.keeping import Keeping
-from llmops_tui.engine.endpoints.servers import replica_file
+from llmops_tui.engine.endpoints.servers import read_replica
 from llmops_tui.engine.endpoints.showing import gateway_url
 from llmops_tui.engine.jobs.loadtest import load_of
 from llmops_tui.engine.jobs.loadtesting.asking import Target
@@ -86,11 +86,9 @@ def _replica(runs: Collection[LiveRun], endpoint: str, version: str) -> Mapping[
         values = run.spec_values
         if run.kind == "serve" and values.get("endpoint") == endpoint and values.get("version") == version:
             try:
-                told = json.loads(replica_file(run.dir.path).read_bytes())
+                return read_replica(run.dir.path)[0]
             except (OSError, ValueError):
                 continue
-            if isinstance(told, dict):
-                return told
     return {}
 
 

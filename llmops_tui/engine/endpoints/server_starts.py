@@ -7,16 +7,19 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from llmops_tui.engine.endpoints.book import EndpointBook
+from llmops_tui.engine.endpoints.entry import Entry
 from llmops_tui.engine.endpoints.planning import Server, wished
 from llmops_tui.engine.endpoints.replica_spec import replica_spec
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.errors import InsufficientResourcesError, LlmopsError
 from llmops_tui.specs.answers import RunSummary
 from llmops_tui.specs.common import RunSpec
+from llmops_tui.specs.endpoint import EndpointVersion
 
 _PREPARED_SECONDS = 60.0
 _MOST_REFUSED = 20
@@ -38,6 +41,21 @@ class Queue(Protocol):
     async def stop(self, run_id: str, mode: str, why: str = "") -> RunSummary: ...
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """What the preflight of a spec found for whom. Another wish may have been the one that came true since."""
+
+    at: float
+    spec: RunSpec
+    uid: int
+    cwd: str
+    found: dict[str, Any]
+
+    def holds_for(self, spec: RunSpec, entry: Entry) -> bool:
+        fresh = time.monotonic() - self.at <= _PREPARED_SECONDS
+        return fresh and (self.spec, self.uid, self.cwd) == (spec, entry.uid, entry.cwd)
+
+
 class ServerStarts:
     """`roomless` is asked where a server has no room beside others (True: it will take their place); `over` is told of each start's end."""
 
@@ -56,16 +74,17 @@ class ServerStarts:
         self._over = over
         self._under_way: Counter[tuple[str, str]] = Counter()
         self._refused: dict[str, list[Server]] = {}
-        self._prepared: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
+        self._prepared: dict[tuple[str, str], _Prepared] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def busy(self) -> bool:
         return any(self._under_way.values())
 
-    def offer(self, name: str, version: str, prepared: dict[str, Any]) -> None:
-        """What a check of the request has found out need not be found out again by the first server."""
-        self._prepared[name, version] = time.monotonic(), prepared
+    def offer(self, entry: Entry, version: EndpointVersion, prepared: dict[str, Any]) -> None:
+        """What a check of the request has found out need not be found out again by the first server, if that is to be the very same."""
+        spec = replica_spec(entry, version)
+        self._prepared[entry.name, version.name] = _Prepared(time.monotonic(), spec, entry.uid, entry.cwd, prepared)
 
     def begin(self, name: str, version: str) -> None:
         """One more server of a version."""
@@ -97,8 +116,10 @@ class ServerStarts:
             if entry is None or version is None:
                 return
             spec = replica_spec(entry, version)
-            noted, prepared = self._prepared.pop((name, version_name), (0.0, {}))
-            if time.monotonic() - noted > _PREPARED_SECONDS:
+            offered = self._prepared.pop((name, version_name), None)
+            if offered is not None and offered.holds_for(spec, entry):
+                prepared = offered.found
+            else:
                 prepared = await asyncio.to_thread(self._prepare, entry.uid, spec, Path(entry.cwd))
             current = self._book.entries.get(name)
             if current is None or wished(current, time.time()).get(version_name, 0) == 0:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from llmops_tui.specs.states import ENDED, WAITING
 KIND = "serve"
 # A clock that was set back a little between the run's start and its file is forgiven.
 _CLOCK_SECONDS = 2.0
+_MOST_BYTES = 256 << 10
 
 
 def replica_file(run: Path) -> Path:
@@ -22,12 +25,16 @@ def replica_file(run: Path) -> Path:
     return run / "artifacts" / "replica.json"
 
 
-def read_servers(runs: Iterable[LiveRun], draining: Collection[str]) -> dict[str, list[Server]]:
-    """The servers by endpoint, oldest first. Reads a small file for each that runs: call it in a thread."""
+def read_servers(runs: Iterable[LiveRun], draining: Collection[str], owners: Mapping[str, int]) -> dict[str, list[Server]]:
+    """The servers by endpoint, oldest first; `owners` are the endpoints' uids. Reads a small file for each that runs: call it in a thread.
+
+    A run that says it is an endpoint's and is not its owner's gets none of its requests: it stands under a name that no endpoint has.
+    """
     found: dict[str, list[Server]] = defaultdict(list)
     for run in runs:
         if run.kind == KIND and (endpoint := str(run.spec_values.get("endpoint") or "")):
-            found[endpoint].append(_server(run, run.id in draining))
+            foreign = owners.get(endpoint, run.uid) != run.uid
+            found[f"{endpoint} of uid {run.uid}" if foreign else endpoint].append(_server(run, run.id in draining))
     return dict(found)
 
 
@@ -76,16 +83,36 @@ def _adapters(told: dict[str, Any], riders: tuple[tuple[str, str], ...]) -> tupl
     return tuple((name, places[name]) for name in names if name in places)
 
 
+def read_replica(run: Path) -> tuple[dict[str, Any], float]:
+    """What a server tells of itself, and when it wrote that. Raises OSError or ValueError where there is nothing of the kind.
+
+    The run's user may put anything there: a pipe that nobody writes to, a file without end.
+    """
+    descriptor = os.open(replica_file(run), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
+            raise ValueError("not what a server writes")
+        value = json.loads(os.read(descriptor, _MOST_BYTES))
+    except RecursionError as error:
+        raise ValueError("not what a server writes") from error
+    finally:
+        os.close(descriptor)
+    if not isinstance(value, dict):
+        raise ValueError("not what a server writes")
+    return value, status.st_mtime
+
+
 def _told(run: LiveRun) -> dict[str, Any] | None:
     """Its replica.json, unless it is of an attempt before."""
-    path = replica_file(run.dir.path)
     try:
-        if path.stat().st_mtime < (run.started_at or 0.0) - _CLOCK_SECONDS:
-            return None
-        value = json.loads(path.read_bytes())
+        value, written = read_replica(run.dir.path)
     except (OSError, ValueError):
         return None
-    return value if isinstance(value, dict) and _whole(value, "port") else None
+    attempt = _whole(value, "attempt")
+    # By the attempt's number: a clock that was set back since the start makes the file look older than its attempt.
+    old = attempt != run.attempt if attempt else written < (run.started_at or 0.0) - _CLOCK_SECONDS
+    return value if not old and _whole(value, "port") else None
 
 
 def _ready_at(run: LiveRun) -> float:

@@ -54,10 +54,12 @@ class EndpointWishes:
         """A new endpoint; its servers follow. Raises UsageError, NotFoundError, ConflictError (the name or the port is in use),
         InsufficientResourcesError."""
         entry, prepared = await self._begun(raw, person, cwd)
-        for version, ready in prepared.items():
-            self._keeping.starts.offer(entry.name, version, ready)
         async with self._keeping.lock:
             self._check_names(entry.spec)
+            for name, ready in prepared.items():
+                version = entry.spec.version(name)
+                assert version is not None
+                self._keeping.starts.offer(entry, version, ready)
             await self._keeping.commit(entry)
         await self._keeping.publish()
         return self._keeping.summary(entry.name)
@@ -252,7 +254,7 @@ class EndpointWishes:
         if version.provider or version.adapter_of:
             return
         prepared = await self._prepare(entry.uid, replica_spec(entry, version), Path(entry.cwd))
-        self._keeping.starts.offer(entry.name, version.name, prepared)
+        self._keeping.starts.offer(entry, version, prepared)
 
     async def _with_models(self, spec: EndpointSpec, uid: int, cwd: Path) -> EndpointSpec:
         versions = [

@@ -280,6 +280,7 @@ class Replica:
             "model_name": self._name, "context_per_slot": plan.context, "slots": plan.slots, "threads": plan.threads,
             "gpus": [uuid for uuid in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if uuid],
             "adapters": sorted(self._adapters), "pid": self._server.pid if self._server else 0,
+            "attempt": int(os.environ.get("LLMOPS_ATTEMPT", "0")),
         }  # fmt: skip
 
     def _tell(self, state: str, **more: object) -> None:
