@@ -77,7 +77,8 @@ def card_lines(card: Mapping[str, Any]) -> list[tuple[str, str]]:
                 "same first choice",
                 f"{_percent(card.get('same_choice'))} of {card.get('tokens', 0):,} tokens, {card.get('rows', 0):,} rows",
             ),
-            ("compared on", f"{card.get('rows_from', '')}; heard by {card.get('heard_by', '')}"),
+            ("compared on", str(card.get("rows_from", ""))),
+            ("heard by", str(card.get("heard_by", ""))),
         ]
     if card.get("tokens_per_second") is not None:
         lines += [

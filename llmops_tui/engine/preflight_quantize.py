@@ -170,7 +170,7 @@ def _compressor(spec: QuantizeSpec, home: Home, places: dict[str, str]) -> dict[
 
 def _output(spec: QuantizeSpec, info: ModelInfo, word: str, home: Home) -> str:
     """The registered name of one result. Raises UsageError where it is taken by a model of another form."""
-    stem = spec.output or registry.name_from(info["name"] or Path(os.fspath(info["path"])).stem, "model")
+    stem = spec.output or registry.name_from(spec.name or info["name"] or Path(os.fspath(info["path"])).stem, "model")
     alone = len(spec.types) == 1 and bool(spec.output)
     end = "" if alone else f"-{slug(word)}"
     name = stem.removesuffix(".gguf")[: _LONGEST_NAME - len(end)].rstrip("-._") + end

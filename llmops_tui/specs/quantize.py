@@ -54,7 +54,7 @@ class QuantizeSpec(RunSpec):
     )
     dtype: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Precision in which the source is heard")
     threads: int | None = Field(None, ge=1, le=4096, description="CPU threads; unset uses the cores this run holds")
-    output: str = Field("", description="Registered name of the result; empty takes the run's name", json_schema_extra=BASIC)
+    output: str = Field("", description="Name of the result; empty: the run's own or the model's, with the type", json_schema_extra=BASIC)
     limits: Limits = Field(default_factory=lambda: Limits(hang_seconds=1800.0))
 
     @field_validator("output")

@@ -60,7 +60,7 @@ def test_a_card_says_before_and_after_and_what_it_was_heard_by() -> None:
         )
     )  # fmt: skip
     assert told["perplexity"] == "20.000 before, 20.500 after (+2.50 %)"
-    assert told["compared on"] == "rows of x; heard by llama.cpp itself"
+    assert (told["compared on"], told["heard by"]) == ("rows of x", "llama.cpp itself")
     assert told["attn_q"] == "Q8_0 × 30, 512.0 KiB"
     assert "speed" not in told
     assert card_lines({}) == []

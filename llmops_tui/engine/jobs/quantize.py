@@ -120,7 +120,11 @@ def _plan(spec: QuantizeSpec, prepared: dict[str, Any]) -> Plan:
     plan = hardware.plan_exact(spec, prepared["model"]["parameters"])
     if spec.device == "cuda" and plan.device != "cuda":
         raise InsufficientResourcesError("device=cuda, and this run has no GPU", "set resources.gpus=1, or device=auto")
-    return replace(plan, device="cpu") if spec.device == "cpu" else plan
+    plan = replace(plan, device="cpu") if spec.device == "cpu" else plan
+    if "awq-w4a16" in spec.types and plan.device != "cuda":
+        # llm-compressor 0.14 pins what AWQ keeps, which torch cannot without an accelerator.
+        raise InsufficientResourcesError("awq-w4a16 needs a GPU, and this run has none", "set resources.gpus=1, or types=gptq-w4a16")
+    return plan
 
 
 def _measured(
