@@ -96,6 +96,7 @@ class Keeping:
             self._riding.cancel()
             for task in self._draining.values():
                 task.cancel()
+            self._draining = {}  # where this is started again after a failure, they are let go again
 
     async def tend(self) -> None:
         """One pass: see what there is, let pending changes become true, start and let go what the wish says, tell the gateway."""
@@ -261,6 +262,17 @@ class Keeping:
 
     async def _drain(self, run: str) -> None:
         """No new requests, those under way to their end, then the server is stopped."""
+        asked = False
+        try:
+            asked = await self._drain_and_stop(run)
+        finally:
+            if not asked:  # whatever it was: the next pass lets it go again
+                self._draining.pop(run, None)
+            self.changed.set()
+            asyncio.get_running_loop().call_soon(self._forget_drained)
+
+    async def _drain_and_stop(self, run: str) -> bool:
+        """Whether it was asked to stop, or is over."""
         try:
             await self.look()
             await self.publish()
@@ -275,13 +287,11 @@ class Keeping:
             await self._queue.stop(run, "now", "its endpoint needs it no longer")
         except (NotFoundError, ConflictError):
             pass  # it came to its end meanwhile
-        except LlmopsError as error:
+        except (LlmopsError, OSError) as error:
             log.warning("%s was not stopped and is asked again: %s", run, error)
             await asyncio.sleep(_STEADY_SECONDS)
-            self._draining.pop(run, None)
-        finally:
-            self.changed.set()
-            asyncio.get_running_loop().call_soon(self._forget_drained)
+            return False
+        return True
 
     def _forget_drained(self) -> None:
         over = {server.run for servers in self.servers.values() for server in servers if server.phase == "ended"}
