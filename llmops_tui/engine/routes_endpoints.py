@@ -229,10 +229,10 @@ async def list_keys(parts: EngineParts) -> Response:
 async def create_key(parts: EngineParts, request: KeyRequest) -> Response:
     """A new key. Its secret is in this answer and nowhere else."""
     person, keeping = who_asks(), parts.endpoints.keeping
-    for name in request.endpoints:
-        if name != "*":
-            keeping.book.get(name)
-    made = await asyncio.to_thread(lambda: keeping.keys.create(**request.model_dump(), owner=person.user, uid=person.uid))
+    # Under an alias too: the gateway asks for the endpoint's own name.
+    names = list(dict.fromkeys(name if name == "*" else keeping.book.get(name).name for name in request.endpoints))
+    wanted = {**request.model_dump(), "endpoints": names}
+    made = await asyncio.to_thread(lambda: keeping.keys.create(**wanted, owner=person.user, uid=person.uid))
     await keeping.publish()
     return answer(made, 201)
 

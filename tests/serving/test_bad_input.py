@@ -158,6 +158,12 @@ def test_keys_that_cannot_be_are_refused(standing: Serving) -> None:
     assert len(calls.keys()) == before
 
 
+def test_a_key_for_an_alias_is_one_for_its_endpoint(standing: Serving) -> None:
+    made = standing.client.serving.create_key("aliased", endpoints=["its-alias", "there"])
+    assert made["endpoints"] == ["there"]
+    standing.client.serving.revoke_key(made["id"])
+
+
 def test_a_runtime_that_the_settings_place_is_not_installed_elsewhere(standing: Serving) -> None:
     runs = standing.client.runs()["total"]
     with pytest.raises(ConflictError, match=r"the settings say where llamacpp is: .*; take runtimes\.llamacpp out of them"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Collection, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,8 +24,6 @@ from llmops_tui.specs.answers import GpuSample
 from llmops_tui.specs.endpoint import Slo
 from llmops_tui.specs.loadtest import LoadtestSpec
 
-_LOOPBACK = ("127.", "::1", "localhost")
-
 
 def target_of(spec: LoadtestSpec, keeping: Keeping, runs: Collection[LiveRun], gpus: Collection[GpuSample]) -> tuple[Target, Slo]:
     """Where it goes and what a good answer keeps to. In the loop's thread. Raises UsageError, NotFoundError, ConflictError."""
@@ -37,9 +36,17 @@ def target_of(spec: LoadtestSpec, keeping: Keeping, runs: Collection[LiveRun], g
 
 def _elsewhere(spec: LoadtestSpec) -> Target:
     host = urlsplit(spec.url).hostname or ""
-    if not host.startswith(_LOOPBACK) and not spec.allow_network:
+    if not _is_this_box(host) and not spec.allow_network:
         raise field_error("url", f"{host} is not this box", "to load another one, say so: --set allow_network=true")
     return Target(url=spec.url, model=spec.model, endpoint=spec.url)
+
+
+def _is_this_box(host: str) -> bool:
+    """By its number or its one name: `127.0.0.1.example.org` is anybody's."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _endpoint(spec: LoadtestSpec, keeping: Keeping, runs: Collection[LiveRun], gpus: Collection[GpuSample]) -> tuple[Target, Slo]:
