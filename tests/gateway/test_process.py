@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import hashlib
 import http.client
@@ -19,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from llmops_tui.engine.serving.gateway.process import GatewayProcess
 from llmops_tui.engine.serving.gateway.spool import Spool
 from tests.gateway.fake_backend import FakeBackend, Gate, stream
 from tests.gateway.running import RunningGateway, chat_body, config, endpoint, post, read_until
@@ -219,3 +221,37 @@ def test_a_stop_that_is_asked_for_on_the_control_socket_ends_the_process(alone: 
 def test_endpoints_without_versions_or_replicas_are_said_and_not_stuck(start: Start) -> None:
     gateway = start(config({}, {"m": {"versions": []}, "n": endpoint()}))
     assert [gateway.chat(model=name).status for name in ("m", "n")] == [503, 503]
+
+
+def test_a_gateway_whose_home_is_gone_ends_once_nobody_asks(backend: FakeBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llmops_tui.engine.serving.gateway.process._LEFT_SECONDS", 0.1)
+    gateway = RunningGateway(tmp_path / "home" / "serving" / "gateway", config({"r1": backend}))
+    try:
+        os.rename(tmp_path / "home", tmp_path / "away")
+        wait_for(gateway.process._ended.is_set, 20, "the gateway ends")
+        with pytest.raises(ConnectionError):
+            gateway.chat()
+    finally:
+        gateway.close()
+
+
+def test_a_home_is_left_only_while_it_is_gone_and_nobody_asks(tmp_path: Path) -> None:
+    async def play() -> None:
+        process = GatewayProcess(asyncio.get_running_loop(), home)
+        core = process.gateway.core
+        left = process._is_left
+        assert [left(0.0), left(100.0)] == [False, False]
+        home.rename(tmp_path / "away")
+        assert [left(200.0), left(259.0)] == [False, False]
+        core.requests_total += 1  # it goes on for those who ask, and waits anew
+        assert [left(260.0), left(319.0)] == [False, False]
+        (tmp_path / "away").rename(home)
+        assert [left(321.0), left(500.0)] == [False, False]
+        home.rename(tmp_path / "away")
+        home.mkdir()  # another one in its place is not its own
+        assert [left(600.0), left(660.0)] == [False, True]
+        core.close()
+
+    home = tmp_path / "gateway"
+    home.mkdir()
+    asyncio.run(play())

@@ -25,6 +25,8 @@ from llmops_tui.engine.serving.gateway.reload import ConfigFile
 _BACKLOG = 2048
 _LOG_BYTES = 8 << 20
 _STOP_SECONDS = 30.0
+# A gateway whose directory is gone for so long, and that nobody asked anything meanwhile, ends: no engine would ever find it again.
+_LEFT_SECONDS = 60.0
 _log = logging.getLogger("gateway")
 
 
@@ -73,11 +75,14 @@ class GatewayProcess:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
+        self._left_since: float | None = None
+        self._left_requests = 0
         self.gateway = Gateway(loop, directory)
         self.config = ConfigFile(directory / "config.json", self._apply)
         self.health = HealthWatch(self.gateway.core)
         self.budgets = Budgets(directory, self.gateway.core)
         self.control = Control(self.gateway, self.config, self.stop)
+        self._place = _place_of(directory)
 
     async def start(self) -> None:
         """Open the sockets and start the clock. Raises OSError when a socket cannot be opened."""
@@ -169,7 +174,25 @@ class GatewayProcess:
             core.spool.retry()
             core.texts.retry()
             self.budgets.tick()
+            if self._is_left(began):
+                _log.warning("%s is gone, and nobody asks: the gateway ends", self._directory)
+                self.stop()
             await asyncio.sleep(max(0.05, 1.0 - (monotonic() - began)))
+
+    def _is_left(self, now: float) -> bool:
+        """Whether its directory went a while ago and it is of no use since. While somebody asks, it answers."""
+        core = self.gateway.core
+        try:
+            gone = _place_of(self._directory) != self._place
+        except FileNotFoundError:
+            gone = True
+        except OSError:  # a disk that does not answer may do so again
+            gone = False
+        if not gone:
+            self._left_since = None
+        elif self._left_since is None or core.active or core.requests_total != self._left_requests:
+            self._left_since, self._left_requests = now, core.requests_total
+        return self._left_since is not None and now - self._left_since >= _LEFT_SECONDS
 
     async def _sweeps(self) -> None:
         core = self.gateway.core
@@ -218,6 +241,12 @@ class GatewayProcess:
         beside = self._directory / "state.json.new"
         beside.write_text(json.dumps(state))
         beside.replace(self._directory / "state.json")
+
+
+def _place_of(directory: Path) -> tuple[int, int]:
+    """Which directory it is, whatever lies there by that name later."""
+    status = directory.stat()
+    return status.st_dev, status.st_ino
 
 
 async def serve(directory: Path) -> None:
