@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Collection, Mapping
 from ipaddress import ip_address
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from llmops_tui.data.foreign_json import read_object
 from llmops_tui.engine.capsule import cpu_model
 from llmops_tui.engine.endpoints.entry import Entry
 from llmops_tui.engine.endpoints.keeping import Keeping
@@ -23,6 +23,9 @@ from llmops_tui.errors import ConflictError
 from llmops_tui.specs.answers import GpuSample
 from llmops_tui.specs.endpoint import Slo
 from llmops_tui.specs.loadtest import LoadtestSpec
+
+# Every request's times, of a test of many stages.
+_MOST_REPORT_BYTES = 256 << 20
 
 
 def target_of(spec: LoadtestSpec, keeping: Keeping, runs: Collection[LiveRun], gpus: Collection[GpuSample]) -> tuple[Target, Slo]:
@@ -120,10 +123,11 @@ def baseline_of(spec: LoadtestSpec, target: Target, runs: Collection[LiveRun]) -
     marked = sorted((run for run in runs if run.kind == "loadtest" and run.baseline), key=lambda run: run.submitted_at, reverse=True)
     for run in marked:
         try:
-            old = json.loads(_report(run).read_bytes())
+            old, _ = read_object(_report(run), _MOST_REPORT_BYTES)
         except (OSError, ValueError):
             continue  # it never came to a report
-        if isinstance(old, dict) and old.get("load") == load_of(spec) and old.get("target", {}).get("endpoint") == target.get("endpoint"):
+        told = old.get("target")
+        if old.get("load") == load_of(spec) and isinstance(told, dict) and told.get("endpoint") == target.get("endpoint"):
             return {"run": run.id, "report": str(_report(run))}
     return None
 

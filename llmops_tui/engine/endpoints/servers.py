@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import os
-import stat
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from llmops_tui.data.foreign_json import read_object
 from llmops_tui.engine.endpoints.planning import Server
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.specs.states import ENDED, WAITING
@@ -84,23 +82,8 @@ def _adapters(told: dict[str, Any], riders: tuple[tuple[str, str], ...]) -> tupl
 
 
 def read_replica(run: Path) -> tuple[dict[str, Any], float]:
-    """What a server tells of itself, and when it wrote that. Raises OSError or ValueError where there is nothing of the kind.
-
-    The run's user may put anything there: a pipe that nobody writes to, a file without end.
-    """
-    descriptor = os.open(replica_file(run), os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MOST_BYTES:
-            raise ValueError("not what a server writes")
-        value = json.loads(os.read(descriptor, _MOST_BYTES))
-    except RecursionError as error:
-        raise ValueError("not what a server writes") from error
-    finally:
-        os.close(descriptor)
-    if not isinstance(value, dict):
-        raise ValueError("not what a server writes")
-    return value, status.st_mtime
+    """What a server tells of itself, and when it wrote that. Raises OSError or ValueError where there is nothing of the kind."""
+    return read_object(replica_file(run), _MOST_BYTES)
 
 
 def _told(run: LiveRun) -> dict[str, Any] | None:
