@@ -1,17 +1,15 @@
 /* A model's server that costs almost nothing: what is measured in front of it is the front.
  *
- *     dummy_backend TOKENS RATE [-b]      prints its port on the first line; serves on loopback until it is killed
+ *     dummy_backend TOKENS RATE      prints its port on the first line; serves on loopback until it is killed
  *
  * Any POST is a completion: JSON, or, where its body says "stream":true, events in the shape of OpenAI's chat stream, one HTTP chunk an
  * event, TOKENS of them with content. RATE 0 writes a stream at once; else one token each 1/RATE seconds, whose content is the
  * monotonic clock in nanoseconds when it was written, so that a reader on this machine knows how long it was under way. A usage event
- * comes where the body says "include_usage":true. Any GET is {"status":"ok"}. One thread, epoll, keep-alive;
- * with -b it looks again instead of sleeping, so that who sends to it need not wake it, which on a virtual machine costs more than sending. */
+ * comes where the body says "include_usage":true. Any GET is {"status":"ok"}. One thread, epoll, keep-alive. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -205,8 +203,7 @@ static int requests(struct connection *c) { /* answer what is whole; 0 when the 
 }
 
 int main(int count, char **words) {
-    int busy = count == 4 && !strcmp(words[3], "-b");
-    if (count != 3 + busy) return fprintf(stderr, "usage: dummy_backend TOKENS RATE [-b]\n"), 2;
+    if (count != 3) return fprintf(stderr, "usage: dummy_backend TOKENS RATE\n"), 2;
     tokens = atoi(words[1]);
     interval = atof(words[2]) > 0 ? (int64_t)(1e9 / atof(words[2])) : 0;
     prepare();
@@ -223,8 +220,7 @@ int main(int count, char **words) {
     for (;;) {
         int64_t left = first ? first->due - now_ns() : -1;
         struct timespec patience = {left / 1000000000, left % 1000000000}, *until = first ? &patience : NULL;
-        if (busy || (first && left < 0)) patience = (struct timespec){0, 0}, until = &patience;
-        if (busy) sched_yield();
+        if (first && left < 0) patience = (struct timespec){0, 0};
         int found = epoll_pwait2(loop_fd, ready, 256, until, NULL);
         for (int index = 0; index < found; index++) {
             struct connection *c = ready[index].data.ptr;

@@ -47,6 +47,8 @@ def pinned(core: int, ahead: bool = False) -> list[str]:
 
 @functools.cache
 def _may_go_ahead() -> bool:
+    if FRONT_CORE == LOAD_CORE:
+        return False  # the load would leave the front nothing
     return subprocess.run(["chrt", "-r", "1", "true"], check=False, capture_output=True).returncode == 0
 
 
@@ -71,11 +73,9 @@ class Tools:
         return path
 
     @contextmanager
-    def backends(
-        self, tokens: int = TOKENS, rate: float = 0, count: int = 2, ahead: bool = False, busy: bool = False
-    ) -> Iterator[list[int]]:
-        """The ports of `count` dummy backends; rate 0: a stream at once; busy: they look again instead of sleeping."""
-        command = [*pinned(LOAD_CORE, ahead), str(self.directory / "dummy_backend"), str(tokens), str(rate), *(["-b"] if busy else [])]
+    def backends(self, tokens: int = TOKENS, rate: float = 0, count: int = 2, ahead: bool = False) -> Iterator[list[int]]:
+        """The ports of `count` dummy backends; rate 0: a stream at once."""
+        command = [*pinned(LOAD_CORE, ahead), str(self.directory / "dummy_backend"), str(tokens), str(rate)]
         started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
         try:
             yield [int(each.stdout.readline()) for each in started if each.stdout is not None]
@@ -196,7 +196,7 @@ class Throughput:
         return self.answers / self.seconds
 
     def measure(self, tools: Tools, front: Front, request: Path, connections: int, seconds: float) -> None:
-        """One more round. Raises RuntimeError for any answer that did not come whole."""
+        """One more round, with backends that went ahead too. Raises RuntimeError for any answer that did not come whole."""
         before = front.cpu_seconds()
         told = tools.load(front.port, [request], connections, seconds, 0, ahead=True, busy=True)
         used = front.cpu_seconds() - before

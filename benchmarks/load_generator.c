@@ -9,7 +9,9 @@
  * -g: the first requests are spread over so many seconds, so that streams do not begin and end together.
  * -p: the contents of events are the clock of dummy_backend: how long each was under way, and by how much the gaps between them changed.
  * -n: stop after so many whole answers, -k: connect again where a connection is refused. -l: a line "x-request-id status" for each
- * answer that came whole. -b: look again instead of sleeping (dummy_backend.c says why). Prints one JSON object; microseconds. One thread, epoll. */
+ * answer that came whole.
+ * -b: look again instead of sleeping, so that its core never idles: on a virtual machine to wake a core costs the front more than to send.
+ * Prints one JSON object; microseconds. One thread, epoll. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <netinet/in.h>

@@ -26,7 +26,7 @@ def tools(tmp_path_factory: pytest.TempPathFactory) -> gateway_rig.Tools:
 
 
 def test_every_answer_that_the_generator_saw_whole_is_in_the_record_once(tools: gateway_rig.Tools, tmp_path: Path) -> None:
-    with tools.backends() as ports:
+    with tools.backends(ahead=True) as ports:
         gateway = gateway_rig.OurGateway(tmp_path, ports)
         try:
             ledger = tmp_path / "ledger"
