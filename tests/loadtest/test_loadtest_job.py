@@ -52,11 +52,13 @@ def test_a_closed_loop_keeps_so_many_under_way_and_measures_the_servers_pace(run
     assert summary["stages"][0]["most_outstanding"] == 3
     assert (stage["completed"], stage["completion_tokens"], stage["prompt_tokens"]) == (12, 60, 84)
     assert stage["ttft_ms"]["min"] >= 50
-    assert stage["tpot_ms"]["min"] >= 20
     assert stage["e2e_ms"]["min"] >= 130
     assert stage["counted_by"] == "usage"
     report = json.loads((tmp_path / "run" / "artifacts" / "report.json").read_bytes())
-    assert len(report["samples"]["3 at once"]["ttft_ms"]) == 12
+    samples = report["samples"]["3 at once"]
+    assert len(samples["ttft_ms"]) == 12
+    # A busy box may see the first piece late and the gaps after it shorter, but never the last one before it was sent.
+    assert all(first + 4 * gap >= 130 for first, gap in zip(samples["ttft_ms"], samples["tpot_ms"], strict=True))
     assert json.loads((tmp_path / "run" / "artifacts" / "guidellm.json").read_bytes())["metadata"]["version"] == 2
 
 
