@@ -51,14 +51,15 @@ def added(tools: Tools, home: Path, seconds: float) -> dict[str, Any]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="shorter rounds")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds, without LiteLLM, which takes a minute to start")
     quick = parser.parse_args().quick
     with tempfile.TemporaryDirectory(prefix="llmops-gateway-") as place:
         home = Path(place)
         tools = Tools(home / "tools")
         latency = added(tools, home, 2 if quick else 6)
+        without = ("LiteLLM proxy",) if quick else ()
         with tools.backends(ahead=True) as ports:
-            found, rss = side_by_side(tools, home, tools.json_request, 0.7, 3 if quick else 10, ports)
+            found, rss = side_by_side(tools, home, tools.json_request, 0.7, 3 if quick else 10, ports, without)
     show(found, "requests")
     print(f"\n{'16 connections':16}{f'p50 at {RATE:,}/s':>26}{'p99':>24}{'p50, closed loop':>18}")
     for name in ("direct", "gateway"):
