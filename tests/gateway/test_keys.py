@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from llmops_tui.engine.serving.gateway import core as core_module
 from llmops_tui.engine.serving.gateway.config import KeyRule
 from llmops_tui.engine.serving.gateway.errors import GatewayError
 from llmops_tui.engine.serving.gateway.keys import Keyring
@@ -270,3 +272,53 @@ def test_a_gateway_that_lives_through_midnight_saves_the_right_day(backend: Fake
     assert note["day"] == int(time.time()) // 86_400
     assert note["used"] == {"key-a": 10}
     gateway.again().close()
+
+
+def remark(gateway: RunningGateway, secret: str, about: str) -> Answered:
+    return gateway.request("POST", "/v1/feedback", {"id": about, "rating": "up"}, {"Authorization": f"Bearer {secret}"})
+
+
+def test_the_ids_of_others_cannot_be_worked_out_from_ones_own(gateway: RunningGateway) -> None:
+    ids = [gateway.process.gateway.core.new_id() for _ in range(2000)]  # more than are drawn at once
+    assert len(set(ids)) == 2000
+    assert all(re.fullmatch(r"req_[0-9a-f]{24}", each) for each in ids)
+    for at in range(4, 28):
+        assert len({each[at] for each in ids}) == 16, "each digit is drawn anew for each id"
+
+
+def test_the_limit_of_requests_holds_for_feedback_too(backend: FakeBackend, start: Start) -> None:
+    gateway = start(with_keys(backend, key("a", requests_per_minute=3), key("b")))
+    about = ask(gateway, "a").headers["x-request-id"]
+    assert [remark(gateway, "a", about).status for _ in range(2)] == [200, 200]
+    assert 1 <= limited(remark(gateway, "a", about), "rate_limit_exceeded") <= 20
+    assert limited(ask(gateway, "a"), "rate_limit_exceeded")
+    assert remark(gateway, "b", about).status == 200
+    assert len([line for line in gateway.records() if line["type"] == "feedback"]) == 3
+
+
+def test_a_key_of_one_endpoint_gives_feedback_on_that_one_only(backend: FakeBackend, start: Start) -> None:
+    endpoints = {"m": endpoint("r1", fallbacks=["n"]), "n": endpoint("r1")}
+    gateway = start(with_keys(backend, key("one", endpoints=["m"]), key("all"), endpoints=endpoints))
+    its_own, others = ask(gateway, "one"), ask(gateway, "all", model="n")
+    assert remark(gateway, "one", its_own.headers["x-request-id"]).status == 200
+    for about in (others.headers["x-request-id"], "req_" + "0" * 24):
+        refused = remark(gateway, "one", about)
+        assert (refused.status, refused.error["code"], refused.error["param"]) == (403, "endpoint_not_allowed", "id")
+        assert remark(gateway, "all", about).status == 200
+    assert [line["key"] for line in gateway.records() if line["type"] == "feedback"] == ["key-one", "key-all", "key-all"]
+
+
+def test_what_a_fallback_answered_is_still_of_the_endpoint_that_was_asked(backend: FakeBackend, start: Start) -> None:
+    endpoints = {"m": endpoint(fallbacks=["n"]), "n": endpoint("r1")}
+    gateway = start(with_keys(backend, key("one", endpoints=["m"]), endpoints=endpoints))
+    answered = ask(gateway, "one")
+    assert gateway.record(status=200)["endpoint"] == "n"
+    assert remark(gateway, "one", answered.headers["x-request-id"]).status == 200
+
+
+def test_of_requests_without_end_only_the_newest_are_remembered(gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core_module, "_MOST_REMEMBERED", 4)
+    core = gateway.process.gateway.core
+    for number in range(11):
+        core.remember(f"req_{number}", "m")
+    assert [number for number in range(11) if core.endpoint_asked(f"req_{number}")] == list(range(4, 11))

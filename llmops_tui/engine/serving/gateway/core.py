@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import random
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -22,6 +22,9 @@ from llmops_tui.engine.serving.gateway.spool import Spool
 T = TypeVar("T")
 _LONGEST_KEPT = 1 << 20
 _LONGEST_DATA = 256
+_ID_BYTES = 12
+_IDS_AT_ONCE = 256
+_MOST_REMEMBERED = 32_768
 
 
 class Sweeping(Protocol):
@@ -46,12 +49,24 @@ class Core:
         self.random = random.random
         self.requests_total = 0
         self.refusals: dict[tuple[str, int], int] = {}  # by endpoint, or "" where none was found, and status: what no version answered
-        # Of this process and never of another one: a random part, and a number that grows.
-        self._id_prefix = f"req_{os.urandom(8).hex()}"
-        self._numbers = itertools.count(1)
+        self._ids = _unguessable_ids()
+        self.remembers = False  # some key is limited to endpoints, so that it matters later what was asked for
+        self._asked: dict[str, str] = {}  # the newest requests' endpoints by their ids
+        self._asked_before: dict[str, str] = {}
 
     def new_id(self) -> str:
-        return f"{self._id_prefix}{next(self._numbers):08x}"
+        """Known to those who got the answer and to nobody else: whoever knows it may say what the answer was worth."""
+        return next(self._ids)
+
+    def remember(self, request_id: str, endpoint: str) -> None:
+        """Which endpoint a request asked for; the oldest are forgotten, half of them at a time."""
+        if len(self._asked) >= _MOST_REMEMBERED:
+            self._asked, self._asked_before = {}, self._asked
+        self._asked[request_id] = endpoint
+
+    def endpoint_asked(self, request_id: str) -> str | None:
+        """The endpoint that a request asked for; None when it was never remembered or is forgotten."""
+        return self._asked.get(request_id) or self._asked_before.get(request_id)
 
     def record(self, record: Record, answer: Answer, version: Version | None, endpoint: Endpoint | None, began: float, now: float) -> None:
         """Count a request that is over, and keep its line."""
@@ -164,6 +179,14 @@ class Core:
             named = {name: self._redacted(item) for name, item in value.items()}
             return {name: item for name, (item, _) in named.items()}, sum(count for _, count in named.values())
         return value, 0
+
+
+def _unguessable_ids() -> Iterator[str]:
+    """Random ones, drawn many at a time: a call of the system for each would cost more than the rest of it."""
+    while True:
+        drawn = os.urandom(_ID_BYTES * _IDS_AT_ONCE).hex()
+        for at in range(0, len(drawn), 2 * _ID_BYTES):
+            yield f"req_{drawn[at : at + 2 * _ID_BYTES]}"
 
 
 def _bounded(value: T) -> T:

@@ -55,6 +55,7 @@ class Gateway:
         core.limits = config.limits
         core.routes.take(config, core.loop)
         core.keys.take(config.keys, monotonic())
+        core.remembers = any(rule.endpoints is not None for rule in config.keys)
         for endpoint in core.routes.endpoints.values():
             if endpoint.waiting:
                 core.wake(endpoint)
@@ -104,6 +105,8 @@ class Gateway:
         except GatewayError as error:
             self._refuse(client, request, path, error, record)
             return
+        if core.remembers:
+            core.remember(record.id, target.endpoint.name)
         exchange = Exchange(core, client, body, target.endpoint, target.version, key, record, request.began)
         client.exchange = exchange
         exchange.start()

@@ -64,11 +64,21 @@ class Key:
             if self._tokens.left <= 0:
                 raise _too_fast(f"{rule.tokens_per_minute:g} tokens", self._tokens.seconds_until(1))
         if rule.requests_per_minute:
-            self._requests.refill(rule.requests_per_minute, now)
-            if self._requests.left < 1:
-                raise _too_fast(f"{rule.requests_per_minute:g} requests", self._requests.seconds_until(1))
-            self._requests.left -= 1
+            self.count_request(now)
         self.in_flight += 1
+
+    def count_request(self, now: float) -> None:
+        """One more of its requests a minute. Raises GatewayError 429; then it is not counted."""
+        per_minute = self.rule.requests_per_minute
+        if per_minute:
+            self._requests.refill(per_minute, now)
+            if self._requests.left < 1:
+                raise _too_fast(f"{per_minute:g} requests", self._requests.seconds_until(1))
+            self._requests.left -= 1
+
+    def reaches(self, endpoint: str) -> bool:
+        """Whether it may ask for this endpoint and hear of it."""
+        return self.rule.endpoints is None or endpoint in self.rule.endpoints
 
     def ended(self, tokens: int) -> None:
         """The request is over and has used so many tokens."""

@@ -82,6 +82,8 @@ def metrics(core: Core, client: Client, request: Request, key: Key | None) -> No
 
 def feedback(core: Core, client: Client, request: Request, key: Key | None) -> None:
     """POST /v1/feedback {"id", "rating", "comment"?, "correction"?}: kept beside the request that it is about."""
+    if key is not None:
+        key.count_request(time.monotonic())
     try:
         fields: Any = orjson.loads(request.body)
     except ValueError as error:
@@ -91,6 +93,9 @@ def feedback(core: Core, client: Client, request: Request, key: Key | None) -> N
     about = fields.get("id")
     if not isinstance(about, str) or not about.startswith("req_") or len(about) > 64:
         raise GatewayError(400, "id: must be the x-request-id of an answer", "invalid_value", "id")
+    if key is not None and key.rule.endpoints is not None and not key.reaches(core.endpoint_asked(about) or ""):
+        said = "id: this key is limited to endpoints, and none of the newest requests to them has this id; ask with a key of every endpoint"
+        raise GatewayError(403, said, "endpoint_not_allowed", "id")
     rating = fields.get("rating")
     known = rating in ("up", "down") if isinstance(rating, str) else isinstance(rating, (int, float)) and not isinstance(rating, bool)
     if not known and rating is not None:
