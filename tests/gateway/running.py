@@ -200,7 +200,7 @@ def read_all(connection: socket.socket) -> bytes:
 def post(body: Any, path: str = "/v1/chat/completions", extra: str = "") -> bytes:
     """A request as bytes."""
     raw = json.dumps(body).encode()
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\n{extra}Content-Length: {len(raw)}\r\n\r\n".encode() + raw
+    return f"POST {path} HTTP/1.1\r\nHost: localhost\r\n{extra}Content-Length: {len(raw)}\r\n\r\n".encode() + raw
 
 
 def chat_body(text: str = "hello", **fields: Any) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def test_completions_and_embeddings_go_their_way(gateway: RunningGateway, path: 
 def test_pipelined_requests_are_answered_in_their_order_on_one_connection(gateway: RunningGateway) -> None:
     asked = (
         b"".join(post(chat_body(f"say {number}")) for number in range(5))
-        + b"GET /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        + b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
     answer = gateway.raw(asked)
     assert answer.count(b"HTTP/1.1 200 OK") == 6

@@ -18,9 +18,9 @@ from tests.waiting import wait_for
 
 Start = Callable[[dict[str, Any]], RunningGateway]
 BODY = json.dumps(chat_body()).encode()
-LINE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n"
+LINE = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
 LENGTH = b"Content-Length: %d\r\n" % len(BODY)
-SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 HOSTILE = {
@@ -51,11 +51,11 @@ HOSTILE = {
     "a chunk size beyond all numbers": LINE + b"Transfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n",
     "a chunk with more than its size": LINE + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n",
     "no HTTP at all": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 40,
-    "another protocol's version": b"GET / HTTP/3.7\r\nHost: x\r\n\r\n",
+    "another protocol's version": b"GET / HTTP/3.7\r\nHost: localhost\r\n\r\n",
     "HTTP/2's preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "a method that is none": b"GTE / HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a method that is none": b"GTE / HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "a wish to change the protocol": LINE + LENGTH + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n" + BODY,
-    "a tunnel": b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "a tunnel": b"CONNECT elsewhere:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
 }
 
 
@@ -157,7 +157,7 @@ def test_an_answer_can_be_read_while_the_refused_body_is_still_being_sent(backen
 
 
 def test_a_target_too_long_is_refused(gateway: RunningGateway) -> None:
-    assert refusal(gateway.raw(b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: x\r\n\r\n"))[0] == 414
+    assert refusal(gateway.raw(b"GET /" + b"a" * 5000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n"))[0] == 414
 
 
 def test_a_client_that_waits_to_be_told_to_go_on_is_told(gateway: RunningGateway) -> None:
@@ -177,7 +177,7 @@ def test_a_request_byte_by_byte_is_the_same_request(backend: FakeBackend, gatewa
 
 
 def test_the_answer_to_head_is_followed_by_nothing_on_its_connection(gateway: RunningGateway) -> None:
-    answer = gateway.raw(b"HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n")
+    answer = gateway.raw(b"HEAD /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
     assert b"connection: close" in answer.partition(b"\r\n\r\n")[0]
 
 
@@ -203,7 +203,7 @@ def test_a_client_that_asks_and_asks_and_never_reads_costs_bounded_memory_and_ge
     backend: FakeBackend, start: Start
 ) -> None:
     gateway = start(config({"r1": backend}))
-    asked = b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Pad: " + b"x" * 4000 + b"\r\n\r\n"
+    asked = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Pad: " + b"x" * 4000 + b"\r\n\r\n"
     with gateway.connect() as connection:
         connection.setblocking(False)
         count, rest = 0, b""

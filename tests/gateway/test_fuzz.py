@@ -67,7 +67,7 @@ JSON = st.recursive(
 
 HEADER_LINES = st.sampled_from(
     [
-        b"Host: x\r\n",
+        b"Host: localhost\r\n",
         b"Content-Length: 5\r\n",
         b"Content-Length: 0\r\n",
         b"content-length: 05\r\n",

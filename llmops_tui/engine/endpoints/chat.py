@@ -33,8 +33,9 @@ async def ask_gateway(host: str, port: int, path: str, body: Mapping[str, Any], 
     except (OSError, TimeoutError) as error:
         raise EngineUnavailableError(f"the gateway does not answer on {host}:{port}", "see `llmops-tui endpoints gateway`") from error
     content = json.dumps(body).encode()
+    shown = f"[{host}]" if ":" in host else host
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: {host}:{port}\r\nconnection: close\r\ncontent-type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {shown}:{port}\r\nconnection: close\r\ncontent-type: application/json\r\n"
         f"authorization: Bearer {secret}\r\ncontent-length: {len(content)}\r\n\r\n"
     )
     try:

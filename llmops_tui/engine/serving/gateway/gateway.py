@@ -19,6 +19,7 @@ from llmops_tui.engine.serving.gateway.exchange import Exchange
 from llmops_tui.engine.serving.gateway.http_request import Bodies, Request
 from llmops_tui.engine.serving.gateway.keys import Key
 from llmops_tui.engine.serving.gateway.mirror import mirror
+from llmops_tui.engine.serving.gateway.pages_of_browsers import check_page
 from llmops_tui.engine.serving.gateway.record import Record
 
 _COMPLETIONS = {CHAT: "/v1/chat/completions", COMPLETION: "/v1/completions", EMBEDDING: "/v1/embeddings"}
@@ -34,6 +35,7 @@ class Gateway:
         self.clients: set[Client] = set()
         self.bodies = Bodies()
         self.draining = False
+        self._open = True  # no key is asked for
         self.began = monotonic()
         self.applied: list[Callable[[], None]] = []  # called after each change of the configuration
 
@@ -53,6 +55,7 @@ class Gateway:
         core = self.core
         core.config = config
         core.limits = config.limits
+        self._open = config.auth == "none"
         core.routes.take(config, core.loop)
         core.keys.take(config.keys, monotonic())
         core.remembers = any(rule.endpoints is not None for rule in config.keys)
@@ -68,6 +71,12 @@ class Gateway:
         if request.error is not None:
             self._refuse(client, request, path, request.error)
             return
+        if self._open:
+            try:
+                check_page(request.host, request.origin, self.core.config.host)
+            except GatewayError as error:
+                self._refuse(client, request, path, error)
+                return
         if path in _COMPLETIONS:
             self._complete(client, request, path)
             return

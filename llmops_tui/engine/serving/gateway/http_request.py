@@ -14,16 +14,19 @@ from llmops_tui.engine.serving.gateway.errors import GatewayError
 _MOST_HEADERS = 100
 _LONGEST_TARGET = 4096
 _MOST_HELD = 256 << 20
+_ACTED_ON = frozenset((b"host", b"origin", b"authorization", b"x-session-id", b"content-length", b"transfer-encoding", b"expect"))
 
 
 class Request:
     """One request as it came; `error` when it is to be refused, whatever it asked."""
 
-    __slots__ = ("authorization", "began", "body", "error", "keep_alive", "method", "old", "session", "target")
+    __slots__ = ("authorization", "began", "body", "error", "host", "keep_alive", "method", "old", "origin", "session", "target")
 
     def __init__(self) -> None:
         self.method = b""
         self.target = b""
+        self.host = b""
+        self.origin = b""
         self.authorization = b""
         self.session = b""
         self.body = b""
@@ -149,8 +152,17 @@ class RequestReader:
         if self._head > self._limits.header_bytes or self._headers > _MOST_HEADERS:
             raise self._headers_too_large()
         name = name.lower()
-        if name == b"authorization":
+        if name not in _ACTED_ON:
+            return
+        if name == b"host":
+            if self._request.host:
+                raise GatewayError(400, "there are two Host headers", "malformed_http", closes=True)
+            self._request.host = value
+        elif name == b"authorization":
             self._request.authorization = value
+        elif name == b"origin":
+            # Of two at least one is not the page's: together they are nobody's.
+            self._request.origin = b", ".join((self._request.origin, value)) if self._request.origin else value
         elif name == b"x-session-id":
             self._request.session = value
         elif name == b"content-length":
