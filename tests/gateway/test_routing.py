@@ -317,15 +317,28 @@ def test_a_waiting_request_goes_on_when_a_circuit_closes(backend: FakeBackend, s
     assert gateway.record(id=answered.headers["x-request-id"])["total_ms"] < 5000
 
 
-def test_a_request_whose_endpoint_is_taken_away_while_it_waits_is_answered(start: Start) -> None:
-    gateway = start(config({}, {"m": endpoint(on_demand=True, on_demand_seconds=0.3)}))
-    answers: list[Answered] = []
-    asking = threading.Thread(target=lambda: answers.append(gateway.chat()))
-    asking.start()
-    wait_for(lambda: gateway.status()["endpoints"]["m"]["waiting"] == 1)
-    assert gateway.reload({**config({}, {"n": endpoint()}), "revision": 2})[0] == 200
-    asking.join(10)
-    assert [answered.status for answered in answers] == [503]
+def test_requests_whose_endpoint_is_taken_away_while_they_wait_are_answered_at_once(backend: FakeBackend, start: Start) -> None:
+    patient = endpoint(on_demand=True, on_demand_seconds=600)
+    gateway = start(config({}, {"m": patient, "with": {**patient, "fallbacks": ["o"]}, "o": endpoint(), "stays": patient}))
+    answers: dict[str, list[Answered]] = {"m": [], "with": [], "stays": []}
+    asking = [threading.Thread(target=lambda name=name: answers[name].append(gateway.chat(model=name))) for name in ("m", "m", *answers)]
+    for asker in asking:
+        asker.start()
+    counts = {"m": 3, "with": 1, "stays": 1}
+    wait_for(lambda: all(gateway.status()["endpoints"][name]["waiting"] == count for name, count in counts.items()))
+    left = {"o": endpoint("r1"), "stays": patient}
+    assert gateway.reload({**config({"r1": backend}, left), "revision": 2})[0] == 200
+    for asker in asking[:-1]:
+        asker.join(10)  # the configuration gives them ten minutes
+    assert [(answered.status, answered.error["code"]) for answered in answers["m"]] == [(404, "model_not_found")] * 3
+    assert "m was stopped while the request waited" in gateway.record(status=404, endpoint="m")["error"]
+    assert [answered.status for answered in answers["with"]] == [200]
+    assert (answers["stays"], gateway.status()["endpoints"]["stays"]["waiting"]) == ([], 1)
+    awake = {"o": endpoint("r1"), "stays": {**patient, **endpoint("r1")}}
+    assert gateway.reload({**config({"r1": backend}, awake), "revision": 3})[0] == 200
+    asking[-1].join(10)
+    assert [answered.status for answered in answers["stays"]] == [200]
+    assert gateway.status()["in_flight"] == 0
 
 
 # Shadow traffic

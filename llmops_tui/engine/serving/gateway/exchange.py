@@ -120,6 +120,14 @@ class Exchange:
             return
         self._route()
 
+    def forsaken(self) -> None:
+        """Its endpoint was stopped while it waited there: no server will come."""
+        if self._over or self._replica is not None:
+            return
+        self._deadline = _NEVER
+        name = self.endpoint.name
+        self._next_endpoint(GatewayError(404, f"{name} was stopped while the request waited for its server", "model_not_found", "model"))
+
     def _route(self) -> None:
         core, endpoint = self._core, self.endpoint
         endpoint.last_used = time.time()

@@ -16,6 +16,8 @@ class Waiter(Protocol):
     """A request that waits for a replica to be started."""
 
     def woken(self) -> None: ...
+    def forsaken(self) -> None:
+        """Its endpoint is served no more."""
 
 
 class Version:
@@ -72,7 +74,8 @@ class Routes:
         self.providers: dict[str, Provider] = {}
 
     def take(self, config: GatewayConfig, loop: asyncio.AbstractEventLoop) -> None:
-        """Change to this configuration. What is under way keeps the objects that it began with."""
+        """Change to this configuration. What is under way keeps the objects that it began with; what waits for an endpoint that went is
+        told so, once the new table stands."""
         self._take_providers(config, loop)
         self._take_replicas(config, loop)
         endpoints: dict[str, Endpoint] = {}
@@ -91,8 +94,12 @@ class Routes:
             for version in endpoint.versions:
                 for mark in "@:":
                     names.setdefault(f"{endpoint.name}{mark}{version.name}", Target(endpoint, version))
+        gone = [endpoint for name, endpoint in self.endpoints.items() if name not in endpoints]
         self.endpoints = endpoints
         self.names = names
+        for endpoint in gone:
+            for waiter in list(endpoint.waiting):
+                waiter.forsaken()
 
     def _take_replicas(self, config: GatewayConfig, loop: asyncio.AbstractEventLoop) -> None:
         replicas: dict[str, Replica] = {}
