@@ -46,6 +46,25 @@ def test_names_are_told_to_those_who_may_ask(backend: FakeBackend, start: Start)
     assert gateway.request("GET", "/health", headers={"Authorization": "Bearer a"}).json["endpoints"]["m"]["ok"] is True
 
 
+def test_without_a_key_an_endpoint_that_is_there_is_answered_as_one_that_is_not(backend: FakeBackend, start: Start) -> None:
+    endpoints = {"m": endpoint("r1"), "n": endpoint()}
+    gateway = start(config({"r1": backend}, endpoints, auth="keys", keys=[key("a"), key("b", endpoints=["m"])]))
+    wait_for(lambda: gateway.request("GET", "/health").status == 200)
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        answers = [gateway.request("GET", f"/health?endpoint={name}", headers=headers) for name in ("m", "n", "nothing", "")]
+        assert [answered.status for answered in answers] == [401] * 4
+        assert len({answered.body for answered in answers}) == 1
+    asked = {
+        (secret, name): gateway.request("GET", f"/health?endpoint={name}", headers={"Authorization": f"Bearer {secret}"}).status
+        for secret in "ab"
+        for name in ("m", "n", "nothing")
+    }
+    assert asked == {("a", "m"): 200, ("a", "n"): 503, ("a", "nothing"): 404, ("b", "m"): 200, ("b", "n"): 404, ("b", "nothing"): 404}
+    limited = gateway.request("GET", "/health", headers={"Authorization": "Bearer b"}).json
+    assert (limited["status"], list(limited["endpoints"])) == ("ok", ["m"])
+    assert list(gateway.request("GET", "/health", headers={"Authorization": "Bearer a"}).json["endpoints"]) == ["m", "n"]
+
+
 def test_a_server_that_says_it_is_well_and_completes_nothing_is_not_healthy(
     backend: FakeBackend, start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +171,23 @@ def test_the_metrics_page_is_prometheus_text_with_the_agreed_names(backend: Fake
     assert of(families["llmops_replica_healthy"], "llmops_replica_healthy", replica="r1") == 1
     assert of(families["llmops_requests_in_flight"], "llmops_requests_in_flight", endpoint="m", version="v1") == 0
     assert of(families["llmops_config_revision"], "llmops_config_revision") == 1
+
+
+def test_a_key_of_one_endpoint_sees_the_figures_of_that_one(backend: FakeBackend, other: FakeBackend, start: Start) -> None:
+    endpoints = {"m": endpoint("r1"), "secret-n": endpoint("r2", mirror=[{"version": "v1", "fraction": 1}]), "secret-o": endpoint()}
+    keys = [key("all"), key("one", endpoints=["m"])]
+    gateway = start(config({"r1": backend, "r2": other}, endpoints, auth="keys", keys=keys))
+    for model, status in (("m", 200), ("secret-n", 200), ("secret-o", 503), ("nothing", 404)):
+        assert gateway.chat(model=model, headers={"Authorization": "Bearer all"}).status == status
+    pages_of = {
+        secret: gateway.request("GET", "/metrics", headers={"Authorization": f"Bearer {secret}"}).body.decode() for secret in ("all", "one")
+    }
+    assert ("secret-n" in pages_of["all"], "secret-o" in pages_of["all"], 'replica="r2"' in pages_of["all"]) == (True,) * 3
+    assert ("secret" in pages_of["one"], "r2" in pages_of["one"]) == (False, False)
+    seen = {secret: parse(page) for secret, page in pages_of.items()}
+    assert set(seen["one"]) == set(seen["all"])
+    assert list(seen["one"]["llmops_requests_total"].samples.values()) == [1]
+    assert of(seen["one"]["llmops_replica_healthy"], "llmops_replica_healthy", replica="r1") == 1
 
 
 def test_the_metrics_of_a_gateway_without_anything_are_well_formed_too(start: Start) -> None:

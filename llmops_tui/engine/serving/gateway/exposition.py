@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from llmops_tui.engine.serving.gateway.core import Core
+from llmops_tui.engine.serving.gateway.keys import Key
 from llmops_tui.engine.serving.gateway.meters import Histogram, Meters
 
 _LABEL_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
@@ -16,13 +17,15 @@ _HISTOGRAMS: tuple[tuple[str, str, Callable[[Meters], Histogram]], ...] = (
 )
 
 
-def exposition(core: Core) -> str:
-    """Every figure, as one page."""
-    return "\n".join(_lines(core)) + "\n"
+def exposition(core: Core, key: Key | None = None) -> str:
+    """Every figure that this key may know, as one page."""
+    limited = key if key is not None and key.rule.endpoints is not None else None
+    return "\n".join(_lines(core, limited)) + "\n"
 
 
-def _lines(core: Core) -> Iterator[str]:
-    versions = [(endpoint, version) for endpoint in core.routes.endpoints.values() for version in endpoint.versions]
+def _lines(core: Core, limited: Key | None) -> Iterator[str]:
+    endpoints = [endpoint for endpoint in core.routes.endpoints.values() if limited is None or limited.reaches(endpoint.name)]
+    versions = [(endpoint, version) for endpoint in endpoints for version in endpoint.versions]
     labelled = [(_labels(endpoint=endpoint.name, version=version.name), version) for endpoint, version in versions]
 
     yield from _head("llmops_requests_total", "counter", "Requests by outcome; version is empty where none was reached.")
@@ -30,7 +33,8 @@ def _lines(core: Core) -> Iterator[str]:
         for status, count in sorted(version.meters.by_status.items()):
             yield f"llmops_requests_total{_labels(endpoint=endpoint.name, version=version.name, status=str(status))} {count}"
     for (name, status), count in sorted(core.refusals.items()):
-        yield f"llmops_requests_total{_labels(endpoint=name, version='', status=str(status))} {count}"
+        if limited is None or limited.reaches(name):
+            yield f"llmops_requests_total{_labels(endpoint=name, version='', status=str(status))} {count}"
     yield from _head("llmops_tokens_total", "counter", "Tokens by usage.")
     for endpoint, version in versions:
         for kind, count in (("prompt", version.meters.prompt_tokens), ("completion", version.meters.completion_tokens)):
@@ -55,7 +59,11 @@ def _lines(core: Core) -> Iterator[str]:
         for labels, version in shadowed:
             yield from _histogram(f"llmops_mirrored_{name}", labels, pick(version.mirrored))
 
-    replicas = [(_labels(replica=name), replica) for name, replica in {**core.routes.replicas, **core.routes.providers}.items()]
+    upstreams = {**core.routes.replicas, **core.routes.providers}
+    if limited is not None:
+        serving = {replica.id for _, version in versions for replica in version.replicas}
+        upstreams = {name: replica for name, replica in upstreams.items() if name in serving}
+    replicas = [(_labels(replica=name), replica) for name, replica in upstreams.items()]
     yield from _head("llmops_replica_healthy", "gauge", "1 when a replica gets requests.")
     yield from (f"llmops_replica_healthy{labels} {int(replica.healthy)}" for labels, replica in replicas)
     yield from _head("llmops_replica_outstanding_tokens", "gauge", "Estimated tokens under way at a replica.")

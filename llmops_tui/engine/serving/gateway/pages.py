@@ -39,7 +39,7 @@ def model(core: Core, client: Client, request: Request, key: Key | None) -> None
 def _models(core: Core, key: Key | None) -> list[dict[str, Any]]:
     listed: list[dict[str, Any]] = []
     for endpoint in core.routes.endpoints.values():
-        if key is not None and key.rule.endpoints is not None and endpoint.name not in key.rule.endpoints:
+        if key is not None and not key.reaches(endpoint.name):
             continue
         versions = [f"{endpoint.name}@{version.name}" for version in endpoint.versions]
         for name in (endpoint.name, *endpoint.rule.aliases, *versions):
@@ -59,11 +59,19 @@ def endpoint_health(endpoint: Endpoint, unix_now: float) -> dict[str, Any]:
 
 
 def health(core: Core, client: Client, request: Request, key: Key | None) -> None:
-    """GET /health, or /health?endpoint=NAME: 200 when it (or any endpoint) answers, 503 when not."""
+    """GET /health, or /health?endpoint=NAME: 200 when it (or any endpoint) answers, 503 when not.
+
+    Which endpoints there are is for those who may ask them, so that without a key every name is answered alike.
+    """
     now = time.time()
-    states = {name: endpoint_health(endpoint, now) for name, endpoint in core.routes.endpoints.items()}
+    asker = core.keys.find(request.authorization)
+    known = asker is not None or core.config.auth != "keys"
+    served = {name: endpoint for name, endpoint in core.routes.endpoints.items() if asker is None or asker.reaches(name)}
+    states = {name: endpoint_health(endpoint, now) for name, endpoint in served.items()}
     query = request.target.partition(b"?")[2].decode("latin-1")
     if query.startswith("endpoint="):
+        if not known:
+            raise GatewayError(401, "one endpoint's health is told to a key that reaches it: Authorization: Bearer KEY", "missing_api_key")
         name = query.removeprefix("endpoint=")
         if name not in states:
             raise GatewayError(404, f"there is no endpoint called {name[:200]!r}", "model_not_found")
@@ -71,13 +79,12 @@ def health(core: Core, client: Client, request: Request, key: Key | None) -> Non
     awake = {name: state for name, state in states.items() if state["ok"] or not (state["asleep"] or state["remote"])}
     well = not awake or any(state["ok"] for state in awake.values())
     status = "ok" if all(state["ok"] for state in awake.values()) else "degraded" if well else "down"
-    known = core.config.auth != "keys" or core.keys.find(request.authorization) is not None  # names are for those who may ask
     client.answer(200 if well else 503, orjson.dumps({"status": status, "endpoints": states} if known else {"status": status}))
 
 
 def metrics(core: Core, client: Client, request: Request, key: Key | None) -> None:
-    """GET /metrics, for Prometheus."""
-    client.answer(200, exposition(core).encode(), content_type=b"text/plain; version=0.0.4; charset=utf-8")
+    """GET /metrics, for Prometheus; for a key of some endpoints what is of these."""
+    client.answer(200, exposition(core, key).encode(), content_type=b"text/plain; version=0.0.4; charset=utf-8")
 
 
 def feedback(core: Core, client: Client, request: Request, key: Key | None) -> None:
