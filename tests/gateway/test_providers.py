@@ -275,6 +275,42 @@ def test_an_error_event_in_anthropics_stream_reaches_the_client(backend: FakeBac
     assert gateway.record(stream=True)["status"] == 502
 
 
+@pytest.mark.parametrize("api", ["openai", "anthropic", "gemini"])
+def test_a_key_that_a_provider_repeats_within_a_stream_is_struck(backend: FakeBackend, start: Start, api: str) -> None:
+    gateway = start(with_provider(backend, api))
+    first: dict[str, list[dict[str, Any]]] = {
+        "openai": [{"choices": [{"index": 0, "delta": {"content": "Grey."}, "finish_reason": None}]}],
+        "anthropic": anthropic_stream(stop=False)[:5],
+        "gemini": [{"responseId": "r", "candidates": [{"content": {"role": "model", "parts": [{"text": "Grey."}]}}]}],
+    }
+    failed = {"type": "error", "error": {"type": "authentication_error", "code": 401, "message": f"the key {SECRET} was revoked"}}
+    gate = Gate(backend)
+    backend.script.append(tells(*first[api], failed, gate=gate))
+    with gateway.connect() as connection:
+        connection.sendall(post(chat_body(stream=True)))
+        said = read_until(connection, b'"delta"')
+        gate.open()
+        said += read_until(connection, b"was revoked")
+    assert b"the key [key] was revoked" in said
+    line = gateway.record(stream=True)
+    assert (line["status"], line["error"]) == (502, "the key [key] was revoked")
+    kept = b"".join(path.read_bytes() for path in gateway.directory.rglob("*") if path.is_file())
+    assert SECRET.encode() not in said + kept
+
+
+def test_a_key_that_a_provider_writes_with_escapes_or_as_a_content_type_is_struck(backend: FakeBackend, start: Start) -> None:
+    gateway = start(with_provider(backend, "openai"))
+    escaped = "".join(f"\\u{ord(letter):04x}" for letter in SECRET)
+    backend.script.append(says(400, f'{{"error": {{"message": "no {escaped}", "code": "{escaped}"}}}}'.encode()))
+    refused = gateway.chat()
+    assert (refused.status, refused.error["message"], refused.error["code"]) == (400, "no [key]", "[key]")
+    backend.script.append(says(200, b"{}", content_type=f"text/{'x' * 45}{SECRET}"))
+    spoiled = gateway.chat(stream=True)
+    assert (spoiled.status, spoiled.error["code"]) == (502, "upstream_nonsense")
+    said = refused.body + spoiled.body + json.dumps(gateway.records()).encode()
+    assert SECRET[:10].encode() not in said
+
+
 # Gemini
 
 GEMINI_WHOLE = {

@@ -230,7 +230,8 @@ class Exchange:
         streamed = content_type[:17].lower() == b"text/event-stream"
         if status == 200 and streamed is not self.body.stream:
             self._abort_upstream()
-            kind = content_type[:60].decode("latin-1") or "no content type"
+            assert self._replica is not None
+            kind = self._replica.scrubbed(content_type)[:60].decode("latin-1") or "no content type"
             wanted = "a stream of events" if self.body.stream else "one JSON object"
             self._broken(GatewayError(502, f"the model's server answered with {kind}, not {wanted}", "upstream_nonsense"))
             return
@@ -255,10 +256,14 @@ class Exchange:
             assert self._version is not None
             meters = self._version.mirrored if self._shadow else self._version.meters
             meters.gap(now, stream.new_gap, stream.new_chunks - 1)
-        if stream.error is not None and not self._headed:
-            self._abort_upstream()
-            self._rejected(500, orjson.dumps({"error": stream.error}))
-        elif stream.done:
+        if stream.error is not None:
+            if not self._headed:
+                self._abort_upstream()
+                self._rejected(500, orjson.dumps({"error": stream.error}))
+                return
+            if self._replica is not None:
+                data = self._replica.scrubbed(data)
+        if stream.done:
             self._complete_stream(data)
         elif data:
             if self._headed:
@@ -315,7 +320,10 @@ class Exchange:
         if upstream is not None:
             upstream.let_go()
         error = self._answer.stream.error if self._answer.stream is not None else None
-        self._finish(200 if error is None else 502, "" if error is None else str(error.get("message", "error"))[:300])
+        message = "" if error is None else str(error.get("message", "error"))
+        if message and self._replica is not None:
+            message = self._replica.scrubbed_text(message)
+        self._finish(200 if error is None else 502, message[:300])
         head = b"" if self._headed else self._asker.begin_events(self._marks())
         self._asker.end_events(data, head)
 
@@ -332,6 +340,8 @@ class Exchange:
         replica = self._replica
         assert replica is not None
         body, message, code = upstream_error(status, replica.scrubbed(raw))
+        if replica.provider:  # again: what it wrote with escapes is plain now
+            body, message, code = replica.scrubbed(body), replica.scrubbed_text(message), replica.scrubbed_text(code)
         if status >= 500:
             told = status if status in (500, 501, 503, 504) else 502
             error = GatewayError(told, message, code, retry_after=1 if told == 503 else 0)

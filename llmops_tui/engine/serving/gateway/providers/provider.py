@@ -70,6 +70,9 @@ class Provider(Replica):
         """What it said, without its key, should it have said that."""
         return raw.replace(self._secret.encode(), b"[key]") if self._secret else raw
 
+    def scrubbed_text(self, text: str) -> str:
+        return text.replace(self._secret, "[key]") if self._secret else text
+
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
