@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +14,8 @@ import pytest
 
 from llmops_tui.engine.serving.gateway import balance
 from llmops_tui.engine.serving.gateway.breaker import FAILURES_TO_OPEN, MOST_SECONDS, Breaker
+from llmops_tui.engine.serving.gateway.config import ReplicaRule
+from llmops_tui.engine.serving.gateway.replica import Replica
 from tests.gateway.fake_backend import FakeBackend, Gate, hangs_up, says, stream, whole
 from tests.gateway.running import Answered, RunningGateway, chat_body, config, endpoint, key, post, read_until
 from tests.waiting import wait_for
@@ -224,6 +228,7 @@ def test_a_fallback_that_nobody_serves_is_not_recorded_as_what_failed_before_it(
 
 def test_a_replica_that_fails_again_and_again_is_left_alone_and_tried_once_later(backend: FakeBackend, start: Start) -> None:
     gateway = start(config({"r1": backend}, {"m": endpoint("r1", retries=0)}))
+    wait_for(lambda: gateway.request("GET", "/health").status == 200, 10, "the watch's own token would close the circuit")
     backend.otherwise = BUSY
     assert [gateway.chat().status for _ in range(FAILURES_TO_OPEN)] == [503] * FAILURES_TO_OPEN
     assert gateway.status()["replicas"]["r1"]["breaker"] == "open"
@@ -339,6 +344,44 @@ def test_requests_whose_endpoint_is_taken_away_while_they_wait_are_answered_at_o
     asking[-1].join(10)
     assert [answered.status for answered in answers["stays"]] == [200]
     assert gateway.status()["in_flight"] == 0
+
+
+class OnSix(FakeBackend):
+    """Listens on ::1."""
+
+    def start(self) -> None:
+        self._server = self.call(asyncio.start_server(self._serve, "::1", self.port))
+        self.port = self._server.sockets[0].getsockname()[1]
+
+
+def has_six() -> bool:
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("host", "said"), [("::1", b"Host: [::1]:81\r\n"), ("127.0.0.1", b"Host: 127.0.0.1:81\r\n"), ("a.b", b"Host: a.b:81\r\n")]
+)
+def test_a_server_is_named_by_its_address_and_an_ipv6_one_in_brackets(host: str, said: bytes) -> None:
+    loop = asyncio.new_event_loop()
+    assert Replica(loop, ReplicaRule("r1", host, 81, "", 1, 0, "ready", {})).request_head.startswith(said)
+    loop.close()
+
+
+@pytest.mark.skipif(not has_six(), reason="this box has no IPv6")
+def test_a_server_on_ipv6_is_asked_with_its_address_in_brackets(start: Start) -> None:
+    backend = OnSix()
+    rules = config({"r1": backend})
+    rules["replicas"]["r1"]["host"] = "::1"
+    gateway = start(rules)
+    assert gateway.chat().status == 200
+    assert backend.asked()[0].headers["host"] == f"[::1]:{backend.port}"
+    wait_for(lambda: gateway.request("GET", "/health").status == 200)
+    backend.close()
 
 
 # Shadow traffic

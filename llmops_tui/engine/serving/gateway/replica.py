@@ -27,7 +27,8 @@ class Replica:
         self.provider = ""
         self.pool = Pool(loop, rule.host, rule.port, self.heard, tls)
         self.breaker = Breaker()
-        self.request_head = f"Host: {rule.host}:{rule.port}\r\nContent-Type: application/json\r\n".encode()
+        shown = f"[{rule.host}]" if ":" in rule.host else rule.host  # RFC 3986 3.2.2
+        self.request_head = f"Host: {shown}:{rule.port}\r\nContent-Type: application/json\r\n".encode()
         self.healthy = True
         self.draining = False  # by a wish on the control socket, until the configuration says that it is ready again
         self.misses = 0
