@@ -264,6 +264,70 @@ def test_a_day_ends_at_midnight(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ring.used_today() == {}
 
 
+def test_a_clock_that_is_set_back_over_midnight_makes_no_budget_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    midnight = 86_400.0 * 20_000
+    now = [midnight - 10]
+    monkeypatch.setattr("llmops_tui.engine.serving.gateway.keys.time.time", lambda: now[0])
+    ring = Keyring()
+    ring.take([rule(tokens_per_day=10)], now=0.0)
+    found = ring._by_digest["0" * 64]
+    for clock in (midnight + 1, midnight - 30, midnight - 1, midnight + 1, midnight - 86_400, midnight + 80_000):
+        now[0] = clock
+        ring.turn_day()
+        if clock == midnight + 1 and not found.today_tokens:
+            found.admit("m", 0.0)
+            found.ended(12)
+        with pytest.raises(GatewayError) as refused:
+            found.admit("m", 0.0)
+        assert refused.value.code == "insufficient_quota"
+        assert ring.used_today() == {"a": 12}
+    now[0] = midnight + 86_400
+    ring.turn_day()
+    found.admit("m", 0.0)
+
+
+def test_a_clock_that_was_years_ahead_does_not_keep_budgets_used_for_years(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [86_400.0 * 30_000]
+    monkeypatch.setattr("llmops_tui.engine.serving.gateway.keys.time.time", lambda: now[0])
+    ring = Keyring()
+    ring.take([rule(tokens_per_day=10)], now=0.0)
+    found = ring._by_digest["0" * 64]
+    found.admit("m", 0.0)
+    found.ended(12)
+    now[0] = 86_400.0 * 20_000
+    ring.turn_day()
+    assert (ring.day, ring.used_today()) == (20_000, {"a": 12})
+    now[0] += 86_400
+    ring.turn_day()
+    assert (ring.day, ring.used_today()) == (20_001, {})
+
+
+def test_a_clock_that_is_set_back_over_midnight_makes_no_budget_whole_through_a_restart(
+    backend: FakeBackend, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = [int(time.time()) // 86_400 + 1]
+    monkeypatch.setattr("llmops_tui.engine.serving.gateway.keys._today", lambda: days[0])
+    gateway = start(with_keys(backend, key("a", tokens_per_day=5)))
+    assert ask(gateway, "a").status == 200
+    gateway.close()
+    assert json.loads((gateway.directory / "budgets.json").read_bytes())["day"] == days[0]
+    days[0] -= 1
+    again = gateway.again()
+    assert again.status()["keys"]["today_tokens"] == {"key-a": 10}
+    assert limited(ask(again, "a"), "insufficient_quota")
+    days[0] += 1
+    again.call(turned(again))
+    assert limited(ask(again, "a"), "insufficient_quota"), "it is the day on which they were used"
+    days[0] += 1
+    again.call(turned(again))
+    assert ask(again, "a").status == 200
+    again.close()
+
+
+async def turned(gateway: RunningGateway) -> None:
+    gateway.process.gateway.core.keys.turn_day()
+
+
 def test_a_gateway_that_lives_through_midnight_saves_the_right_day(backend: FakeBackend, start: Start) -> None:
     gateway = start(with_keys(backend, key("a")))
     assert ask(gateway, "a").status == 200

@@ -26,27 +26,29 @@ class Budgets:
 
     def restore(self) -> None:
         """Read the note, and count the records that were written after it."""
-        day = self._core.keys.day
+        day = today = self._core.keys.day
         used: dict[str, int] = {}
         file, offset = "", 0
         try:
             note = orjson.loads(self._path.read_bytes())
-            if isinstance(note, dict) and note.get("day") == day:
+            # Tomorrow's, where the clock has been set back over midnight since: it goes on as it would have without a restart.
+            if isinstance(note, dict) and note.get("day") in (today, today + 1):
                 used = {str(name): int(count) for name, count in dict(note["used"]).items()}
                 file, offset = str(note["file"]), int(note["offset"])
+                day = int(note["day"])
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
             _log.warning("%s is not readable, today's use is counted from the records: %s", self._path, error)
         for path in sorted(self._spool.glob("requests-*.jsonl")):
-            if path.name < file or path.stat().st_mtime < day * 86400:
+            if path.name < file or path.stat().st_mtime < today * 86400:
                 continue
             with path.open("rb") as lines:
                 if path.name == file:
                     lines.seek(offset)
                 for line in lines:
-                    _count(line, day, used)
-        self._core.keys.restore(used)
+                    _count(line, today, used)
+        self._core.keys.restore(used, day)
 
     def tick(self) -> None:
         """Save every few seconds when something was used."""

@@ -129,9 +129,14 @@ class Keyring:
         return self._by_digest.get(hashlib.sha256(secret.strip()).hexdigest())
 
     def turn_day(self) -> None:
-        """At midnight (UTC) every key's budget of the day is whole again."""
+        """At midnight (UTC) every key's budget of the day is whole again, and only once where the clock is set back over it.
+
+        A clock that goes back by more than a day was wrong before: its right midnight counts from now on, and what was used stays used.
+        """
         today = _today()
-        if today != self._day:
+        if today < self._day - 1:
+            self._day = today
+        elif today > self._day:
             self._day = today
             self._absent.clear()
             for key in self._by_digest.values():
@@ -141,8 +146,9 @@ class Keyring:
         """Tokens of today by the key's id."""
         return {**self._absent, **{key.rule.id: key.today_tokens for key in self._by_digest.values() if key.today_tokens}}
 
-    def restore(self, used: Mapping[str, int]) -> None:
-        """Take up what was used today before this process began; of keys that come later too."""
+    def restore(self, used: Mapping[str, int], day: int) -> None:
+        """Take up what was used on that day, which is today's, before this process began; of keys that come later too."""
+        self._day = day
         self._absent = dict(used)
         for key in self._by_digest.values():
             key.today_tokens = max(key.today_tokens, self._absent.pop(key.rule.id, 0))
