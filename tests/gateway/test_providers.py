@@ -291,8 +291,8 @@ def test_a_key_that_a_provider_repeats_within_a_stream_is_struck(backend: FakeBa
         said = read_until(connection, b'"delta"')
         gate.open()
         said += read_until(connection, b"was revoked")
+        line = gateway.record(stream=True)
     assert b"the key [key] was revoked" in said
-    line = gateway.record(stream=True)
     assert (line["status"], line["error"]) == (502, "the key [key] was revoked")
     kept = b"".join(path.read_bytes() for path in gateway.directory.rglob("*") if path.is_file())
     assert SECRET.encode() not in said + kept
