@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -10,7 +11,6 @@ from pydantic import Field, field_validator, model_validator
 
 from llmops_tui.specs.common import StrictModel
 
-_LOOPBACK = ("127.", "localhost", "::1")
 _PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@:+-]{0,59}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -135,7 +135,10 @@ class ServingSettings(StrictModel):
     @property
     def loopback(self) -> bool:
         """Whether only this box can reach it."""
-        return self.host.startswith(_LOOPBACK)
+        try:
+            return self.host == "localhost" or ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:  # a name: where it leads may change
+            return False
 
     @property
     def needs_keys(self) -> bool:

@@ -61,3 +61,15 @@ def test_what_the_settings_take_the_gateway_takes(url: str) -> None:
     config = parse_config(json.dumps(compile_config([], {}, [], settings)).encode())
     assert config.providers["cloud.1/eu"].base_url == url.rstrip("/")
     assert len(config.redactors) == len(settings.all_redactors)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "[::1]", "localhost"])
+def test_an_address_of_this_box_needs_no_keys(host: str) -> None:
+    assert not ServingSettings.model_validate({"host": host}).needs_keys
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "localhost.evil.example", "127.example.org", "box"])
+def test_whatever_else_it_listens_on_needs_keys_and_may_not_go_without(host: str) -> None:
+    assert ServingSettings.model_validate({"host": host}).needs_keys
+    with pytest.raises(ValueError, match="anybody who reaches it could ask"):
+        ServingSettings.model_validate({"host": host, "auth": "none"})
