@@ -48,13 +48,13 @@ $(VENV)/bin/python:
 
 $(TRAIN_STAMP): | $(VENV)/bin/python
 	@echo "installing (once; torch alone is some 200 MB) ..."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve]'
 	@rm -f $(VENV)/.train-*
 	@touch $@
 
 $(DEV_STAMP): | $(VENV)/bin/python
 	@echo "installing (once; torch alone is some 200 MB) ..."
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[train,serve,dev]'
 	@rm -f $(VENV)/.dev-* $(VENV)/.train-*
 	@touch $@ $(TRAIN_STAMP)
 

@@ -87,7 +87,8 @@ async def test_a_wide_page_has_the_card_of_the_form_under_the_cursor_beside(quan
         text = screen_text(pilot)
         for part in (
             "card of Q8_0",
-            "rows of fiqa.jsonl", "llama.cpp itself (xllamacpp 2026.10)",
+            "rows of fiqa.jsonl",
+            "llama.cpp itself (xllamacpp 2026.10)",
             "token_embd",
             "<|im_end|> (2), as its source's",
             "step  3999",
