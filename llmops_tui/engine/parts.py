@@ -41,6 +41,7 @@ from llmops_tui.engine.samples import Samples
 from llmops_tui.engine.scheduler import Scheduler
 from llmops_tui.engine.serving.fitting import fit_replica
 from llmops_tui.engine.serving.runtimes.abilities import Abilities
+from llmops_tui.engine.serving.runtimes.find import find
 from llmops_tui.engine.slow_work import SlowWork
 from llmops_tui.engine.sweeps.conductor import Conductor
 from llmops_tui.engine.tariff import Tariff
@@ -243,19 +244,23 @@ class Parts:
         if isinstance(spec, ServeSpec):
             return await self.slowly(self._fit_replica, spec, prepared)
         if isinstance(spec, LoadtestSpec):
-            return await self._aim(spec, prepared)
+            return await self._aim(uid, spec, prepared)
         return await self.estimator.complete(spec, prepared, self.gpus.snapshot(), self.host_sample or self._sample_host())
 
-    async def _aim(self, spec: LoadtestSpec, prepared: dict[str, Any]) -> dict[str, Any]:
+    async def _aim(self, uid: int, spec: LoadtestSpec, prepared: dict[str, Any]) -> dict[str, Any]:
         """Where a load test goes and what it is compared with, as things stand now."""
         runs = list(self.scheduler.runs())
-        target, slo = target_of(spec, self.endpoints.keeping, runs, self.gpus.snapshot())
+        target, slo = target_of(uid, spec, self.endpoints.keeping, runs, self.gpus.snapshot())
         return {**prepared, "target": target, "slo": slo.model_dump(), "baseline": await self.slowly(baseline_of, spec, target, runs)}
 
     def _fit_replica(self, spec: ServeSpec, prepared: dict[str, Any]) -> dict[str, Any]:
         """The plan of a server on what is free now; for a thread, because runtimes are asked what they can."""
         gpus = self.gpus.snapshot()
-        can = self.abilities.use_gpu(prepared["serving_facts"]["runtimes"], box_has_gpu=bool(gpus))
+        # Asked where the engine itself finds them: what a user's own process told is never run with the engine's rights.
+        told = prepared["serving_facts"]["runtimes"]
+        own = {name: place for name in told if (place := find(name, self.home, self.settings.runtimes)) is not None}
+        places = {name: {"python": str(place.python), "version": place.version} for name, place in own.items()}
+        can = {**dict.fromkeys(told, False), **self.abilities.use_gpu(places, box_has_gpu=bool(gpus))}
         return fit_replica(spec, prepared, gpus, memory_available_bytes(), can)
 
     def _prepare_now(self, uid: int, spec: RunSpec, cwd: Path) -> dict[str, Any]:

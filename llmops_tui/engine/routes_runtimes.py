@@ -11,11 +11,12 @@ from fastapi.responses import Response
 from pydantic import Field
 
 from llmops_tui.engine.answering import EngineParts, answer
+from llmops_tui.engine.people import who_asks
 from llmops_tui.engine.serving.runtimes.check import Check
 from llmops_tui.engine.serving.runtimes.find import Found, find, known
 from llmops_tui.engine.serving.runtimes.installing import find_uv, require_python, source_of
 from llmops_tui.engine.serving.runtimes.table import RUNTIMES
-from llmops_tui.errors import ConflictError, NotFoundError, UsageError
+from llmops_tui.errors import ConflictError, NotFoundError, PermissionDeniedError, UsageError
 from llmops_tui.specs.answers import RunSummary
 from llmops_tui.specs.answers_requests import RuntimeInfo
 from llmops_tui.specs.command import CommandSpec
@@ -69,6 +70,9 @@ async def install_runtime(parts: EngineParts, name: str, request: InstallRequest
     runtime = known(name)
     if request.wheels and (not os.path.isabs(request.wheels) or "\0" in request.wheels):
         raise UsageError(f"wheels: {request.wheels!r} is not an absolute path", fields=[{"field": "wheels", "message": "must be absolute"}])
+    if request.wheels and os.geteuid() == 0 and who_asks().uid != 0:
+        # What lies there is run with the engine's rights, and others may be able to write it.
+        raise PermissionDeniedError("wheels: this engine is root's, and only root may install from a directory", "ask root to install it")
     if place := parts.settings.runtimes.get(name):
         raise ConflictError(f"the settings say where {name} is: {place}", f"take runtimes.{name} out of them, or install it there")
     busy = next((run for run in parts.scheduler.runs() if run.state not in ENDED and _is_install(run.spec_values, name)), None)

@@ -42,15 +42,19 @@ class Account:
 
     def environment(self, engines: Mapping[str, str]) -> dict[str, str]:
         """A fresh environment as at a login: of the engine's own only what describes the box, never its secrets."""
-        kept = {
-            name: value
-            for name, value in engines.items()
-            if (name in _KEPT_NAMES or name.startswith(_KEPT_FAMILIES)) and not is_secret(name)
-        }
-        return {**kept, "HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
+        return {**of_the_box(engines), "HOME": self.home, "USER": self.name, "LOGNAME": self.name, "SHELL": self.shell}
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "uid": self.uid, "gid": self.gid, "groups": list(self.groups), "home": self.home, "shell": self.shell}
+
+
+def of_the_box(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of an environment describes the box, without its secrets."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if (name in _KEPT_NAMES or name.startswith(_KEPT_FAMILIES)) and not is_secret(name)
+    }
 
 
 def account_of(uid: int) -> Account | None:

@@ -33,6 +33,12 @@ def begin(spec: EndpointSpec, *, owner: str, uid: int, cwd: str, now: float) -> 
         for number, (name, version) in enumerate(zip(names, spec.versions, strict=True))
     ]
     whole = checked({**spec.model_dump(mode="json"), "versions": versions})
+    for version in whole.versions:
+        if version.weight > 0 and version.replicas == 0 and not version.provider and not version.adapter_of:
+            raise UsageError(
+                f"{version.name} would get requests and have no server", "give it one replica, or start the endpoint on demand",
+                [{"field": "replicas", "message": "must be 1 or more for a version that gets requests"}],
+            )  # fmt: skip
     entry = Entry(whole, owner=owner, uid=uid, cwd=cwd, created_at=now, revision=0)
     entry = replace(entry, resting={version.name: now for version in whole.versions if version.weight <= 0})
     return entry.noted("start", owner, now, {}, only_positive(entry.weights))

@@ -19,6 +19,7 @@ from llmops_tui.engine.jobs.loadtest import load_of
 from llmops_tui.engine.jobs.loadtesting.asking import Target
 from llmops_tui.engine.live_run import LiveRun
 from llmops_tui.engine.preflight_checks import field_error, not_found
+from llmops_tui.engine.submitter import account_of
 from llmops_tui.errors import ConflictError
 from llmops_tui.specs.answers import GpuSample
 from llmops_tui.specs.endpoint import Slo
@@ -28,8 +29,12 @@ from llmops_tui.specs.loadtest import LoadtestSpec
 _MOST_REPORT_BYTES = 256 << 20
 
 
-def target_of(spec: LoadtestSpec, keeping: Keeping, runs: Collection[LiveRun], gpus: Collection[GpuSample]) -> tuple[Target, Slo]:
+def target_of(uid: int, spec: LoadtestSpec, keeping: Keeping, runs: Collection[LiveRun], gpus: Collection[GpuSample]) -> tuple[Target, Slo]:
     """Where it goes and what a good answer keeps to. In the loop's thread. Raises UsageError, NotFoundError, ConflictError."""
+    if spec.key_env and account_of(uid) is not None:
+        raise field_error(
+            "key_env", "this engine is root's and gives its users' runs no secrets of its own", "load an endpoint without keys"
+        )
     if spec.key_env and not os.environ.get(spec.key_env):
         raise field_error(
             "key_env", f"the engine's environment has no {spec.key_env}", "set it where the engine is started, and restart it"

@@ -7,6 +7,7 @@ Belongs to the event loop's thread. A wish only says what shall be; keeping.py m
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -41,6 +42,8 @@ Prepare = Callable[[int, RunSpec, Path], Awaitable[dict[str, Any]]]
 # What a model is called by a registered name: a finished run's id stands for the model it made.
 ResolveModel = Callable[[int, str, Path], Awaitable[str]]
 
+log = logging.getLogger(__name__)
+
 
 class EndpointWishes:
     """One at a time: each holds the keeper's lock while the entry it changes is read and written."""
@@ -61,7 +64,7 @@ class EndpointWishes:
                 assert version is not None
                 self._keeping.starts.offer(entry, version, ready)
             await self._keeping.commit(entry)
-        await self._keeping.publish()
+        await self._tell_gateway()
         return self._keeping.summary(entry.name)
 
     async def check(self, raw: Mapping[str, Any], person: Person, cwd: Path) -> CheckedEndpoint:
@@ -95,7 +98,7 @@ class EndpointWishes:
             entry = self._keeping.book.get(name)
             serving = sum(server.phase != "ended" for server in self._keeping.servers.get(entry.name, ()))
             await self._keeping.forget(entry.name)
-        await self._keeping.publish()
+        await self._tell_gateway()
         servers = "no server was running" if not serving else "1 server ends" if serving == 1 else f"{serving} servers end"
         return Done(done=f"{entry.name} is stopped: {servers}" + (" once what is under way is answered" if serving else ""))
 
@@ -202,8 +205,15 @@ class EndpointWishes:
             changed = change(entry, time.time())
             if changed != entry:
                 await self._keeping.commit(changed)
-        await self._keeping.publish()
+        await self._tell_gateway()
         return self._keeping.summary(entry.name)
+
+    async def _tell_gateway(self) -> None:
+        """What was wished is durable already: where the gateway cannot be told now, the next pass does."""
+        try:
+            await self._keeping.publish()
+        except OSError as error:
+            log.warning("the gateway is told later: %s", error)
 
     def _chosen(self, entry: Entry, settings: Mapping[str, Any], by: str, now: float) -> Entry:
         values = {name: settings[name] for name in _ROUTING if settings.get(name) is not None}

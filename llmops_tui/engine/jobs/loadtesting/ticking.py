@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 
 from llmops_tui.engine.jobs.control import StoppedError
@@ -22,7 +23,7 @@ class Ticker:
         self._total = total
         self._done = 0
         self._second = 0
-        self._new: list[Outcome] = []
+        self._new: deque[Outcome] = deque()  # the loop appends on its right, the ticking thread takes from its left
         self._stage: StageRun | None = None
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
@@ -66,7 +67,7 @@ class Ticker:
             self._problem, self.stopped = error, True
 
     def _tick(self) -> None:
-        new, self._new = self._new, []
+        new = [self._new.popleft() for _ in range(len(self._new))]
         self._done += len(new)
         self._second += 1
         whole = [outcome for outcome in new if is_whole(outcome)]

@@ -11,6 +11,7 @@ from typing import Any
 from llmops_tui.engine.serving.causes import cause_of
 from llmops_tui.engine.serving.runtimes.find import Found
 from llmops_tui.engine.serving.runtimes.table import RUNTIMES
+from llmops_tui.engine.submitter import of_the_box
 
 # vLLM imports torch, its kernels and half of the hub's libraries.
 _CHECK_SECONDS = 180.0
@@ -32,7 +33,9 @@ def check(found: Found, *, box_has_gpu: bool, seconds: float = _CHECK_SECONDS) -
     """Import it in its own environment and ask for its devices. Raises nothing: what is wrong stands in `problem`."""
     runtime = RUNTIMES[found.name]
     code = f"{runtime.check}\nimport json\nprint({_MARK!r} + json.dumps({{'devices': devices, 'gpu': gpu}}))"
-    env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHONPATH", "PYTHONHOME"))}
+    # What is imported there is not ours: it gets no provider's key.
+    env = {**of_the_box(os.environ), "HOME": os.environ.get("HOME", "/")}
+    env.pop("PYTHONPATH", None)
     env.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1", VLLM_NO_USAGE_STATS="1", DO_NOT_TRACK="1")
     try:
         done = subprocess.run(
