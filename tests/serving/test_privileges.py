@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -12,7 +13,7 @@ import pytest
 
 from llmops_tui.engine import parts as engine_parts
 from llmops_tui.engine import routes_runtimes
-from llmops_tui.engine.endpoints import loadtest_target
+from llmops_tui.engine.endpoints import facade, loadtest_target
 from llmops_tui.engine.endpoints.changes import begin
 from llmops_tui.engine.endpoints.keeping import Keeping
 from llmops_tui.engine.endpoints.wishes import EndpointWishes
@@ -20,6 +21,7 @@ from llmops_tui.engine.parts import Parts
 from llmops_tui.engine.people import Person
 from llmops_tui.engine.serving.runtimes.check import check
 from llmops_tui.engine.serving.runtimes.find import Found, find
+from llmops_tui.engine.submitter import Account
 from llmops_tui.errors import PermissionDeniedError, UsageError
 from llmops_tui.paths import Home
 from llmops_tui.specs.endpoint import EndpointSpec
@@ -81,6 +83,19 @@ def test_another_users_load_test_cannot_have_the_engines_key(monkeypatch: pytest
     assert loadtest_target.target_of(0, spec, cast(Keeping, None), [], [])[0]["model"] == "m"
     with pytest.raises(UsageError, match="gives its users' runs no secrets"):
         loadtest_target.target_of(1001, spec, cast(Keeping, None), [], [])
+
+
+async def test_a_models_path_is_meant_from_the_askers_home_and_a_roots_engine_looks_into_nobodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "models" / "x").mkdir(parents=True)
+    account = Account("eve", 1001, 1001, (), "/home/eve", "/bin/sh")
+    monkeypatch.setattr(facade, "account_of", lambda uid: account if uid == 1001 else None)
+    resolve = partial(facade.Endpoints._resolve, cast(facade.Endpoints, SimpleNamespace(_queue=SimpleNamespace(runs=list))))
+    assert await resolve(1001, "~/m", tmp_path) == "/home/eve/m"
+    assert await resolve(1001, "models/x", tmp_path) == "models/x"
+    assert await resolve(0, "models/x", tmp_path) == str(tmp_path / "models" / "x")
+    assert await resolve(1001, "support@v3", tmp_path) == "support@v3"
 
 
 def test_a_version_that_would_get_requests_and_have_no_server_is_refused() -> None:

@@ -15,6 +15,7 @@ from llmops_tui.engine.endpoints.keys import KeyRecord, digest
 from llmops_tui.engine.endpoints.server_starts import Queue
 from llmops_tui.engine.endpoints.showing import gateway_url, reach_host
 from llmops_tui.engine.endpoints.wishes import EndpointWishes, Prepare
+from llmops_tui.engine.submitter import account_of
 from llmops_tui.errors import ConflictError
 from llmops_tui.paths import Home
 from llmops_tui.specs.answers import GpuSample, ModelInfo
@@ -96,8 +97,12 @@ class Endpoints:
                 )
             newest = max(made, key=lambda found: found["created_at"] or 0.0)
             return f"{newest['name']}@v{newest['version']}"
-        path = Path(os.path.expanduser(model))
-        if model.startswith((".", os.sep, "~")) or (os.sep in model and (cwd / path).exists()) or model.endswith(".gguf"):
+        account = account_of(uid)
+        home = account.home if account else os.path.expanduser("~")
+        path = Path(home, model[2:]) if model.startswith("~/") else Path(model)
+        # Another user's directories are not looked into here: what is no path by its looks is found by that user's own preflight.
+        there = account is None and os.sep in model and (cwd / path).exists()
+        if model.startswith((".", os.sep, "~/")) or there or model.endswith(".gguf"):
             return os.path.abspath(cwd / path)
         return model
 
