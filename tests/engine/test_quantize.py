@@ -140,6 +140,18 @@ def test_a_value_that_is_no_number_is_named_and_nothing_is_left(monkeypatch: pyt
     assert ended.code == 2
     assert "tensor blk.1.ffn_up.weight: value 773 is not a number" in ended.end["error"]
     assert [path.name for path in (ended.run / "artifacts").rglob("*") if path.is_file()] == []
+
+
+@needs_llamacpp
+def test_a_source_that_speaks_nonsense_is_told_before_anything_is_made_of_it(
+    monkeypatch: pytest.MonkeyPatch, place: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("bitsandbytes")
+    save_wide(tmp_path / "model")
+    write_rows(tmp_path / "rows.jsonl")
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = float("nan")
+    save_file(weights, tmp_path / "model" / "model.safetensors", {"format": "pt"})
     heard = quantize(monkeypatch, tmp_path, 9, types="bnb-nf4")
     assert "the source's own perplexity is nan: its weights are damaged" in heard.end["error"]
 
