@@ -34,7 +34,8 @@ def test_start_tells_what_goes_on_and_ends_with_a_request_that_is_answered(shell
     done = shell.full("endpoints", "start", str(models / "first.gguf"), "--name", "told", "--slots", "2")
     assert done.returncode == 0, done.stderr
     said = done.stderr.splitlines()
-    assert all(line.startswith("told ") for line in said), said  # what it loads is told where that takes a moment
+    assert said[0].startswith("told starting"), said  # what it loads is told too, where that takes a moment
+    assert all(line.startswith("told ") for line in said), said
     assert said[-1].startswith("told ready in ")
     assert len(said) == len(set(said))  # nothing twice where nobody looks at a terminal
     answered = subprocess.run(["sh", "-c", f"{done.stdout.strip()} -s"], capture_output=True, text=True, timeout=30, check=True)
