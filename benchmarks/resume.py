@@ -22,11 +22,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from train_vs_trl import ENVIRONMENT, demo_assets, say, wait_for, write_jsonl
+from train_vs_trl import ENVIRONMENT, say, wait_for, write_jsonl
 
+from llmops_tui.commands.demo_assets import prepare
 from llmops_tui.data.checkpoints import newest_complete
 from llmops_tui.data.rundir import RunDir, append_line
 from llmops_tui.engine.jobs.corpus import read_split
+from llmops_tui.paths import find_home
 from llmops_tui.specs.train import DatasetChoice, LoraChoice, TrainSpec
 
 BAR = 1e-5
@@ -86,7 +88,8 @@ def main() -> int:
         options.steps, options.stops = 6, 1
     model, data = options.model, options.data
     if model is None or data is None:
-        model, data = demo_assets(model, data)
+        assets = prepare(find_home().cache, say)
+        model, data = model or assets.model, data or assets.data
     seed = random.SystemRandom().randrange(10_000) if options.seed is None else options.seed
     stops = sorted(random.Random(seed).sample(range(1, options.steps), options.stops))
     say(f"{options.steps} steps, stopped after {', '.join(map(str, stops))} (seed {seed})")
