@@ -12,6 +12,7 @@ from llmops_tui.specs.common import BASIC, MODEL, MOST_SECONDS, MOST_TOKENS, PAT
 
 RUNTIMES = ("llamacpp", "vllm", "transformers")
 _MOST_SLOTS = 4096
+_MOST_ADAPTERS = 64
 # Loopback by default: what answers here asks nobody for a key; the gateway does.
 _HOST = "127.0.0.1"
 
@@ -61,6 +62,16 @@ class ServeSpec(RunSpec):
     host: str = Field(_HOST, min_length=1, max_length=253, description="The address it listens on; beyond 127.0.0.1 anybody may ask it")
     port: int | Literal["auto"] = Field("auto", description="The port it listens on; auto takes a free one from 9001 on")
     adapters: list[AdapterChoice] = Field(default_factory=list, description="Adapters of this model, each under a name of its own")
+    adapter_room: int = Field(
+        0,
+        ge=0,
+        le=_MOST_ADAPTERS,
+        description="vllm: adapters that may come while it runs, beside those it starts with; with 0 and none to start with, it takes none",
+    )
+    sleep_mode: bool = Field(
+        False,
+        description="vllm on a GPU: when told to sleep it keeps its process, for which its development routes are open; else it ends",
+    )
     memory_fraction: float | None = Field(
         None,
         gt=0,

@@ -1,7 +1,8 @@
 """A server as llama.cpp's or vLLM's, that does what a file tells it: run by the fake runtime's interpreter (fake_runtime.py).
 
     fake_server.py DIR -I llamacpp_server.py SETTINGS.json      serves; `DIR/moods.json` says how, by the model's name on the disk
-    fake_server.py DIR -m vllm.entrypoints.openai.api_server --model …  the same, with vLLM's sleep, adapters and metrics
+    fake_server.py DIR -m vllm.entrypoints.openai.api_server --model …  the same, with vLLM's sleep, adapters and metrics,
+                                                                      the former two only where they were asked for, as there
     fake_server.py DIR -c CODE                                   answers a runtime's check
 
 A mood, of these:
@@ -37,7 +38,11 @@ class Server(ThreadingHTTPServer):
         self.directory = directory
         self.model = Path(params["model.path"]).stem
         self.vllm = bool(settings.get("vllm"))
+        words = settings.get("argv", [])
+        self.may_sleep = "--enable-sleep-mode" in words and os.environ.get("VLLM_SERVER_DEV_MODE") == "1"
+        self.takes_loras = "--enable-lora" in words and os.environ.get("VLLM_ALLOW_RUNTIME_LORA_UPDATING") == "True"
         self.adapters = [Path(path).stem for path in settings["adapters"]]
+        self.names.update(settings.get("loras", {}))
         self.applied: int | None = None
         self.lock = threading.Lock()
         self.answering = 0
@@ -88,6 +93,9 @@ class Handler(BaseHTTPRequestHandler):
     def _manage(self, body: dict[str, Any]) -> bool:
         """vLLM's other routes; whether it was one of them."""
         server, path = self.server, self.path.partition("?")[0]
+        if (path in ("/sleep", "/wake_up") and not server.may_sleep) or (path.endswith("_lora_adapter") and not server.takes_loras):
+            self._answer(b'{"detail": "Not Found"}', status=404)
+            return True
         if path in ("/sleep", "/wake_up"):
             server.slept = server.slept or path == "/sleep"
             with open(server.directory / "slept.jsonl", "a") as file:
@@ -162,7 +170,9 @@ def _settings(arguments: list[str]) -> dict[str, Any]:
         return settings
     told = dict(itertools.pairwise(arguments))
     params = {"model.path": told["--model"], "hostnames": [told["--host"]], "port": int(told["--port"])}
-    return {"params": params, "adapters": [], "threads": 0, "vllm": True, "argv": arguments}
+    loras = dict(word.split("=", 1) for word in arguments[arguments.index("--lora-modules") + 1 :]) if "--lora-modules" in arguments else {}
+    names = {name: Path(path).name for name, path in loras.items()}
+    return {"params": params, "adapters": [], "threads": 0, "vllm": True, "loras": names, "argv": arguments}
 
 
 def main(directory: Path, arguments: list[str]) -> int:

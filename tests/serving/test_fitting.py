@@ -113,3 +113,12 @@ def test_no_gpu_may_be_asked_for_on_a_box_that_has_one() -> None:
 def test_a_runtime_that_is_not_installed_is_named_with_the_command_that_installs_it() -> None:
     with pytest.raises(UsageError, match="runtime: vllm is not installed; llmops-tui runtimes install vllm"):
         fit_replica(ServeSpec(model="x", runtime="vllm"), facts(format="full"), [], 32 * GIB, {})
+
+
+def test_what_only_vllm_heeds_is_said_where_another_will_serve() -> None:
+    spec = ServeSpec(model="x", adapter_room=2, sleep_mode=True)
+    fitted = fit_replica(spec, facts(), [], 32 * GIB, {})
+    assert fitted["warnings"] == ["adapter_room and sleep_mode: only vllm heeds them, and this will be llamacpp"]
+    there = {"vllm": {"python": "/env/bin/python", "version": "1"}}
+    heeded = fit_replica(spec, facts(format="full", runtimes=there), [gpu(0, 20 * GIB)], 32 * GIB, {"vllm": True})
+    assert (heeded["serving"]["adapter_room"], heeded["serving"]["sleep_mode"], heeded["warnings"]) == (2, True, [])

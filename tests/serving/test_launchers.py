@@ -30,10 +30,47 @@ def test_vllm_is_started_offline_by_path_with_what_was_planned(tmp_path: Path) -
     assert (told["--model"], told["--served-model-name"], told["--port"]) == ("/models/eight", "eight@v2", "9007")
     assert (told["--max-model-len"], told["--max-num-seqs"], told["--gpu-memory-utilization"]) == ("4096", "16", "0.610")
     assert told["--lora-modules"] == "tone=/a/tone"
-    assert {"--enable-lora", "--enable-sleep-mode"} <= set(argv)
     assert argv[-2:] == ["--swap-space", "8"]
     env = Vllm().environment(PLAN)
-    assert (env["HF_HUB_OFFLINE"], env["VLLM_NO_USAGE_STATS"], env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"]) == ("1", "1", "True")
+    assert (env["HF_HUB_OFFLINE"], env["VLLM_NO_USAGE_STATS"]) == ("1", "1")
+
+
+def test_vllm_opens_nothing_that_was_not_wished_for(tmp_path: Path) -> None:
+    argv, env = Vllm().argv(PLAN, 9007, tmp_path), Vllm().environment(PLAN)
+    assert not {"--enable-lora", "--max-loras", "--lora-modules", "--enable-sleep-mode"} & set(argv)
+    # The box's own environment may have them set: they are told off, not left away.
+    assert (env["VLLM_SERVER_DEV_MODE"], env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"]) == ("0", "False")
+    assert (Vllm().load_adapter(PLAN, "tone", "/a/tone"), Vllm().unload_adapter(PLAN, "tone")) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "loras"),
+    [
+        ({"adapters": 1}, "1"),
+        ({"adapter_room": 3}, "3"),
+        ({"adapters": 2, "adapter_room": 3}, "5"),
+        ({"adapters": 7, "adapter_room": 9}, "8"),
+    ],
+)
+def test_vllm_has_loras_where_there_are_adapters_or_may_come(tmp_path: Path, given: dict[str, int], loras: str) -> None:
+    listed = [Adapter(f"a{number}", f"/a/{number}") for number in range(given.get("adapters", 0))]
+    plan = replace(PLAN, adapters=listed, adapter_room=given.get("adapter_room", 0))
+    argv, env = Vllm().argv(plan, 9007, tmp_path), Vllm().environment(plan)
+    assert "--enable-lora" in argv
+    assert pairs(argv)["--max-loras"] == loras
+    assert ("--lora-modules" in argv) == bool(listed)
+    assert (env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"], env["VLLM_SERVER_DEV_MODE"]) == ("True", "0")
+
+
+def test_vllm_sleeps_where_that_was_wished_and_it_holds_a_gpu(tmp_path: Path) -> None:
+    plan = replace(PLAN, sleep_mode=True)
+    assert "--enable-sleep-mode" in Vllm().argv(plan, 9007, tmp_path)
+    assert "--enable-lora" not in Vllm().argv(plan, 9007, tmp_path)
+    env = Vllm().environment(plan)
+    assert (env["VLLM_SERVER_DEV_MODE"], env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"]) == ("1", "False")
+    on_a_cpu = replace(plan, gpu=False)
+    assert "--enable-sleep-mode" not in Vllm().argv(on_a_cpu, 9007, tmp_path)
+    assert Vllm().environment(on_a_cpu)["VLLM_SERVER_DEV_MODE"] == "0"
 
 
 def test_vllm_without_a_gpu_is_told_its_cache_and_its_cores(tmp_path: Path) -> None:
@@ -44,7 +81,8 @@ def test_vllm_without_a_gpu_is_told_its_cache_and_its_cores(tmp_path: Path) -> N
 
 
 def test_vllms_adapters_come_and_go_while_it_runs() -> None:
-    load, unload = Vllm().load_adapter(PLAN, "tone", "/a/tone"), Vllm().unload_adapter(PLAN, "tone")
+    plan = replace(PLAN, adapter_room=1)
+    load, unload = Vllm().load_adapter(plan, "tone", "/a/tone"), Vllm().unload_adapter(plan, "tone")
     assert load is not None
     assert unload is not None
     assert (load.verb, load.path, load.body) == ("POST", "/v1/load_lora_adapter", {"lora_name": "tone", "lora_path": "/a/tone"})

@@ -61,7 +61,7 @@ def keeping(tmp_path: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatc
     def prepare(*_: Any) -> dict[str, Any]:
         raise AssertionError("nothing is to be started")
 
-    return Keeping(Home(tmp_path / "home"), ServingSettings(), cast(Queue, scheduler), prepare, lambda *_: None, key, lambda: ())
+    return Keeping(Home(tmp_path / "home"), ServingSettings(), cast(Queue, scheduler), prepare, prepare, lambda *_: None, key, lambda: ())
 
 
 def test_a_stop_that_the_disk_refuses_is_wished_again(keeping: Keeping, scheduler: Scheduler) -> None:

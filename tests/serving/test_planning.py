@@ -104,11 +104,19 @@ def test_another_model_under_an_adapters_name_is_another_adapter() -> None:
 
 
 def test_a_server_that_takes_adapters_while_it_runs_is_given_them() -> None:
-    vllm = server("vllm", runtime="vllm", adapters=(("gone", "gone"),))
+    vllm = server("vllm", runtime="vllm", adapters=(("gone", "gone"),), takes_adapters=True)
     found = steps(entry(*ADAPTED), [vllm], NOW)
     assert (found.start, found.drain, found.load, found.unload) == ([], [], [("vllm", "tone")], [("vllm", "gone")])
     assert ready_versions(entry(*ADAPTED), [vllm]) == {"v1"}
     assert ready_versions(entry(*ADAPTED), [replace(vllm, adapters=(("tone", "tone"),))]) == {"v1", "tone"}
+
+
+def test_one_that_was_started_without_room_for_adapters_is_replaced_whatever_its_runtime() -> None:
+    bare = server("vllm", runtime="vllm")
+    found = steps(entry(*ADAPTED), [bare], NOW)
+    assert (found.start, found.drain, found.load) == (["v1"], [], [])
+    loaded = server("loaded", runtime="vllm", riders=(("tone", "t"),), adapters=(("tone", "tone"),), takes_adapters=True)
+    assert steps(entry(*ADAPTED), [bare, loaded], NOW).drain == ["vllm"]
 
 
 # --- who makes room ---

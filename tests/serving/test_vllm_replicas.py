@@ -1,4 +1,7 @@
-"""Replicas of vLLM, whose server is played: adapters that come and go while it runs, sleep after a drain, and a canary after it woke."""
+"""Replicas of vLLM, whose server is played: adapters that come and go while it runs, sleep after a drain, and a canary after it woke.
+
+Each only where it was wished for.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import pytest
 from llmops_tui.data.rundir import append_line
 from llmops_tui.errors import UsageError
 from tests.catalog_files import write_adapter, write_model
-from tests.nvml.driver import FakeNvml, compile_library
+from tests.nvml.driver import GIB, FakeNvml, compile_library
 from tests.serving.fake_runtime import FakeRuntime
 from tests.serving.serving_engine import Load, Serving, serving_engine
 from tests.waiting import wait_for
@@ -35,11 +38,16 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def box(tmp_path_factory: pytest.TempPathFactory, played: FakeRuntime) -> Iterator[Serving]:
+def cards(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
+    directory = tmp_path_factory.mktemp("cards")
+    return FakeNvml(compile_library(directory / "library"), directory / "gpus.state", gpus=1)
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory, played: FakeRuntime, cards: FakeNvml) -> Iterator[Serving]:
     directory = tmp_path_factory.mktemp("box")
-    nvml = FakeNvml(compile_library(directory / "library"), directory / "gpus.state", gpus=1)
     settings = f'[gpus]\nlock_directory = "{directory / "locks"}"\n[runtimes]\nvllm = "{played.place}"\n'
-    with serving_engine(directory / "state", None, settings, nvml.environment()) as running:
+    with serving_engine(directory / "state", None, settings, cards.environment()) as running:
         yield running
 
 
@@ -58,7 +66,7 @@ def told(box: Serving, run: str, command: str, **arguments: Any) -> str:
 
 
 def test_an_adapter_comes_and_goes_while_the_same_server_answers(box: Serving, files: Path) -> None:
-    run = started(box, files)
+    run = started(box, files, adapter_room=2)
     with Load(box, "large", threads=2) as load:
         box.client.serving.add_adapter("large", "tone", str(files / "tone"))
         wait_for(lambda: box.client.serving.endpoint("large")["versions"][1]["state"] == "ready", 60)
@@ -71,6 +79,33 @@ def test_an_adapter_comes_and_goes_while_the_same_server_answers(box: Serving, f
     box.stop("large")
 
 
+def test_without_room_for_adapters_a_server_with_it_takes_its_place(box: Serving, files: Path) -> None:
+    run = started(box, files)
+    assert "there is no room for others" in told(box, run, "load_adapter", name="tone", path=str(files / "tone"))
+    with Load(box, "large", threads=2) as load:
+        box.client.serving.add_adapter("large", "tone", str(files / "tone"))
+        wait_for(lambda: box.client.serving.endpoint("large")["versions"][1]["state"] == "ready", 60)
+        wait_for(lambda: run not in box.living("large"), 60)
+    assert not load.failed
+    assert (box.says("large"), box.says("large:tone")) == ("base", "base+tone")
+    box.stop("large")
+
+
+def test_an_adapter_comes_to_a_server_that_fills_its_card(box: Serving, files: Path, cards: FakeNvml) -> None:
+    run = started(box, files, adapter_room=1)
+    used = 24 * GIB - (100 << 20)
+    cards.set_gpu(0, memory_used=used)
+    try:
+        wait_for(lambda: box.client.gpus()[0]["memory_used_bytes"] == used, 30)
+        box.client.serving.add_adapter("large", "tone", str(files / "tone"))
+        wait_for(lambda: box.client.serving.endpoint("large")["versions"][1]["state"] == "ready", 60)
+        assert box.living("large") == [run]
+    finally:
+        cards.set_gpu(0, memory_used=0)
+        box.stop("large")
+        wait_for(lambda: box.client.gpus()[0]["memory_used_bytes"] == 0, 30)
+
+
 def test_it_is_given_its_gpu_alone_and_the_share_that_was_planned(box: Serving, files: Path, played: FakeRuntime) -> None:
     started(box, files)
     argv = json.loads((played.place / "starts.jsonl").read_text().splitlines()[-1])
@@ -80,7 +115,7 @@ def test_it_is_given_its_gpu_alone_and_the_share_that_was_planned(box: Serving, 
 
 
 def test_it_sleeps_only_once_it_answers_nobody_and_is_asked_the_same_when_it_woke(box: Serving, files: Path, played: FakeRuntime) -> None:
-    run = started(box, files)
+    run = started(box, files, sleep_mode=True)
     pid = box.server_pid(run)
     played.mood("base", wait=1.0)
     with Load(box, "large", threads=2) as load:
@@ -99,7 +134,7 @@ def test_it_sleeps_only_once_it_answers_nobody_and_is_asked_the_same_when_it_wok
 
 
 def test_one_that_answers_otherwise_after_it_woke_is_started_anew(box: Serving, files: Path, played: FakeRuntime) -> None:
-    run = started(box, files)
+    run = started(box, files, sleep_mode=True)
     pid = box.server_pid(run)
     played.mood("base", dream="nonsense")
     try:
@@ -111,6 +146,16 @@ def test_one_that_answers_otherwise_after_it_woke_is_started_anew(box: Serving, 
     finally:
         played.mood("base")
         box.stop("large")
+
+
+def test_without_sleep_mode_it_ends_to_sleep_and_starts_to_wake(box: Serving, files: Path) -> None:
+    run = started(box, files)
+    pid = box.server_pid(run)
+    assert told(box, run, "sleep") == "sleeps"
+    assert not Path(f"/proc/{pid}").exists()
+    assert "started anew" in told(box, run, "wake")
+    assert box.server_pid(run) != pid
+    box.stop("large")
 
 
 def test_an_adapter_of_another_base_is_refused(box: Serving, files: Path) -> None:

@@ -23,11 +23,14 @@ log = logging.getLogger(__name__)
 
 
 class AdapterWishes:
-    """Remembers what was asked lately, so that a server is not asked the same at every look."""
+    """Remembers what was asked lately, so that a server is not asked the same at every look.
 
-    def __init__(self, queue: Queue, prepare: PrepareNow, book: EndpointBook) -> None:
+    `check` is the preflight of a server without its memory: the one that is to load the adapter has its own already.
+    """
+
+    def __init__(self, queue: Queue, check: PrepareNow, book: EndpointBook) -> None:
         self._queue = queue
-        self._prepare = prepare
+        self._check = check
         self._book = book
         self._asked: dict[tuple[str, str, bool], float] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -68,5 +71,5 @@ class AdapterWishes:
         base = entry.spec.version(rider.adapter_of) if rider else None
         if base is None:
             raise LookupError(adapter)
-        prepared = self._prepare(entry.uid, replica_spec(entry, base), Path(entry.cwd))
-        return next(str(one["path"]) for one in prepared["serving"]["adapters"] if one["name"] == adapter)
+        checked = self._check(entry.uid, replica_spec(entry, base), Path(entry.cwd))
+        return next(str(one["path"]) for one in checked["serving_facts"]["adapters"] if one["name"] == adapter)

@@ -31,6 +31,8 @@ class Catalog(Protocol):
 
     def list_models(self, uid: int) -> list[ModelInfo]: ...
 
+    def prepare(self, uid: int, spec: RunSpec, cwd: Path) -> dict[str, Any]: ...
+
 
 class Endpoints:
     """One per engine."""
@@ -51,7 +53,7 @@ class Endpoints:
         self._catalog = catalog
         self._queue = queue
         self._settings = settings
-        self.keeping = Keeping(home, settings, queue, prepare_now, tell, _console_key(self._secret), gpus)
+        self.keeping = Keeping(home, settings, queue, catalog.prepare, prepare_now, tell, _console_key(self._secret), gpus)
         self.wishes = EndpointWishes(self.keeping, prepare, self._resolve)
 
     async def ask(self, path: str, body: Mapping[str, Any]) -> Asked:

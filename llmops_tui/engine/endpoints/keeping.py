@@ -43,13 +43,17 @@ log = logging.getLogger(__name__)
 
 
 class Keeping:
-    """One pass over all endpoints a second, or at once when something was wished. `prepare(uid, spec, cwd)` is the preflight; it blocks."""
+    """One pass over all endpoints a second, or at once when something was wished. `prepare(uid, spec, cwd)` is the preflight; it blocks.
+
+    `check` is its part that asks for no memory.
+    """
 
     def __init__(
         self,
         home: Home,
         settings: ServingSettings,
         queue: Queue,
+        check: PrepareNow,
         prepare: PrepareNow,
         tell: Callable[[str, dict[str, Any]], object],
         engine_key: KeyRecord,
@@ -70,7 +74,7 @@ class Keeping:
         self._tell = tell
         self._engine_key = engine_key
         self._room = RoomMaking(gpus)
-        self._riding = AdapterWishes(queue, prepare, self.book)
+        self._riding = AdapterWishes(queue, check, self.book)
         self.starts = ServerStarts(queue, prepare, self.book, self._take_their_place, self.changed.set)
         self._draining: dict[str, asyncio.Task[None]] = {}
         self._told_states: dict[str, str] = {}

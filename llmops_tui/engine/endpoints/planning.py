@@ -11,8 +11,6 @@ from llmops_tui.engine.endpoints.entry import Entry
 
 # A version whose servers ended so often within the window is given up until somebody asks again.
 MOST_FAILURES = 4
-# Runtimes whose servers are given adapters while they run; the others are replaced by servers that were started with them.
-TAKES_ADAPTERS = frozenset({"vllm"})
 _WINDOW_SECONDS = 600.0
 _AHEAD_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS = 1.0
@@ -26,7 +24,8 @@ class Server:
     """One replica as its run tells. `run` is empty for one that was refused before it became a run.
 
     `failed`: it ended without being asked to; `ready_at`: since when it answers. `adapters`: those it has loaded, with what a request
-    calls them there; `riders`: those it was started with, with their models.
+    calls them there; `riders`: those it was started with, with their models. `takes_adapters`: it is given further ones while it runs;
+    one that is not is replaced by a server that was started with them.
     """
 
     run: str
@@ -45,6 +44,7 @@ class Server:
     context: int = 0
     adapters: tuple[tuple[str, str], ...] = ()
     riders: tuple[tuple[str, str], ...] = ()
+    takes_adapters: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,13 +122,13 @@ def riders_of(entry: Entry, version: str) -> dict[str, str]:
 
 def carries(server: Server, riders: Mapping[str, str]) -> bool:
     """Whether a server has these adapters, or can be given them while it runs."""
-    if not server.run or server.runtime in TAKES_ADAPTERS:
+    if not server.run or server.takes_adapters:
         return True
     return all(item in server.riders for item in riders.items())
 
 
 def _adapters_of(server: Server, riders: Mapping[str, str], found: Steps) -> None:
-    if server.phase == "ready" and server.runtime in TAKES_ADAPTERS:
+    if server.phase == "ready" and server.takes_adapters:
         loaded = dict(server.adapters)
         found.load.extend((server.run, name) for name in riders if name not in loaded)
         found.unload.extend((server.run, name) for name in loaded if name not in riders)

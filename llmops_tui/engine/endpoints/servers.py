@@ -62,6 +62,8 @@ def _server(run: LiveRun, draining: bool) -> Server:
         context=_whole(told, "context_per_slot"),
         adapters=_adapters(told, riders),
         riders=riders,
+        # One that an earlier version of ours started does not say: it always had room.
+        takes_adapters=bool(told.get("takes_adapters", told.get("runtime") == "vllm")),
     )
 
 

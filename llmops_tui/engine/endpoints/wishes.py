@@ -184,7 +184,11 @@ class EndpointWishes:
         self._check_upstreams(tried.spec)
         added = tried.spec.version(version.adapter_of or new)
         if added is not None:
-            await self._check_server(tried, added)
+            try:
+                await self._check_server(tried, added)
+            except InsufficientResourcesError:
+                if not self._takes_adapters(entry, version.adapter_of):
+                    raise
         by = person.user
 
         def change(entry: Entry, now: float) -> Entry:
@@ -258,6 +262,11 @@ class EndpointWishes:
                     f"the provider {version.provider!r} has no key: the engine's environment has no {provider.key_env}",
                     "set it where the engine is started, and restart the engine", field,
                 )  # fmt: skip
+
+    def _takes_adapters(self, entry: Entry, base: str) -> bool:
+        """Whether this version's servers are given an adapter as they are: no memory is needed for another server."""
+        living = [each for each in self._keeping.servers.get(entry.name, ()) if each.version == base and each.phase != "ended"]
+        return bool(living) and all(each.takes_adapters for each in living)
 
     async def _check_server(self, entry: Entry, version: EndpointVersion) -> None:
         """Everything a server of it needs, before anything changes. Raises what the preflight of `serve` raises."""

@@ -196,7 +196,7 @@ class Replica:
             self.undrain()
             return f"was still answering after {seconds:g} s, so it stays awake"
         self._forget_replica()
-        if self._launcher.sleeps and self._plan.gpu:
+        if self._launcher.sleeps(self._plan):
             answer = self._ask(Call("/sleep?level=1", {}), _SLEEP_SECONDS)
             if not answer.ok:
                 self._end_server()
@@ -229,7 +229,7 @@ class Replica:
         make = self._launcher.load_adapter(self._plan, name, path) if loads else self._launcher.unload_adapter(self._plan, name)
         if make is None:
             if self._launcher.hot_adapters:
-                return f"refused: {name!r} is not among the adapters it was started with"
+                return f"refused: {name!r} is not among the adapters it was started with, and there is no room for others"
             return f"refused: {self._plan.runtime} takes no adapters while it runs; serve it as a replica of its own"
         answer = self._ask(make, _ADAPTER_SECONDS)
         if not answer.ok:
@@ -279,8 +279,8 @@ class Replica:
             "host": plan.host, "port": self._port, "runtime": plan.runtime, "runtime_version": plan.runtime_version,
             "model_name": self._name, "context_per_slot": plan.context, "slots": plan.slots, "threads": plan.threads,
             "gpus": [uuid for uuid in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if uuid],
-            "adapters": sorted(self._adapters), "pid": self._server.pid if self._server else 0,
-            "attempt": int(os.environ.get("LLMOPS_ATTEMPT", "0")),
+            "adapters": sorted(self._adapters), "takes_adapters": self._launcher.takes_adapters(plan),
+            "pid": self._server.pid if self._server else 0, "attempt": int(os.environ.get("LLMOPS_ATTEMPT", "0")),
         }  # fmt: skip
 
     def _tell(self, state: str, **more: object) -> None:

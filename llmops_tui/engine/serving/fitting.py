@@ -59,10 +59,13 @@ def fit_replica(
         dtype=spec.dtype, memory_bytes=size.memory_bytes, kv_bytes=size.kv_bytes, memory_fraction=fraction,
         chat_template=facts["chat_template"], has_template=facts["has_template"], arguments=list(spec.arguments),
         adapters=[Adapter(one["name"], one["path"]) for one in facts["adapters"]],
+        adapter_room=spec.adapter_room, sleep_mode=spec.sleep_mode,
     )  # fmt: skip
     warnings = list(prepared.get("warnings") or [])
     if usable and not gpu:
         warnings.append(f"this box has a GPU, and this build of {runtime} cannot use it: it will answer from the CPU, slowly")
+    if runtime != "vllm" and (idle := [name for name in ("adapter_room", "sleep_mode") if getattr(spec, name)]):
+        warnings.append(f"{' and '.join(idle)}: only vllm heeds {'them' if len(idle) > 1 else 'it'}, and this will be {runtime}")
     return {
         **prepared,
         "warnings": warnings,

@@ -36,12 +36,19 @@ class Reading:
 
 
 class Launcher(Protocol):
-    """One serving engine. `sleeps`: it can give its memory back and keep its process. `metrics_path` empty: it tells nothing."""
+    """One serving engine. `metrics_path` empty: it tells nothing."""
 
-    sleeps: bool
     metrics_path: str
-    # Whether adapters come and go while it runs.
+    # Whether it applies adapters while it runs, be it only those it was started with.
     hot_adapters: bool
+
+    def sleeps(self, plan: Plan) -> bool:
+        """Whether it can give its memory back and keep its process."""
+        ...
+
+    def takes_adapters(self, plan: Plan) -> bool:
+        """Whether adapters that it was not started with can be loaded while it runs."""
+        ...
 
     def argv(self, plan: Plan, port: int, workspace: Path) -> list[str]:
         """The server's command line. `workspace` is a directory of the run for what the server has to be given as a file."""

@@ -23,9 +23,14 @@ class LlamaCpp:
     """Adapters (GGUF-LoRA) are loaded at its start. A request asks for one by its place (`"lora": [{"id": 0, "scale": 1}]`); without
     that the base answers, or whichever was told to apply to all."""
 
-    sleeps = False
     metrics_path = "/metrics"
     hot_adapters = True
+
+    def sleeps(self, plan: Plan) -> bool:
+        return False
+
+    def takes_adapters(self, plan: Plan) -> bool:
+        return False
 
     def argv(self, plan: Plan, port: int, workspace: Path) -> list[str]:
         path = workspace / "llamacpp.json"

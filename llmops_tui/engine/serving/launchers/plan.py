@@ -21,6 +21,7 @@ class Plan:
 
     `port` 0: the job takes a free one. `threads` 0: the server's own choice. `gpu`: it was given at least one. `memory_bytes` is
     what it is predicted to take there or, without a GPU, of the host's memory; `kv_bytes` the part that holds conversations.
+    `adapter_room`: how many adapters may come while it runs, beside those it is started with.
     """
 
     runtime: str
@@ -44,6 +45,8 @@ class Plan:
     has_template: bool = True
     arguments: list[str] = field(default_factory=list)
     adapters: list[Adapter] = field(default_factory=list)
+    adapter_room: int = 0
+    sleep_mode: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

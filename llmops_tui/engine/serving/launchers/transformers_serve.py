@@ -29,9 +29,14 @@ _TEMPLATE = "chat_template.jinja"
 class TransformersServe:
     """Several adapters of one base are replicas of their own here."""
 
-    sleeps = False
     metrics_path = ""
     hot_adapters = False
+
+    def sleeps(self, plan: Plan) -> bool:
+        return False
+
+    def takes_adapters(self, plan: Plan) -> bool:
+        return False
 
     def argv(self, plan: Plan, port: int, workspace: Path) -> list[str]:
         if _is_made(plan):

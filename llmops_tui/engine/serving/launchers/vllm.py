@@ -1,6 +1,8 @@
 """vLLM's own OpenAI server: full models on a GPU (or a CPU build), offline, by the absolute path of a snapshot.
 
-`/sleep` with requests in flight ends it while it answers 200, and only level 1 comes back whole: drain first, ask for a canary after.
+What nobody wished for is off. Its development routes, of which sleep is one, let anybody who reaches the port run methods inside it, and
+a LoRA that may come at any time costs memory and speed from the start. `/sleep` with requests in flight ends it while it answers 200, and
+only level 1 comes back whole: drain first, ask for a canary after.
 """
 
 from __future__ import annotations
@@ -12,15 +14,21 @@ from llmops_tui.engine.serving.launchers.launcher import Call, Reading
 from llmops_tui.engine.serving.launchers.metric_names import reading_of
 from llmops_tui.engine.serving.launchers.plan import Plan
 
+# Of these, as many as one batch may hold; further ones take turns.
 _MOST_LORAS = 8
 
 
 class Vllm:
-    """Adapters come and go while it runs."""
+    """Adapters come and go while it runs, where it was started with some or with room for them."""
 
-    sleeps = True
     metrics_path = "/metrics"
     hot_adapters = True
+
+    def sleeps(self, plan: Plan) -> bool:
+        return plan.gpu and plan.sleep_mode
+
+    def takes_adapters(self, plan: Plan) -> bool:
+        return bool(plan.adapters or plan.adapter_room)
 
     def argv(self, plan: Plan, port: int, workspace: Path) -> list[str]:
         words = [
@@ -32,12 +40,13 @@ class Vllm:
             "--max-model-len", str(plan.context),
             "--max-num-seqs", str(plan.slots),
             "--dtype", plan.dtype,
-            "--enable-lora", "--max-loras", str(max(1, min(_MOST_LORAS, len(plan.adapters) or _MOST_LORAS))),
         ]  # fmt: skip
-        if plan.gpu:
+        if self.takes_adapters(plan):
+            words += ["--enable-lora", "--max-loras", str(min(_MOST_LORAS, len(plan.adapters) + plan.adapter_room))]
+        if self.sleeps(plan):
             words += ["--enable-sleep-mode"]
-            if plan.memory_fraction is not None:
-                words += ["--gpu-memory-utilization", f"{plan.memory_fraction:.3f}"]
+        if plan.gpu and plan.memory_fraction is not None:
+            words += ["--gpu-memory-utilization", f"{plan.memory_fraction:.3f}"]
         if plan.chat_template:
             words += ["--chat-template", plan.chat_template]
         if plan.adapters:
@@ -49,9 +58,9 @@ class Vllm:
             "VLLM_NO_USAGE_STATS": "1",
             "DO_NOT_TRACK": "1",
             "HF_HUB_OFFLINE": "1",
-            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
-            # Without it the routes that make it sleep are not there.
-            "VLLM_SERVER_DEV_MODE": "1",
+            # Said either way: what the box's own environment has set must not open what was not wished for.
+            "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True" if self.takes_adapters(plan) else "False",
+            "VLLM_SERVER_DEV_MODE": "1" if self.sleeps(plan) else "0",
         }
         if not plan.gpu:
             env["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, math.ceil(plan.kv_bytes / (1 << 30))))
@@ -72,7 +81,7 @@ class Vllm:
         return reading_of(text)
 
     def load_adapter(self, plan: Plan, name: str, path: str) -> Call | None:
-        return Call("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path})
+        return Call("/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}) if self.takes_adapters(plan) else None
 
     def unload_adapter(self, plan: Plan, name: str) -> Call | None:
-        return Call("/v1/unload_lora_adapter", {"lora_name": name})
+        return Call("/v1/unload_lora_adapter", {"lora_name": name}) if self.takes_adapters(plan) else None
