@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -107,12 +107,14 @@ class LlmopsApp(ConsoleApp):
         """The form of a new run, from the last one's spec."""
         self.new_run()
 
-    def new_run(self, kind: str | None = None, base: str | None = None, again: bool = False) -> None:
-        """The form of a new run; `base`: a run whose spec it begins with; `again`: it was open when the viewer was left."""
+    def new_run(
+        self, kind: str | None = None, base: str | None = None, again: bool = False, given: Mapping[str, str] | None = None
+    ) -> None:
+        """The form of a new run, from the spec of `base` or with the fields `given`; `again`: it was open when the viewer was left."""
         from llmops_tui.screens.new_run import NewRunScreen
 
         if not any(isinstance(screen, NewRunScreen) for screen in self.screen_stack):
-            self.push_screen(NewRunScreen(kind, base, again))
+            self.push_screen(NewRunScreen(kind, base, again, given))
 
     async def action_export(self) -> None:
         """Choose a format and write."""
@@ -212,7 +214,10 @@ class LlmopsApp(ConsoleApp):
             self.open_run(run_id)
         form = self.view.pages.get("new", {})
         if form.get("open") is True and self.first_run is None:
-            self.new_run(base=form["base"] if isinstance(form.get("base"), str) else None, again=True)
+            from llmops_tui.screens.beginnings import begun_with
+
+            kind, given = begun_with(form)
+            self.new_run(kind, form["base"] if isinstance(form.get("base"), str) else None, True, given)
         chat = self.view.pages.get("chat", {})
         if chat.get("open") is True and isinstance(chat.get("endpoint"), str) and self.first_run is None:
             self.open_chat(chat["endpoint"])

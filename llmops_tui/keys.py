@@ -302,6 +302,7 @@ KEYS: tuple[Key, ...] = (
     Key("serve_requests", ("b",), "requests", "serve", "browse its requests: latency, status, version, text where kept", "requests"),
     Key("serve_log", ("L",), "log", "serve", "the log of the server under the cursor, else of the version's worst", "log"),
     Key("serve_chat", ("c",), "chat", "serve", "chat with it", "chat"),
+    Key("serve_loadtest", ("T",), "loadtest", "serve", "load it and see how it holds: the form of a load test, aimed at it", "load test"),
     Key("serve_stop", ("x",), "stop_endpoint", "serve", "stop the endpoint (asks first)", "stop"),
     Key("serve_copy", ("y",), "copy", "serve", "copy a curl line that asks it through the terminal (OSC 52)", "curl"),
     Key(

@@ -1,7 +1,8 @@
-"""What a new run begins with: what was left unlaunched, a named run's spec, the newest run's, or nothing."""
+"""What a new run begins with: what was left unlaunched, a named run's spec, the newest run's, what a page gave it, or nothing."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from llmops_tui.errors import NotFoundError
@@ -13,17 +14,19 @@ if TYPE_CHECKING:
     from llmops_tui.screens.client_protocol import EngineClient
     from llmops_tui.specs.answers import RunDetail, SpecForm
 
-_SLOTS = ("new", "clone")
+_SLOTS = ("new", "clone", "given")
 
 
 class Beginnings:
     """`base`: the run to clone, else the newest, of `kind` if one is named; relative paths of an empty form start in `here`.
 
-    Two drafts are kept until they are launched: one of a new run, one of a clone.
+    `given`: fields that a page filled in, of that kind; it then begins with the newest run that had the same, else with the fields alone.
+    Three drafts are kept until they are launched: of a new run, of a clone, of fields that were given.
     """
 
-    def __init__(self, client: EngineClient, kind: str | None, base: str | None, here: str) -> None:
+    def __init__(self, client: EngineClient, kind: str | None, base: str | None, here: str, given: Mapping[str, str] | None = None) -> None:
         self._client = client
+        self._given = dict(given or {})
         self._kind, self._base, self._here = kind, base, here
         self._forms: dict[str, SpecForm] = {}
         self._kept: dict[str, Any] = {}
@@ -37,16 +40,17 @@ class Beginnings:
     async def first(self) -> tuple[Draft, bool]:
         """The draft to begin with, and whether it was kept from before. Raises LlmopsError."""
         kept = self._kept.get(self._slot())
-        if isinstance(kept, dict) and kept.get("kind") in JOB_KINDS and (not self._base or kept.get("base") == self._base):
+        if isinstance(kept, dict) and self._is_meant(kept):
             return Draft.from_json(await self.form(str(kept["kind"])), kept), True
         run = await self._run_to_repeat()
         if run is None or run["kind"] not in JOB_KINDS:
-            return Draft(await self.form(self._kind or JOB_KINDS[0]), self._here), False
+            return started_with(Draft(await self.form(self._kind or JOB_KINDS[0]), self._here), self._given), False
         return with_advice(Draft.of_run(await self.form(run["kind"]), run), run), False
 
     def use_newest(self) -> None:
-        """Forget the base and what was kept of a new run."""
+        """Forget the base, what was given, and what was kept of a new run."""
         self._base = None
+        self._given = {}
         self.keep(None)
 
     def keep(self, draft: Draft | None) -> None:
@@ -58,20 +62,37 @@ class Beginnings:
         self._kept = {name: remembered[name] for name in _SLOTS if isinstance(remembered.get(name), dict)}
 
     def remember(self) -> dict[str, Any]:
-        """Both drafts and the base, as JSON values."""
-        return {**self._kept, "base": self._base}
+        """The drafts, the base and what was given, as JSON values."""
+        return {**self._kept, "base": self._base, "begun_with": {"kind": self._kind, "given": self._given} if self._given else None}
 
     async def _run_to_repeat(self) -> RunDetail | None:
         if self._base:
             return await call(self._client.run, self._base)
-        page = await call(self._client.runs, filter=f"kind:{self._kind}" if self._kind else "", limit=1)
+        wanted = [f"kind:{self._kind}"] if self._kind else []
+        wanted += [f"cfg.{key}={words}" for key, words in self._given.items()]
+        page = await call(self._client.runs, filter=" ".join(wanted), limit=1)
         try:
             return await call(self._client.run, page["runs"][0]["id"]) if page["runs"] else None
         except NotFoundError:  # removed in between
             return None
 
+    def _is_meant(self, kept: Mapping[str, Any]) -> bool:
+        """Whether a kept draft is one of what is asked for now."""
+        if kept.get("kind") not in JOB_KINDS or (self._base and kept.get("base") != self._base):
+            return False
+        values = kept.get("values")
+        return all(isinstance(values, dict) and values.get(key) == words for key, words in self._given.items())
+
     def _slot(self) -> str:
-        return _SLOTS[1 if self._base else 0]
+        return _SLOTS[1 if self._base else 2 if self._given else 0]
+
+
+def started_with(draft: Draft, given: Mapping[str, str]) -> Draft:
+    """The draft with these fields, as if it had begun with them: nothing of them was typed."""
+    for key, words in given.items():
+        draft.put(key, words)
+    draft.started = dict(draft.values)
+    return draft
 
 
 def with_advice(draft: Draft, run: RunDetail) -> Draft:
@@ -81,3 +102,12 @@ def with_advice(draft: Draft, run: RunDetail) -> Draft:
         if key in draft.fields:
             draft.put(key, str(value).lower() if isinstance(value, bool) else str(value))
     return draft
+
+
+def begun_with(remembered: Mapping[str, Any]) -> tuple[str | None, dict[str, str]]:
+    """The kind and the fields that a form was opened with before the viewer was left. Comes from a file: nothing is taken on trust."""
+    begun = remembered.get("begun_with")
+    kind, given = (begun.get("kind"), begun.get("given")) if isinstance(begun, dict) else (None, None)
+    if kind not in JOB_KINDS or not isinstance(given, dict):
+        return None, {}
+    return str(kind), {key: words for key, words in given.items() if isinstance(key, str) and isinstance(words, str)}

@@ -171,6 +171,12 @@ def _new(app: LlmopsApp, rest: str) -> None:
     app.new_run(rest or None)
 
 
+def _loadtest(app: LlmopsApp, rest: str) -> None:
+    if not rest or " " in rest:
+        raise CommandError("name an endpoint, or one of its versions: support:v4")
+    app.new_run("loadtest", given={"endpoint": rest})
+
+
 def _kinds(app: LlmopsApp) -> Sequence[str]:
     from llmops_tui.specs.states import JOB_KINDS
 
@@ -194,6 +200,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("endpoints", "", "what is served", _go("serve")),
     Command("serve", "[MODEL]", "serve a model; alone: choose one", _serve),
     Command("chat", "ENDPOINT [VERSION]", "ask an endpoint, see how fast it answers, say what the answers were worth", _chat),
+    Command("loadtest", "ENDPOINT[:VERSION]", "the form of a load test, aimed at it", _loadtest),
     Command("requests", "[FILTER]", "what was asked of the endpoints", _requests, lambda app: ("status:error", "slower:500", "endpoint:")),
     Command("run", "RUN", "the page of a run", _open_run, _run_ids),
     Command("new", "[KIND]", "a new run", _new, _kinds),

@@ -1,8 +1,12 @@
-"""New run: a form made from the spec. It begins with the newest run's spec, another run's, what was left unlaunched, or empty."""
+"""New run: a form made from the spec.
+
+It begins with the newest run's spec, another run's, what was left unlaunched, fields that a page gave it, or empty.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from textual.app import ComposeResult
@@ -32,7 +36,7 @@ _FEW_CHOICES = 3  # of a field with no more, Enter takes the next one
 
 
 class NewRunScreen(FitFeed):
-    """`base`: the run whose spec it begins with; without one it is the newest run's, of `kind` if one is named.
+    """`base`: the run whose spec it begins with; without one it is the newest run's, of `kind` if one is named. `given`: fields filled in.
 
     `again`: the form stands again after a lost terminal; its cursor is then on a field: an Enter meant for the shell launches nothing.
     """
@@ -41,9 +45,12 @@ class NewRunScreen(FitFeed):
     PLACES = ("form",)
     PAGE = "new"
 
-    def __init__(self, kind: str | None = None, base: str | None = None, again: bool = False) -> None:
+    def __init__(
+        self, kind: str | None = None, base: str | None = None, again: bool = False, given: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__()
         self._asked = kind, base
+        self._given = given
         self._beginnings: Beginnings
         self._offers = OfferBook()
         self._draft: Draft | None = None
@@ -70,7 +77,7 @@ class NewRunScreen(FitFeed):
 
     def on_mount(self) -> None:
         """Ask for the form."""
-        self._beginnings = Beginnings(self.client, *self._asked, self._here())
+        self._beginnings = Beginnings(self.client, *self._asked, self._here(), self._given)
         fields = self.query_one(FormView)
         fields.add_class("panel")
         take_keys(fields)

@@ -244,6 +244,13 @@ class ServeActions(ServeFeed):
         else:
             self.llmops.tell("nothing is served: a starts an endpoint from a model", "warn")
 
+    def action_loadtest(self) -> None:
+        """The form of a load test; aimed at the version under the cursor where the versions have the keys, else at the endpoint."""
+        if (endpoint := self._meant()) is None:
+            return
+        of_version = self.focused is self.query_one("#parts") and self.version_name
+        self.llmops.new_run("loadtest", given={"endpoint": f"{endpoint['name']}:{self.version_name}" if of_version else endpoint["name"]})
+
     def action_log(self) -> None:
         """The log of the server under the cursor, else of the version's that is worst off."""
         run = self.run_id() or self._run_of_version()

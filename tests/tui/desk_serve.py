@@ -9,6 +9,7 @@ from llmops_tui.screens.chat import ChatScreen
 from llmops_tui.screens.choose import ChooseScreen
 from llmops_tui.screens.confirm import ConfirmScreen
 from llmops_tui.screens.model_choice import ModelChoice
+from llmops_tui.screens.new_run import NewRunScreen
 from llmops_tui.screens.request import RequestPane, RequestScreen
 from llmops_tui.screens.requests import RequestsScreen
 from llmops_tui.screens.run import RunScreen
@@ -88,7 +89,8 @@ async def wished(desk: Desk, verb: str) -> Any:
 
 put({
     "serve_start": opens(ModelChoice), "serve_version": opens(ModelChoice), "serve_chat": opens(ChatScreen),
-    "serve_requests": opens(RequestsScreen), "serve_stop": opens(ConfirmScreen), "serve_sleep": opens(ConfirmScreen),
+    "serve_requests": opens(RequestsScreen), "serve_loadtest": opens(NewRunScreen),
+    "serve_stop": opens(ConfirmScreen), "serve_sleep": opens(ConfirmScreen),
 })  # fmt: skip
 
 

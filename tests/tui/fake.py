@@ -348,6 +348,7 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
         columns: Sequence[str] = (), around: str = "",
     ) -> RunPage:  # fmt: skip
         self._check()
+        self.archive.specs = self.specs
         return self.archive.page(
             [*self.running, *self.waiting, *self.recent], filter, sort, descending, limit, offset, columns, around
         )  # fmt: skip

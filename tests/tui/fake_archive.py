@@ -52,9 +52,9 @@ class Row:
         return self.summary[name]  # type: ignore[literal-required]
 
 
-def row_of(run: RunSummary) -> Row:
+def row_of(run: RunSummary, spec: Mapping[str, Any] | None = None) -> Row:
     """What the filter looks at."""
-    return Row(run, RunConfig(spec_of(run)), " ".join([run["id"], run["name"], *run["tags"], run["note"]]).casefold())
+    return Row(run, RunConfig(spec or spec_of(run)), " ".join([run["id"], run["name"], *run["tags"], run["note"]]).casefold())
 
 
 def value_of(run: RunSummary, column: str) -> Scalar:
@@ -77,13 +77,14 @@ def _order(sort: str, now: float) -> Callable[[RunSummary], Any]:
 
 @dataclass
 class Archive:
-    """`count` old runs beside those that are given with each question."""
+    """`count` old runs beside those that are given with each question; `specs` are those of runs that are known better."""
 
     count: int
     now: float
     changes: dict[str, dict[str, Any]] = field(default_factory=dict)
     removed: set[str] = field(default_factory=set)
     asked: list[dict[str, Any]] = field(default_factory=list)
+    specs: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _made: dict[int, RunSummary] = field(default_factory=dict)
 
     def every(self, present: Sequence[RunSummary]) -> list[RunSummary]:
@@ -112,7 +113,7 @@ class Archive:
         runs = self.every(present)
         if filter.strip():
             wanted = parse(filter)
-            runs = [run for run in runs if wanted.matches(row_of(run), self.now)]
+            runs = [run for run in runs if wanted.matches(row_of(run, self.specs.get(run["id"])), self.now)]
         order = _order(sort or "submitted", self.now)
         known = sorted((run for run in runs if order(run) is not None), key=order, reverse=descending)
         runs = known + [run for run in runs if order(run) is None]

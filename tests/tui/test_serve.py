@@ -10,8 +10,10 @@ import pytest
 from textual.pilot import Pilot
 
 from llmops_tui.app import LlmopsApp
+from llmops_tui.screens.beginnings import begun_with
 from llmops_tui.screens.confirm import ConfirmScreen
 from llmops_tui.screens.model_choice import ModelChoice
+from llmops_tui.screens.new_run import NewRunScreen
 from llmops_tui.screens.request import RequestScreen
 from llmops_tui.screens.requests import RequestsScreen
 from llmops_tui.screens.run import RunScreen
@@ -20,7 +22,7 @@ from llmops_tui.screens.view_file import ViewFile
 from llmops_tui.screens.widgets.edit_line import EditLine
 from llmops_tui.screens.widgets.table import RowTable
 from tests.tui.driving import screen_text, until, words
-from tests.tui.fake import FakeEngine
+from tests.tui.fake import FakeEngine, summary
 from tests.tui.fake_serving import served
 from tests.tui.still import MOMENT, still_app, still_engine
 
@@ -339,3 +341,80 @@ async def test_every_request_that_the_filter_finds_is_exported() -> None:
         columns, rows = await pilot.app.screen.whole_table()  # type: ignore[attr-defined]
         assert len(rows) == 208
         assert len({row[columns.index("id")] for row in rows}) == 208
+
+
+async def at_the_form(pilot: Pilot[None]) -> str:
+    """The fields of the form that opened."""
+    await until(pilot, lambda: isinstance(pilot.app.screen, NewRunScreen) and "concurrency" in words(pilot, "#fields"))
+    return words(pilot, "#fields")
+
+
+def told_of(fields: str, name: str) -> str:
+    """What stands in a field: the first word after its name."""
+    return next(line for line in fields.splitlines() if f" {name} " in line).partition(f" {name} ")[2].split()[0]
+
+
+async def test_a_load_test_of_an_endpoint_is_two_keys_and_stands_on_its_run() -> None:
+    async with at_serve() as (pilot, engine, _):
+        await pilot.press("T")
+        fields = await at_the_form(pilot)
+        assert (told_of(fields, "kind"), told_of(fields, "endpoint")) == ("loadtest", "support")
+        assert "llmops-tui run loadtest --set endpoint=support" in words(pilot, "#equal")
+        await pilot.press("ctrl+r")
+        await until(pilot, lambda: isinstance(pilot.app.screen, RunScreen))
+        assert [spec for spec, _ in engine.submitted] == [{"kind": "loadtest", "endpoint": "support"}]
+
+
+async def test_a_load_test_from_a_version_is_aimed_at_it() -> None:
+    async with at_serve() as (pilot, _, page):
+        await pilot.press("tab", "j", "j", "j")
+        await until(pilot, lambda: page.version_name == "v4")
+        await pilot.press("T")
+        assert told_of(await at_the_form(pilot), "endpoint") == "support:v4"
+
+
+async def test_a_load_test_begins_with_the_last_one_of_the_same_endpoint() -> None:
+    async with at_serve() as (pilot, engine, _):
+        for number, (endpoint, requests) in enumerate((("support", 250), ("code", 7))):
+            spec = {"kind": "loadtest", "endpoint": endpoint, "concurrency": [2, 16], "requests": requests, "name": endpoint}
+            engine.specs[f"loadtest-{endpoint}-{number}"] = spec
+            engine.recent.append(summary(f"loadtest-{endpoint}-{number}", "succeeded"))
+        await pilot.press("T")
+        fields = await at_the_form(pilot)
+        assert (told_of(fields, "endpoint"), told_of(fields, "requests")) == ("support", "250")
+        assert "concurrency           2 16" in fields
+        assert "from loadtest-support-0" in screen_text(pilot)
+
+
+async def test_what_was_changed_in_a_load_test_is_kept_for_its_endpoint_alone() -> None:
+    async with at_serve() as (pilot, _, page):
+        await pilot.press("T")
+        await at_the_form(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, NewRunScreen)
+        screen._put("requests", "77")
+        await pilot.press("escape")
+        await until(pilot, lambda: pilot.app.screen is page)
+        await pilot.press("j", "T")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewRunScreen) and "code" in words(pilot, "#fields"))
+        assert told_of(await at_the_form(pilot), "requests") == "100"
+        await pilot.press("escape", "k", "T")
+        await until(pilot, lambda: isinstance(pilot.app.screen, NewRunScreen) and "support" in words(pilot, "#fields"))
+
+
+async def test_a_load_test_is_not_begun_in_the_past_nor_of_nothing() -> None:
+    async with at_serve() as (pilot, engine, page):
+        engine.serving.kept.clear()
+        page.want(now=True)
+        await until(pilot, lambda: not page.endpoints)
+        await pilot.press("T")
+        await until(pilot, lambda: "nothing is served" in words(pilot, "#foot"))
+        assert pilot.app.screen is page
+
+
+def test_a_form_that_was_open_at_a_lost_terminal_is_of_the_same_endpoint_again() -> None:
+    kept = {"begun_with": {"kind": "loadtest", "given": {"endpoint": "support"}}}
+    assert begun_with(kept) == ("loadtest", {"endpoint": "support"})
+    for broken in ({}, {"begun_with": None}, {"begun_with": {"kind": "nonsense", "given": {}}}, {"begun_with": {"kind": "loadtest"}}):
+        assert begun_with(broken) == (None, {})
+    assert begun_with({"begun_with": {"kind": "loadtest", "given": {"endpoint": 3}}}) == ("loadtest", {})
