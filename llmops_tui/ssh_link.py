@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from llmops_tui.errors import UsageError
+from llmops_tui.ssh_command import LINE_OPTIONS, check_host, remote_command
 from llmops_tui.ssh_words import LinkError, RemoteError, explain
 
 # ssh binds its control socket under a name of 17 characters more; sun_path holds 107.
@@ -35,27 +35,9 @@ _SSH_FAILED = 255
 _ASK_SECONDS = 60.0
 _WAIT_END_SECONDS = 5.0
 _OPTIONS = {
-    "ControlMaster": "yes", "ControlPersist": "no", "ConnectTimeout": "10", "ServerAliveInterval": "5", "ServerAliveCountMax": "3",
-    "ExitOnForwardFailure": "yes", "StreamLocalBindUnlink": "yes", "StreamLocalBindMask": "0177", "LogLevel": "INFO",
-    # What the user's configuration may add for an interactive login would only fail, or be let in, a second time here.
-    "ClearAllForwardings": "yes", "ForwardAgent": "no", "ForwardX11": "no", "RemoteCommand": "none", "PermitLocalCommand": "no",
+    **LINE_OPTIONS, "ControlMaster": "yes", "ControlPersist": "no", "ExitOnForwardFailure": "yes", "StreamLocalBindUnlink": "yes",
+    "StreamLocalBindMask": "0177",
 }  # fmt: skip
-# `sh`, because the user's shell there may be any; the last place is where pip --user and pipx put programs that a plain ssh does not find.
-_PROGRAM = 'PATH="$PATH:$HOME/.local/bin" exec llmops-tui "$@"'
-
-
-def check_host(host: str) -> str:
-    """The name of a box as ssh takes it. Raises UsageError for what ssh would take as something else than a name."""
-    if not host or host.startswith("-") or not host.isprintable() or any(character.isspace() for character in host):
-        raise UsageError(f"{host!r} is no host", "use --host BOX or --host USER@BOX")
-    return host
-
-
-def remote_command(arguments: Sequence[str]) -> str:
-    """`llmops-tui` with these arguments, as one line for the shell of the other box. Read-only here is read-only there."""
-    read_only = os.environ.get("LLMOPS_READ_ONLY", "")
-    environment = f"env LLMOPS_READ_ONLY={shlex.quote(read_only)} " if read_only else ""
-    return f"{environment}sh -c {shlex.quote(_PROGRAM)} {shlex.join(['llmops-tui', *arguments])}"
 
 
 class SshLink:

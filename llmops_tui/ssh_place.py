@@ -12,7 +12,8 @@ from pathlib import Path
 from llmops_tui import __version__
 from llmops_tui.client_transport import is_read_only
 from llmops_tui.errors import ConflictError, EngineUnavailableError, LlmopsError
-from llmops_tui.ssh_link import SshLink, check_host
+from llmops_tui.ssh_command import check_host
+from llmops_tui.ssh_link import SshLink
 from llmops_tui.ssh_words import LinkError, QuestionError
 
 _FIRST_PAUSE_SECONDS = 0.5

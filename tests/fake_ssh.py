@@ -51,7 +51,24 @@ def main(argv: list[str]) -> int:
         return be_master(box, options, command)
     if control:
         ask(control, "there?")
-    return subprocess.run(["/bin/sh", "-c", *command], env=environ(box), check=False).returncode
+    return run_there(command, environ(box))
+
+
+def run_there(command: list[str], environment: dict[str, str]) -> int:
+    """With a standard input of its own, which ends with us as the connection would."""
+    with subprocess.Popen(["/bin/sh", "-c", *command], env=environment, stdin=subprocess.PIPE) as program:
+        threading.Thread(target=hand_on, args=(program,), daemon=True).start()
+        return program.wait()
+
+
+def hand_on(program: subprocess.Popen[bytes]) -> None:
+    """What comes in goes there, and the end of it too."""
+    assert program.stdin is not None
+    with contextlib.suppress(OSError, ValueError):
+        while data := os.read(0, 65536):
+            program.stdin.write(data)
+            program.stdin.flush()
+        program.stdin.close()
 
 
 def box_named(host: str) -> dict[str, Any]:

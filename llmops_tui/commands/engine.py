@@ -1,4 +1,4 @@
-"""`engine start|stop|status|backup|notify-test|service install`."""
+"""`engine start|stop|status|backup|notify-test|ranks|service install`."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import sys
 from typing import TYPE_CHECKING
 
 from llmops_tui.client import Client
+from llmops_tui.client_transport import is_read_only
 from llmops_tui.commands.connect import connect
 from llmops_tui.commands.output import ago, one_line, print_fields, print_json, print_table, say
-from llmops_tui.errors import ConflictError, EngineUnavailableError, UsageError
+from llmops_tui.errors import ConflictError, EngineUnavailableError, PermissionDeniedError, UsageError
 from llmops_tui.paths import SHARED_HOME, find_home
 
 if TYPE_CHECKING:
@@ -40,6 +41,17 @@ def start(args: argparse.Namespace) -> int:
         )
     _print_engine(client, info, args.json)
     return 0
+
+
+def ranks(args: argparse.Namespace) -> int:
+    """Turn into the ranks of another box's run, which is told on standard input. Raises PermissionDeniedError for who only looks."""
+    if is_read_only():
+        raise PermissionDeniedError("this box only looks: LLMOPS_READ_ONLY is set", "unset it, or leave the box out of processes.hosts")
+    home = find_home(args.home)
+    if home.explicit:
+        os.environ["LLMOPS_HOME"] = str(home.root)
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "llmops_tui.engine.jobs.ranks_for_other"])
 
 
 def stop(args: argparse.Namespace) -> int:

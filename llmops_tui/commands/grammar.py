@@ -130,6 +130,13 @@ def _add_box_commands(nouns: Group, common: Parser) -> None:
     )  # fmt: skip
     backup.add_argument("path", metavar="FILE", help="a name that is free; the copy opens like any DuckDB database")
     _command(engine, common, "notify-test", "engine:notify_test", "send a test by the hook and the webhook of [notify]")
+    _command(
+        engine,
+        common,
+        "ranks",
+        "engine:ranks",
+        "processes of a training whose first box started this by ssh (processes.hosts); not by hand",
+    )
     service = _noun(engine, common, "service", "keep the engine running by a systemd user unit")
     install = _command(service, common, "install", "engine:install_service", "write the systemd user unit and say what linger does")
     install.add_argument("--print", dest="print_only", action="store_true", help="print the unit and write nothing")

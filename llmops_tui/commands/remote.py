@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from llmops_tui.errors import EngineUnavailableError
-from llmops_tui.ssh_link import check_host, remote_command
+from llmops_tui.ssh_command import check_host, remote_command
 
 
 def run_remote(host: str, argv: Sequence[str]) -> int:

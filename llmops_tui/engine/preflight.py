@@ -125,6 +125,8 @@ def prepare(spec: RunSpec, home: Home, settings: Settings, cwd: str | Path) -> d
 
 def _prepare_train(spec: TrainSpec, home: Home, cwd: Path) -> tuple[dict[str, Any], int]:
     require_packages(_TRAINING_PACKAGES)
+    if spec.processes.hosts and shutil.which("ssh") is None:
+        raise field_error("processes.hosts", "needs the program ssh, which is not installed", "install an OpenSSH client")
     info = describe(scratch_model.files_of(spec.scratch)) if spec.scratch.preset else model_info(home, spec.model, cwd)
     start = start_from_adapter(spec, home, cwd, info) if info["format"] == "adapter" else None
     if start is not None:

@@ -19,7 +19,7 @@ from llmops_tui.screens.state import ViewState
 from llmops_tui.screens.widgets.host_column import host_column
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.screens.widgets.scrolling import PlainScroll
-from llmops_tui.ssh_link import check_host
+from llmops_tui.ssh_command import check_host
 
 MOST_HOSTS = 8
 _NARROWEST = 38

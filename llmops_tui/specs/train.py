@@ -191,7 +191,7 @@ class TrainSpec(RunSpec):
     @property
     def rows_per_update(self) -> int:
         """Rows one optimizer step learns from, over all processes."""
-        return self.micro_batch * self.accumulation * self.processes.count
+        return self.micro_batch * self.accumulation * self.processes.total
 
     def default_name(self) -> str:
         stem = PurePath(self.dataset.path.split("@")[0]).stem.lower()

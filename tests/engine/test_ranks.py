@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, LlamaForCausalLM
 from llmops_tui.data.checkpoints import newest_complete
 from llmops_tui.data.rundir import RunDir, append_line
 from llmops_tui.engine.backends.local import spawn_shim
-from llmops_tui.engine.jobs import ranks
+from llmops_tui.engine.jobs import rank_group, ranks
 from llmops_tui.engine.jobs.event_writer import END_DESCRIPTOR
 from llmops_tui.engine.jobs.launch import job_argv
 from llmops_tui.specs.train import TrainSpec
@@ -217,7 +217,7 @@ def test_the_rank_that_failed_is_told_and_not_the_one_that_lost_its_peer(monkeyp
         f"import json, os; os.write(int(os.environ['{END_DESCRIPTOR}']), json.dumps({said!r}[int(os.environ['RANK'])]).encode()); exit(1)"
     )
     start = subprocess.Popen
-    monkeypatch.setattr(ranks.subprocess, "Popen", lambda _argv, **others: start([sys.executable, "-c", program], **others))
+    monkeypatch.setattr(rank_group.subprocess, "Popen", lambda _argv, **others: start([sys.executable, "-c", program], **others))
     monkeypatch.setenv("LLMOPS_RUN_DIR", str(tmp_path))
     assert ranks.main(["2", "train"]) == 1
     end = end_of(tmp_path)

@@ -23,7 +23,7 @@ from llmops_tui.errors import ConflictError, EngineUnavailableError, LlmopsError
 from llmops_tui.paths import Home
 from llmops_tui.reach import reach
 from llmops_tui.screens.hosts import HostColumn, HostsScreen
-from llmops_tui.ssh_link import remote_command
+from llmops_tui.ssh_command import remote_command
 from llmops_tui.ssh_place import SshPlace
 from llmops_tui.ssh_words import LinkError, QuestionError, RemoteError
 from tests.other_boxes import FakeSsh, box_environ, loopback_sshd, write_program

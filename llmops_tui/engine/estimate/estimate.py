@@ -88,7 +88,7 @@ def keeps_master_weights(spec: TrainSpec, model: ModelFacts, rows: RowFacts, box
     question = _Question(spec, model, rows, box, adapted(model.shape, spec.lora.target_modules), Calibration())
     memory = question.memory_with(spec, master=True)
     held = sum(memory.parts.get(name, 0) for name in _CUT_PARTS) if spec.processes.strategy == "fsdp" else 0
-    elsewhere = held * (1 - 1 / spec.processes.count)
+    elsewhere = held * (1 - 1 / spec.processes.total)
     return memory.peak(memory.correction.high) - elsewhere <= box.memory_bytes * _USABLE[box.device]
 
 
@@ -211,7 +211,8 @@ class _Question:
             return None
         labelled = _LABELLED_SHARE if self.spec.assistant_only else 1.0
         training, forward = speed.flops_a_token(self.model.shape, self.targets, setup, load, labelled)
-        at_once = self.spec.processes.count if setup.device == "cuda" else 1  # on a CPU the processes share what one would have
+        processes = self.spec.processes  # on a CPU those of one box share what one would have
+        at_once = processes.total if setup.device == "cuda" else processes.boxes
         training += forward * work.forwards + 2.0 * self.teacher_parameters
         answers = generation_seconds(self.model.shape, load, setup.device, setup.item_bytes, self._flops(setup), self.box.threads)
         return round(load.tokens * training / self._flops(setup) / at_once + load.steps * answers, 3)

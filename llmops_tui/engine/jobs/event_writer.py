@@ -70,9 +70,10 @@ class RankEvents(EventWriter):
     """Of one rank among several: the first one tells what happens, each leaves its `end` for jobs/ranks.py."""
 
     def __init__(self, run_dir: Path, rank: int, end_descriptor: int) -> None:
-        super().__init__(run_dir)
         self._rank = rank
         self._end_descriptor = end_descriptor
+        if rank == 0:  # the others may be on another box, where an append to this file would not be one
+            super().__init__(run_dir)
 
     def write(self, event_type: str, **fields: Any) -> None:
         """Append the event where this is the first rank; an end goes to whoever started the ranks."""
@@ -81,6 +82,10 @@ class RankEvents(EventWriter):
             os.pwrite(self._end_descriptor, json.dumps(_finite(end)).encode(), 0)
         elif self._rank == 0:
             super().write(event_type, **fields)
+
+    def close(self) -> None:
+        if self._rank == 0:
+            super().close()
 
 
 def open_events(run_dir: Path) -> EventWriter:

@@ -51,8 +51,10 @@ def job_argv(spec: RunSpec, run: RunDir) -> list[str]:
     """The program of a job kind: the user's own for `command`, else the module of that name beside this one."""
     if isinstance(spec, CommandSpec):
         return list(spec.argv)
-    if isinstance(spec, TrainSpec) and spec.processes.count > 1:
-        return [sys.executable, "-m", "llmops_tui.engine.jobs.ranks", str(spec.processes.count), spec.kind]
+    if isinstance(spec, TrainSpec) and spec.processes.total > 1:
+        processes = spec.processes
+        elsewhere = [*([f"--address={processes.address}"] if processes.address else []), *processes.hosts]
+        return [sys.executable, "-m", "llmops_tui.engine.jobs.ranks", str(processes.count), spec.kind, *elsewhere]
     return [sys.executable, "-m", f"llmops_tui.engine.jobs.{spec.kind}"]
 
 
@@ -96,7 +98,7 @@ def job_env(
         LLMOPS_CONTROL_BYTES=str(_size(run.control)),
     )
     # The ledger's word, not the user's: a run that takes another run's GPU would break both.
-    env.update(_visible_gpus(gpu_uuids, gpu_numbers))
+    env.update(visible_gpus(gpu_uuids, gpu_numbers))
     if resume_from is not None:
         env["LLMOPS_RESUME_FROM"] = str(resume_from.absolute())
     if adjustment:
@@ -151,7 +153,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _visible_gpus(uuids: Sequence[str], numbers: Mapping[str, int]) -> dict[str, str]:
+def visible_gpus(uuids: Sequence[str], numbers: Mapping[str, int]) -> dict[str, str]:
     if uuids and _AMD_UUID.fullmatch(uuids[0]):
         # ROCm takes CUDA_VISIBLE_DEVICES for a list of numbers, and knows a card without a unique id by its number alone.
         chosen = [str(numbers.get(uuid, uuid)) if uuid.startswith("PCI-") else uuid for uuid in uuids]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from llmops_tui.engine.jobs.event_writer import END_DESCRIPTOR
@@ -46,6 +46,25 @@ def from_the_first(value: Told) -> Told:
     torch.distributed.broadcast_object_list(told, src=0)
     result: Told = told[0]
     return result
+
+
+def at_the_first(value: Told) -> list[Told]:
+    """A collective call: what each rank has, in their order, at the first one; an empty list at the others."""
+    if count() == 1:
+        return [value]
+    import torch.distributed
+
+    found: list[Any] | None = [None] * count() if number() == 0 else None
+    torch.distributed.gather_object(value, found, dst=0)
+    return found or []
+
+
+def taken_from_the_first(parameters: Iterable[Any]) -> None:
+    """A collective call: these tensors, in place, as the first rank has them."""
+    import torch.distributed
+
+    for parameter in parameters:
+        torch.distributed.broadcast(parameter.data, src=0)
 
 
 def summed(values: Sequence[int], device: Any) -> list[int]:

@@ -11,6 +11,7 @@ given; evaluation is the run's (train.py). What a trainer logs under its own nam
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -137,8 +138,11 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         self.control.should_save = self.control.should_training_stop = True
 
     def take_up_weights(self, checkpoint: Path) -> None:
-        """Go back to what was learnt by a checkpoint."""
-        self._load_from_checkpoint(str(checkpoint))
+        """Go back to what was learnt by a checkpoint, which only the first rank's box may have: a collective call."""
+        if self.is_fsdp_enabled or ranking.number() == 0:
+            self._load_from_checkpoint(str(checkpoint))
+        if ranking.count() > 1 and not self.is_fsdp_enabled:
+            ranking.taken_from_the_first(parameter for parameter in self.model.parameters() if parameter.requires_grad)
 
     def take_up_finished(self, checkpoint: Path) -> None:
         """Load a checkpoint of the last step. `train` would resume it with one step more than the schedule has."""
@@ -238,6 +242,18 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         self.carried["finished"] = self._ends_early or step >= self.state.max_steps
         if ranking.number() == 0:
             self._complete(directory, step)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Every rank's where the first one writes: the others may be on a box that keeps nothing."""
+        if ranking.count() == 1:
+            super()._save_rng_state(output_dir)
+            return
+        name = f"rng_state_{ranking.number()}.pth"
+        with tempfile.TemporaryDirectory() as own:
+            super()._save_rng_state(own)
+            states = ranking.at_the_first((name, Path(own, name).read_bytes()))
+        for name, state in states:
+            Path(output_dir, name).write_bytes(state)
 
     def _complete(self, directory: Path, step: int) -> None:
         """Give the checkpoint what a resumed run needs besides, and say that it is whole."""

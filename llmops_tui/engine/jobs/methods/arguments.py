@@ -18,7 +18,7 @@ def common_arguments(spec: TrainSpec, plan: Plan, checkpoints: Path) -> dict[str
 
     Every choice that matters is stated: TRL's defaults (bf16, gradient checkpointing) are meant for a GPU.
     """
-    several = {"ddp_backend": "gloo" if plan.device == "cpu" else "nccl", **_SEVERAL} if spec.processes.count > 1 else {}
+    several = {"ddp_backend": "gloo" if plan.device == "cpu" else "nccl", **_SEVERAL} if spec.processes.total > 1 else {}
     if spec.processes.strategy == "fsdp":
         several |= sharding.ARGUMENTS
     return {

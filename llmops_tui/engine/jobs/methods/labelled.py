@@ -83,7 +83,7 @@ def arrange(work: Work, rows: Sequence[EncodedRow]) -> Arranged:
     packing = plan_packing(lengths, spec.micro_batch * spec.accumulation, spec.max_length)
     packs = pack_rows(lengths, packing.length)
     dataset = Dataset.from_list([_packed([rows[row] for row in pack]) for pack in packs])
-    packs_per_update = packing.accumulation * spec.processes.count
+    packs_per_update = packing.accumulation * spec.processes.total
     return Arranged(dataset, LengthGroupedOrder([0] * len(dataset), packs_per_update, spec.seed, grouped=False), packing, packs)
 
 
