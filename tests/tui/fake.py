@@ -116,6 +116,7 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
     stream: queue.Queue[EngineEvent] = field(default_factory=queue.Queue)
     old_runs: int = 0
     said: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    outcomes: dict[str, dict[str, Any]] = field(default_factory=dict)
     capsule: dict[str, Any] | None = None
     now: float = NOW
     clock: Callable[[], float] = time.time
@@ -202,6 +203,7 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
                     "checkpoints": [{"step": 200, "path": "checkpoints/200", "bytes": 18 << 20, "t": self.now - 500},
                                     {"step": 400, "path": "checkpoints/400", "bytes": 18 << 20, "t": self.now - 60}],
                     "capsule": self.capsule, "metrics": sorted(run["latest"]), "predicted": self.predicted, "measured": self.measured,
+                    **({"outcome": self.outcomes[run_id]} if run_id in self.outcomes else {}),
                 }  # fmt: skip
                 return detail  # type: ignore[return-value]
         raise NotFoundError(f"there is no run {run_id}", "see `llmops-tui runs list`")

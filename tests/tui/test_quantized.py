@@ -14,20 +14,8 @@ from llmops_tui.screens.choose import ChooseScreen
 from llmops_tui.screens.quantized import QuantizedScreen
 from llmops_tui.screens.run import RunScreen
 from tests.tui.driving import screen_text, until, words
-from tests.tui.fake import FakeEngine, summary
-
-RUN = "quantize-smollm2-0042"
-
-
-def card(word: str, size: int, perplexity: float, speed: float, *, on_front: bool) -> dict[str, Any]:
-    return {
-        "type": word, "name": f"smollm2-{word.lower()}", "bytes": size, "bytes_source": 269_060_552, "perplexity_source": 22.104,
-        "perplexity": perplexity, "mean_kl": 2.1e-3, "max_kl": 0.4, "same_choice": 0.962, "tokens": 3120, "rows": 32,
-        "rows_from": "rows of fiqa.jsonl", "heard_by": "llama.cpp itself (xllamacpp 2026.10)", "tokens_per_second": speed,
-        "ttft_seconds": 0.112, "memory_bytes": size + 70_000_000, "speed_by": "llama.cpp's server", "made_by": "our own writer",
-        "mix": [{"tensor": "token_embd", "type": "Q8_0", "count": 1, "bytes": 30_081_024}], "on_front": on_front,
-        "checks": [{"name": "stop token", "verdict": "passed", "words": "<|im_end|> (2), as its source's"}],
-    }  # fmt: skip
+from tests.tui.fake import FakeEngine
+from tests.tui.fake_quantized import QUANTIZED, with_quantized
 
 
 class QuantizedEngine(FakeEngine):
@@ -35,12 +23,7 @@ class QuantizedEngine(FakeEngine):
 
     def run(self, run_id: str, /) -> Any:
         detail: dict[str, Any] = dict(super().run(run_id))
-        if run_id == RUN:
-            forms = [
-                card("F16", 270_885_440, 22.105, 50.2, on_front=True), card("Q8_0", 144_811_072, 22.31, 70.4, on_front=True),
-                card("bnb-nf4", 110_000_000, 33.2, 11.9, on_front=False),
-            ]  # fmt: skip
-            detail["outcome"] = {"candidates": forms, "to_pick": True, "refused": {}}
+        if run_id == QUANTIZED:
             detail["journal"] = [*detail["journal"], *self.journal]
         return detail
 
@@ -57,7 +40,7 @@ class QuantizedEngine(FakeEngine):
 @pytest.fixture
 def quantized() -> QuantizedEngine:
     engine = QuantizedEngine()
-    engine.recent.insert(0, summary(RUN, "succeeded"))
+    with_quantized(engine)
     return engine
 
 
@@ -66,7 +49,7 @@ async def opened(engine: QuantizedEngine, size: tuple[int, int]) -> AsyncIterato
     app = LlmopsApp(engine, status_seconds=0.05)
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.state.selected)
-        app.open_run(RUN)
+        app.open_run(QUANTIZED)
         await until(pilot, lambda: isinstance(app.screen, QuantizedScreen) and "Q8_0" in screen_text(pilot))
         yield pilot
 
@@ -107,6 +90,6 @@ async def test_enter_asks_whether_the_others_stay_and_picks(quantized: Quantized
         await pilot.press("enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, ChooseScreen))
         await pilot.press("j", "enter")
-        await until(pilot, lambda: quantized.picked == [(RUN, "Q8_0", True)])
+        await until(pilot, lambda: quantized.picked == [(QUANTIZED, "Q8_0", True)])
     async with opened(quantized, (160, 45)) as pilot:
         await until(pilot, lambda: "smollm2-q8_0@v1" in words(pilot, "#metrics") and "removed" in words(pilot, "#metrics"))

@@ -24,6 +24,7 @@ from llmops_tui.screens.compare import CompareScreen
 from llmops_tui.screens.confirm import ConfirmScreen
 from llmops_tui.screens.linked_page import LinkedScreen
 from llmops_tui.screens.new_run import NewRunScreen
+from llmops_tui.screens.quantized import QuantizedScreen
 from llmops_tui.screens.rendered import RenderedScreen
 from llmops_tui.screens.requests import RequestsScreen
 from llmops_tui.screens.run import RunScreen
@@ -33,6 +34,7 @@ from llmops_tui.screens.sql import SqlScreen
 from llmops_tui.screens.sweep import SweepScreen
 from tests.tui.driving import screen_text, until, words
 from tests.tui.fake import FakeEngine
+from tests.tui.fake_quantized import QUANTIZED, with_quantized
 from tests.tui.fake_serving import replica
 from tests.tui.fake_sweep import SWEEP
 from tests.tui.still import MOMENT, at_rest, still_app, still_engine
@@ -105,6 +107,16 @@ async def watchers(pilot: Pilot[None]) -> None:
     pilot.app.client.alarmed = True  # type: ignore[attr-defined]
     await run_page("8")(pilot)
     await until(pilot, lambda: "call option" in words(pilot, "#watchers"))
+
+
+def quantized(*pressed: str) -> Go:
+    async def go(pilot: Pilot[None]) -> None:
+        with_quantized(pilot.app.client)  # type: ignore[attr-defined]
+        pilot.app.open_run(QUANTIZED)  # type: ignore[attr-defined]
+        await until(pilot, lambda: isinstance(pilot.app.screen, QuantizedScreen) and "bnb-nf4" in screen_text(pilot))
+        await pilot.press(*pressed)
+
+    return go
 
 
 async def linked(pilot: Pilot[None]) -> None:
@@ -279,6 +291,10 @@ SCENES: dict[str, Scene] = {
     "run-capsule": Scene(run_page("7"), sizes=NARROW),
     "run-watchers": Scene(watchers),
     "run-memory": Scene(run_page("9")),
+    "quantized": Scene(quantized("j")),
+    "quantized-card": Scene(quantized("9"), sizes=NARROW),
+    "quantized-ascii": Scene(quantized("j"), ascii_only=True, sizes=WIDE),
+    "quantized-pick": Scene(quantized("j", "enter"), sizes=NARROW),
     "linked": Scene(linked, gpus=4),
     "new-run": Scene(new_run()),
     "new-run-field": Scene(new_run("j", "j", "enter", "down")),
