@@ -205,14 +205,14 @@ def _told(ranks: Sequence[Rank], asked_to_end: bool) -> tuple[dict[str, Any], in
     if first.status == "succeeded":
         return _fields(first.end), 0  # its last word, whatever became of it after that
     if lost := next((rank for rank in ranks if rank.lost), None):
-        error = f"rank {lost.number} of {len(ranks)} was lost: {lost.lost}; the other ranks were ended; resume from the last checkpoint"
-        return {"status": "failed", "summary": {}, "error": error}, 1
+        then = "the other ranks were ended; `runs retry` goes on from the last checkpoint"
+        return {"status": "failed", "summary": {}, "error": f"rank {lost.number} of {len(ranks)} was lost: {lost.lost}; {then}"}, 1
     silent = [rank for rank in ranks if not rank.end and not rank.killed_by_us]
     if silent and not asked_to_end:
         rank = min(silent, key=lambda rank: rank.ended_at or 0.0)
         code = rank.code or 1
         how = f"was killed by {_signal_name(-code)}" if code < 0 else f"ended with code {code} and without a word"
-        error = f"{_name(rank, ranks)} {how}; the other ranks were ended; see the log, then resume from the last checkpoint"
+        error = f"{_name(rank, ranks)} {how}; the other ranks were ended; see the log; `runs retry` goes on from the last checkpoint"
         return {"status": "failed", "summary": {}, "error": error}, 128 - code if code < 0 else code
     for wanted in ("out_of_memory", "stopped", "failed"):
         of_it = [rank for rank in ranks if rank.status == wanted]
