@@ -22,6 +22,7 @@ from llmops_tui.screens.serve_cells import (
     speed_lines,
 )
 from llmops_tui.screens.serve_curves import METRICS, SPANS, VERSIONS, change_marks, curves_of, metrics_of, title_of
+from llmops_tui.screens.serve_load import LOADS, load_curves
 from llmops_tui.screens.serve_now import NOW_COLUMNS, now_rows
 from llmops_tui.screens.widgets.chart import BrailleChart
 from llmops_tui.screens.widgets.edit_line import EditLine
@@ -90,6 +91,10 @@ class ServeScreen(ServeActions):
         key = self.query_one("#parts", RowTable).key or ""
         return key.removeprefix("r:") if self.focused is self.query_one("#parts") and key.startswith("r:") else None
 
+    def loaded_run(self) -> str:
+        """The server under the cursor, else the version's first, while the chart shows what servers tell of themselves."""
+        return (self.run_id() or self._first_server()) if self._metric in LOADS else ""
+
     def fields(self) -> dict[str, str]:
         """The selection: endpoint, version, and the server's run."""
         endpoint = self.chosen
@@ -148,10 +153,12 @@ class ServeScreen(ServeActions):
 
     def action_cycle_metric(self, by: int) -> None:
         """Another quantity in the chart."""
-        names = metrics_of(self.history, self.slo())
+        names = self._metrics()
         at = names.index(self._metric) if self._metric in names else 0
         self._metric = names[(at + by) % len(names)]
         self.perform(self._draw_chart)
+        if self._metric in LOADS:
+            self.want(now=True)
 
     def action_cycle_span(self) -> None:
         """A longer stretch in the chart."""
@@ -168,6 +175,8 @@ class ServeScreen(ServeActions):
         elif message.table.id == "parts" and self.focused is message.table and (endpoint := self.chosen) is not None:
             self._version = self._version_at(message.key)
             self._chosen_name = endpoint["name"]
+            if self._metric in LOADS:
+                self.want(now=True)
         self.perform(self.draw)
 
     def on_row_table_row_chosen(self, message: RowTable.RowChosen) -> None:
@@ -249,10 +258,13 @@ class ServeScreen(ServeActions):
             chart.border_title = "latency"
             chart.show([], empty="")
             return
-        if self._metric not in metrics_of(self.history, self.slo()):
+        if self._metric not in self._metrics():
             self._metric = next(iter(METRICS))
         name, version, (_, words) = endpoint["name"], self.version_name, SPANS[self.span]
         whose = name if self._metric == VERSIONS else f"{name} {version}"
+        if run := self.loaded_run():
+            self._draw_load(chart, run, words)
+            return
         chart.border_title = f"{whose}: {title_of(self._metric)}, {words}"
         curves = curves_of(self.history, self._metric, version, self.slo())
         detail, history = self.details.get(name), self.history
@@ -260,6 +272,22 @@ class ServeScreen(ServeActions):
         bounds = (history["since"], history["until"]) if history else None
         empty = "asking the engine…" if history is None else f"no request to {version} in {words}"
         chart.show(curves, marks, empty, f"{name} {version} {self._metric}", bounds)
+
+    def _draw_load(self, chart: BrailleChart, run: str, words: str) -> None:
+        told = self.load if self.load is not None and self.load.run == run else None
+        chart.border_title = f"{run}: {LOADS[self._metric].title}, {words}"
+        bounds = (told.since, told.until) if told else None
+        empty = "asking the engine…" if told is None else f"{run} told nothing of it in {words}"
+        chart.show(load_curves(told, self._metric), [], empty, f"{run} {self._metric}", bounds)
+
+    def _metrics(self) -> list[str]:
+        """What the chart can show of the version: also what its servers tell of themselves, where it has any."""
+        return [*metrics_of(self.history, self.slo()), *(LOADS if self._first_server() else ())]
+
+    def _first_server(self) -> str:
+        """Of the version, one that answers before others."""
+        servers = self.servers()
+        return min(servers, key=lambda replica: replica["state"] != "ready")["run"] if servers else ""
 
     def _arrange(self) -> None:
         """Rows by what there is to show."""

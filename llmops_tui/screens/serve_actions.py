@@ -293,10 +293,13 @@ class ServeActions(ServeFeed):
             self.llmops.tell("nothing is served: a starts an endpoint from a model", "warn")
         return self.chosen
 
-    def _run_of_version(self) -> str:
+    def servers(self) -> list[ReplicaState]:
+        """Of the version under the cursor; of an adapter those of its base."""
         endpoint, version = self.chosen, self.version()
-        servers = _servers(endpoint, version) if endpoint and version else []
-        ordered = sorted(servers, key=lambda replica: replica["state"] in ("ready", "ended"))
+        return _servers(endpoint, version) if endpoint and version else []
+
+    def _run_of_version(self) -> str:
+        ordered = sorted(self.servers(), key=lambda replica: replica["state"] in ("ready", "ended"))
         return ordered[0]["run"] if ordered else ""
 
     def _confirm(self, title: str, lines: Sequence[Line], yes: str, no: str, then: Callable[[], None]) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from llmops_tui.errors import EngineUnavailableError, LlmopsError
+from llmops_tui.screens import serve_load
 from llmops_tui.screens.serve_verdict import DAY, HOUR, STRETCHES, Comparison, Stretch, compare, leading, stretch_of
 
 if TYPE_CHECKING:
     from llmops_tui.client_serving import ServingCalls
+    from llmops_tui.screens.client_protocol import EngineClient
     from llmops_tui.specs.answers_requests import EndpointLive, LatencyHistory
     from llmops_tui.specs.answers_serving import EndpointDetail, EndpointSummary, GatewayInfo
 
@@ -39,9 +41,21 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Loaded:
+    """What a server told of itself in a stretch of time. `submitted`: since when its steps count (seconds); None: not known yet."""
+
+    run: str
+    submitted: float | None
+    since: float
+    until: float
+    points: int
+
+
+@dataclass(frozen=True)
 class Wanted:
     """`live`: endpoints whose last minutes are wanted."""
 
+    load: Loaded | None = None
     live: Sequence[str] = ()
     detail: str = ""
     past: Past | None = None
@@ -58,11 +72,14 @@ class Told:
     detail: EndpointDetail | None = None
     history: LatencyHistory | None = None
     compared: dict[str, Comparison] = field(default_factory=dict)
+    load: serve_load.Told | None = None
+    submitted: float = 0.0
     problem: str = ""
 
 
-def ask(serving: ServingCalls, wanted: Wanted) -> Told:
+def ask(client: EngineClient, wanted: Wanted) -> Told:
     """All of it. Raises EngineUnavailableError; any other refusal spoils only its part."""
+    serving = client.serving
     told = Told(endpoints=serving.endpoints(), gateway=serving.gateway())
     known = {endpoint["name"] for endpoint in told.endpoints}
     problems: list[str] = []
@@ -88,8 +105,25 @@ def ask(serving: ServingCalls, wanted: Wanted) -> Told:
     for each in wanted.compared:
         if (found := part(each.name, lambda each=each: comparison(serving, each))) is not None:  # type: ignore[misc]
             told.compared[each.name] = found
+    if (load := wanted.load) is not None:
+        try:
+            told.submitted, told.load = load_of(client, load)
+        except EngineUnavailableError:
+            raise
+        except LlmopsError:
+            pass  # a server that was removed with its run: its chart is empty
     told.problem = problems[0] if problems else ""
     return told
+
+
+def load_of(client: EngineClient, wanted: Loaded) -> tuple[float, serve_load.Told]:
+    """When the server's run was submitted, and what it told in that stretch: its steps are seconds since then."""
+    submitted = client.run(wanted.run)["submitted_at"] if wanted.submitted is None else wanted.submitted
+    first = max(0, int(wanted.since - submitted))
+    series = client.series(
+        wanted.run, serve_load.metric_names(), points=wanted.points, step_first=first, step_last=int(wanted.until - submitted) + 1
+    )
+    return submitted, serve_load.Told(wanted.run, wanted.since, wanted.until, series)
 
 
 def comparison(serving: ServingCalls, wanted: Compared) -> Comparison:

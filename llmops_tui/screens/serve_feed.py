@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 from llmops_tui.errors import LlmopsError
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.run_actions import RunBoard
-from llmops_tui.screens.serve_asking import Compared, Past, Told, Wanted, ask
+from llmops_tui.screens.serve_asking import Compared, Loaded, Past, Told, Wanted, ask
 from llmops_tui.screens.serve_cells import leader_of
 from llmops_tui.screens.serve_curves import SPANS
 from llmops_tui.screens.serve_now import slo_of
 from llmops_tui.screens.serve_verdict import HOUR
 
 if TYPE_CHECKING:
+    from llmops_tui.screens import serve_load
     from llmops_tui.screens.serve_verdict import Comparison
     from llmops_tui.specs.answers_requests import EndpointLive, LatencyHistory
     from llmops_tui.specs.answers_serving import EndpointDetail, EndpointSummary, GatewayInfo, VersionState
@@ -39,6 +40,7 @@ class ServeFeed(RunBoard):
         self.details: dict[str, EndpointDetail] = {}
         self.compared: dict[str, Comparison] = {}
         self.history: LatencyHistory | None = None
+        self.load: serve_load.Told | None = None
         self.baselines: dict[str, tuple[float, float]] = {}
         self.span = 0
         self.known = False
@@ -47,6 +49,7 @@ class ServeFeed(RunBoard):
         self._version = ""
         self._moment: float | None = None
         self._past: Past | None = None
+        self._submitted: dict[str, float] = {}
         self._compared_at: dict[str, float] = {}
         self._turn = self._question = 0
         self._asking = self._again = False
@@ -73,6 +76,10 @@ class ServeFeed(RunBoard):
         """The same as the engine tells it."""
         endpoint, name = self.chosen, self.version_name
         return next((version for version in endpoint["versions"] if version["name"] == name), None) if endpoint else None
+
+    def loaded_run(self) -> str:
+        """The server whose load is shown; "" where none is."""
+        return ""
 
     def slo(self) -> dict[str, float]:
         """What a good answer of the endpoint keeps to."""
@@ -119,7 +126,7 @@ class ServeFeed(RunBoard):
     async def _fetch(self, question: int) -> None:
         wanted = self._wanted()
         try:
-            told = await call(ask, self.client.serving, wanted)
+            told = await call(ask, self.client, wanted)
         except LlmopsError as error:
             self.why = str(error)
             self.known = self.known and not self.state.live
@@ -150,6 +157,7 @@ class ServeFeed(RunBoard):
             live=() if self.state.moment is not None else live,
             detail=name if detail is None or detail["revision"] != endpoint["revision"] else "",
             past=self._past_wanted(name, end),
+            load=self._load_wanted(end),
             compared=[Compared(each, end, self.baselines.get(each)) for each in due[:_COMPARED_AT_ONCE]],
         )
 
@@ -161,6 +169,15 @@ class ServeFeed(RunBoard):
             return past
         return past if abs(end - shown.until) >= seconds / _PAST_PARTS else None
 
+    def _load_wanted(self, end: float) -> Loaded | None:
+        run, (seconds, _), shown = self.loaded_run(), SPANS[self.span], self.load
+        if not run:
+            return None
+        same = shown is not None and shown.run == run and abs((shown.until - shown.since) - seconds) <= 1
+        if same and shown is not None and abs(end - shown.until) < seconds / _PAST_PARTS:
+            return None
+        return Loaded(run, self._submitted.get(run), end - seconds, end, _POINTS)
+
     def _take(self, wanted: Wanted, told: Told) -> None:
         first = not self.known
         self.endpoints, self.gateway, self.known = told.endpoints, told.gateway, True
@@ -169,6 +186,9 @@ class ServeFeed(RunBoard):
             self.details[told.detail["name"]] = told.detail
         if told.history is not None and wanted.past is not None:
             self._past, self.history = wanted.past, told.history
+        if told.load is not None:
+            self.load = told.load
+            self._submitted[told.load.run] = told.submitted
         for each in wanted.compared:
             self._compared_at[each.name] = time.monotonic()
         self.compared.update(told.compared)

@@ -190,7 +190,7 @@ class FakeEngine(FormAnswers, PeopleAnswers, WatchAnswers):
 
     def run(self, run_id: str, /) -> RunDetail:
         self._check()
-        servers = [summary(name, "running") for name in self.serving.runs()]
+        servers = [summary(name, "running", submitted_at=self.now - 900) for name in self.serving.runs()]
         for run in [*self.archive.every([*self.running, *self.waiting, *self.recent]), *servers]:
             if run["id"] == run_id:
                 detail: dict[str, Any] = {

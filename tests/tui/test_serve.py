@@ -418,3 +418,32 @@ def test_a_form_that_was_open_at_a_lost_terminal_is_of_the_same_endpoint_again()
     for broken in ({}, {"begun_with": None}, {"begun_with": {"kind": "nonsense", "given": {}}}, {"begun_with": {"kind": "loadtest"}}):
         assert begun_with(broken) == (None, {})
     assert begun_with({"begun_with": {"kind": "loadtest", "given": {"endpoint": 3}}}) == ("loadtest", {})
+
+
+async def test_the_load_of_a_servers_engine_is_in_the_chart_and_of_the_server_under_the_cursor() -> None:
+    async with at_serve() as (pilot, engine, page):
+        await pilot.press("M", "M")
+        await until(pilot, lambda: "running" in words(pilot, "#chart") and "waiting" in words(pilot, "#chart"))
+        chart = page.query_one("#chart")
+        first = str(chart.border_title)
+        assert "requests running and waiting, the last hour" in first
+        await pilot.press("m")
+        await until(pilot, lambda: "KV cache" in words(pilot, "#chart") and "prefix hits" in words(pilot, "#chart"))
+        await pilot.press("M", "tab")
+        for endpoint in engine.serving.kept[:1]:
+            runs = [replica["run"] for replica in endpoint["replicas"] if replica["run"]]
+        other = next(run for run in runs if run not in first)
+        await pilot.press(*["j"] * 7)
+        while page.run_id() != other:
+            await pilot.press("k")
+        await until(pilot, lambda: str(chart.border_title).startswith(f"{other}: "))
+        await until(pilot, lambda: page.load is not None and page.load.run == other)
+
+
+async def test_what_servers_tell_is_not_offered_of_a_provider() -> None:
+    async with at_serve() as (pilot, engine, page):
+        engine.serving.kept[0]["replicas"].clear()
+        page.want(now=True)
+        await until(pilot, lambda: page.chosen is not None and not page.chosen["replicas"])
+        await pilot.press("M")
+        assert page._metric not in ("load", "cache")
