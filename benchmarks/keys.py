@@ -2,11 +2,12 @@
 
     python benchmarks/keys.py [--quick]
 
-A real engine over a prepared home: ended runs with curves, two tiny models, two small datasets, and two GPUs of the tests' NVML library
-with a running job on one of them. Every task begins in a console that was just opened. What came of it is asked of the engine by its
-client (a run that was queued with the meant spec, a run that is stopped) or read on the terminal. The peer of each task is what people
-type for it today, counted from real command lines: `tmux` with environment, `accelerate launch` and `tee`; a YAML file; `tmux attach`;
-a tunnel and a browser; `nvidia-smi`, `ps` and `kill`. `ratio` is the least of the peers' keystrokes over ours.
+A real engine over a prepared home: ended runs with curves, tiny models (two as GGUF, which llama.cpp serves), two small datasets, and two
+GPUs of the tests' NVML library with a running job on one of them. Every task begins in a console that was just opened. What came of it is
+asked of the engine by its client (a run that was queued with the meant spec, one that is stopped, an endpoint that answers) or read on the
+terminal. The peer of each task is what people type for it today, counted from real command lines: `tmux` with environment, `accelerate
+launch` and `tee`; a YAML file; `tmux attach`; a tunnel and a browser; `nvidia-smi`, `ps` and `kill`; `vllm serve`, `guidellm` and `curl`.
+`ratio` is the least of the peers' keystrokes over ours.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from llmops_tui.data.rundir import RunDir
 from llmops_tui.paths import Home
 from tests.catalog_files import ROWS, write_rows
 from tests.nvml.driver import GIB, FakeNvml, compile_library
+from tests.serving.serving_engine import free_port
+from tests.serving.tiny_gguf import write_model
 
 PROGRAM = [sys.executable, "-m", "llmops_tui"]
 JOB = """
@@ -43,6 +46,12 @@ with open(os.environ["LLMOPS_RUN_DIR"] + "/events.jsonl", "a", buffering=1) as e
         time.sleep(1)
 """
 DOWN, ENTER, CTRL_R = "\x1b[B", "\r", "\x12"
+ENDPOINT = "tiny-g"
+# What is typed for the same without us, Enter included.
+VLLM = "vllm serve /models/tiny-g{} --served-model-name tiny-g --port 8001 --max-model-len 2048\n"
+GUIDELLM = "guidellm benchmark --target http://localhost:8001 --rate-type concurrent --rate 1,4,8 --max-requests 100 "
+GUIDELLM += "--data prompt_tokens=220,output_tokens=128\n"
+BACK = "\x03" + VLLM.format("-v1") + "curl localhost:8001/v1/models\n"
 
 
 @dataclass
@@ -58,7 +67,11 @@ class Box:
 
 @dataclass(frozen=True)
 class Task:
-    """`keys`: each one key, pressed in order; before those of `after` (index -> text) that text must stand on the terminal."""
+    """`keys`: each one key, pressed in order; before those of `after` (index -> text) that text must stand on the terminal.
+
+    `job`: one holds a GPU; `first`: what is done by others before the console is opened; `opened`: what
+    stands on it then, without another word the curve.
+    """
 
     name: str
     bar: int
@@ -67,6 +80,8 @@ class Task:
     came_of_it: Callable[[Box, Terminal, set[str]], str]
     after: dict[int, str]
     job: bool = True
+    first: Callable[[Box], None] | None = None
+    opened: str = "━"
 
 
 def fresh_run(box: Box, before: set[str]) -> dict[str, Any]:
@@ -115,6 +130,39 @@ def stopped_mine(box: Box, viewer: Terminal, before: set[str]) -> str:
     return ""
 
 
+def it_answers(box: Box, viewer: Terminal, before: set[str]) -> str:
+    return until_routed(box, "v1")
+
+
+def load_test_of_it(box: Box, viewer: Terminal, before: set[str]) -> str:
+    run = fresh_run(box, before)
+    if not run or (run["spec"]["kind"], run["spec"].get("endpoint")) != ("loadtest", ENDPOINT):
+        return ""
+    box.client.stop_run(run["id"], "now")
+    return f"{run['id']} was queued"
+
+
+def another_version(box: Box) -> None:
+    """A swap that somebody made, to which there is a version before."""
+    run(box, "endpoints", "swap", ENDPOINT, "tiny-h")
+
+
+def back_to_the_first(box: Box, viewer: Terminal, before: set[str]) -> str:
+    return until_routed(box, "v1")
+
+
+def until_routed(box: Box, version: str) -> str:
+    """Until the endpoint is ready and all its requests go to this version."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for each in box.client.serving.endpoints():
+            weights = {one["name"]: one["share"] for one in each["versions"]}
+            if each["name"] == ENDPOINT and each["state"] == "ready" and weights.get(version) == 1.0:
+                return f"{ENDPOINT} answers, all of it by {version}"
+        time.sleep(0.1)
+    return ""
+
+
 def seen(viewer: Terminal, *texts: str) -> str:
     """The texts, if each was painted since the last key."""
     deadline = time.monotonic() + 15
@@ -135,6 +183,18 @@ TASKS = (
     Task("a running run's charts", 2, 18, (ENTER,), charts_of_the_running_run, {}),
     Task("4 runs over each other, and how they differ", 8, 60, ("2", "j", " ", " ", " ", " ", "o"), overlay_and_difference, {1: "0005"}),
     Task("who holds the memory; stop mine", 3, 45, ("4", "x", "n"), stopped_mine, {1: "11.0 GiB", 2: "stop now"}),
+    Task(
+        "serve a model, until it answers", 6, len(VLLM.format("")), ("6", "a", "g", ENTER, "y"), it_answers,
+        {1: "nothing is served", 2: ENDPOINT, 4: "serve it as"}, job=False,
+    ),
+    Task(
+        "a load test of it", 4, len(GUIDELLM), ("6", "T", CTRL_R), load_test_of_it, {1: ENDPOINT, 2: "Enter here"}, job=False,
+        opened="6 Serve",
+    ),
+    Task(
+        "back to the version before", 4, len(BACK), ("6", "U", "y"), back_to_the_first, {1: "v2", 2: "roll tiny-g back"}, job=False,
+        first=another_version, opened="6 Serve",
+    ),
 )  # fmt: skip
 
 
@@ -170,7 +230,9 @@ def prepare(root: Path) -> Box:
     }  # fmt: skip
     for name in ("NO_COLOR", "LLMOPS_ASCII"):
         environment.pop(name, None)
-    (state / "config.toml").write_text("[engine]\npause_ingest_free_bytes = 0\nrefuse_start_free_bytes = 0\n")
+    (state / "config.toml").write_text(
+        f"[engine]\npause_ingest_free_bytes = 0\nrefuse_start_free_bytes = 0\n[serving]\nport = {free_port()}\n"
+    )
     home = Home(state, explicit=True)
     make_runs(home)
     box = Box(Client(home), environment, nvml, root)
@@ -182,6 +244,8 @@ def prepare(root: Path) -> Box:
         )
         subprocess.run([sys.executable, "-c", make], cwd=Path(__file__).parents[1], check=True, capture_output=True)
         run(box, "models", "import", str(root / "models" / name), "--name", name)
+    for seed, name in enumerate(("tiny-h", ENDPOINT)):
+        run(box, "models", "import", str(write_model(root / "models" / f"{name}.gguf", seed=seed)), "--name", name)
     for name in ("questions", "answers"):
         rows = write_rows(root / "data" / f"{name}.jsonl", [{**row, "of": name} for row in ROWS])
         run(box, "datasets", "import", str(rows), "--name", name)
@@ -211,6 +275,15 @@ def start_job(box: Box) -> None:
     box.nvml.set_gpu(0, memory_used=12 * GIB, processes=f"{int(text.split()[1])}:{11 * GIB}")
 
 
+def stop_serving(box: Box) -> None:
+    """Every endpoint, until servers and gateway are gone: the engine's end would leave them."""
+    for each in box.client.serving.endpoints():
+        box.client.serving.stop(each["name"])
+    deadline = time.monotonic() + 60
+    while box.client.serving.gateway()["state"] != "off" and time.monotonic() < deadline:
+        time.sleep(0.2)
+
+
 def idle(box: Box) -> None:
     """Until no train run goes on: the cursor begins on what runs."""
     deadline = time.monotonic() + 120
@@ -224,11 +297,13 @@ def do(box: Box, task: Task) -> tuple[int, str]:
     idle(box)
     if task.job:
         start_job(box)
+    if task.first is not None:
+        task.first(box)
     before = {each["id"] for each in box.client.runs(limit=100)["runs"]}
     viewer = Terminal(PROGRAM, box.environment)
     try:
         viewer.wait(" LIVE ")
-        viewer.wait("━")
+        viewer.wait(task.opened)
         viewer.read(0.5)
         for number, key in enumerate(task.keys):
             if number in task.after:
@@ -251,6 +326,7 @@ def main() -> int:
             for task in TASKS:
                 told.append((task, *do(box, task)))
         finally:
+            stop_serving(box)
             if box.running:
                 subprocess.run([*PROGRAM, "runs", "stop", "--now", box.running], env=box.environment, check=False, capture_output=True)
             subprocess.run([*PROGRAM, "engine", "stop"], env=box.environment, check=False, capture_output=True)
