@@ -5,7 +5,8 @@
 SmolLM2-135M-Instruct, LoRA with dropout (so that the random state matters), real rows, float32, one thread, two passes over the rows
 (so that a stop falls into the middle of one). Ours is the job itself, paused as a user pauses it, each time in a new process; the peer
 is the plain TRL script that saves and stops at the same steps and goes on by `resume_from_checkpoint`. The figure is the largest
-difference of a step's loss and learning rate between the uninterrupted and the interrupted run. The bar: 1e-5; 0 is exact.
+difference of a step's loss and learning rate between the uninterrupted and the interrupted run, of one process and of two ranks (gloo)
+that share each update. The bar: 1e-5; 0 is exact.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ from llmops_tui.commands.demo_assets import prepare
 from llmops_tui.data.checkpoints import newest_complete
 from llmops_tui.data.rundir import RunDir, append_line
 from llmops_tui.engine.jobs.corpus import read_split
+from llmops_tui.engine.jobs.launch import job_argv
 from llmops_tui.paths import find_home
+from llmops_tui.specs.common import Resources
 from llmops_tui.specs.train import DatasetChoice, LoraChoice, TrainSpec
+from llmops_tui.specs.train_processes import ProcessesChoice
 
 BAR = 1e-5
 MAX_LENGTH = 96
@@ -77,7 +81,7 @@ trainer.train(resume_from_checkpoint=True if glob.glob(output + "/checkpoint-*")
 def main() -> int:
     """Exit code 0 only where the claim holds."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="6 steps, one stop, without the peer: about a minute and a half of one core")
+    parser.add_argument("--quick", action="store_true", help="4 steps, one stop, without the peer: about two minutes of one core")
     parser.add_argument("--seed", type=int, default=None, help="of the stops; a new one each time where not given, and printed")
     parser.add_argument("--steps", type=int, default=12, help="updates")
     parser.add_argument("--stops", type=int, default=2, help="how often it is stopped")
@@ -85,7 +89,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, help="questions and answers as JSON lines; the demo's Fiqa where not given")
     options = parser.parse_args()
     if options.quick:
-        options.steps, options.stops = 6, 1
+        options.steps, options.stops = 4, 1
     model, data = options.model, options.data
     if model is None or data is None:
         assets = prepare(find_home().cache, say)
@@ -100,7 +104,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="resume.") as scratch:
         directory = Path(scratch)
         rows = write_jsonl(directory / "rows.jsonl", [{"messages": row} for row in learnt])
-        ours = [our_series(directory / name, model, rows, options.steps, at) for name, at in (("whole", []), ("stopped", stops))]
+        ours, two = (
+            [
+                our_series(directory / f"{name}-{ranks}", model, rows, options.steps, at, ranks)
+                for name, at in (("whole", []), ("stopped", stops))
+            ]
+            for ranks in (1, 2)
+        )
         peer: list[Series] = []
         if not options.quick:
             pairs = write_jsonl(directory / "pairs.jsonl", [{"prompt": row[:-1], "completion": row[-1:]} for row in learnt])
@@ -108,15 +118,16 @@ def main() -> int:
                 plain_series(directory / f"plain-{name}", model, pairs, options.steps, at)
                 for name, at in (("whole", []), ("stopped", stops))
             ]
-    return report(ours, peer, stops, seed)
+    return report(ours, two, peer, stops, seed)
 
 
-def our_series(run: Path, model: Path, rows: Path, steps: int, stops: list[int]) -> Series:
-    """The job as the engine starts it, paused after each of the steps and resumed in a new process."""
+def our_series(run: Path, model: Path, rows: Path, steps: int, stops: list[int], ranks: int) -> Series:
+    """The job of so many processes as the engine starts it, paused after each of the steps and resumed in a new process."""
     run.mkdir()
     spec = TrainSpec(
         model=str(model), dataset=DatasetChoice(path=str(rows), eval_fraction=0), lora=LoraChoice(dropout=DROPOUT), max_steps=steps,
-        micro_batch=MICRO_BATCH, max_length=MAX_LENGTH, threads=1, gradient_checkpointing=False,
+        micro_batch=MICRO_BATCH // ranks, max_length=MAX_LENGTH, threads=1, gradient_checkpointing=False, resources=Resources(gpus=0),
+        processes=ProcessesChoice(count=ranks),
     )  # fmt: skip
     prepared = {"model": {"path": str(model)}, "dataset": {"path": str(rows), "format": "messages"}}
     (run / "spec.json").write_text(json.dumps({"id": run.name, "spec": spec.model_dump(), "prepared": prepared}))
@@ -129,7 +140,7 @@ def our_series(run: Path, model: Path, rows: Path, steps: int, stops: list[int])
             **({"LLMOPS_RESUME_FROM": str(resume)} if resume else {}),
         }  # fmt: skip
         say(f"ours, {run.name}, attempt {attempt}")
-        run_ours(kept, environment, stop)
+        run_ours(kept, job_argv(spec, kept), environment, stop)
     points: Series = {}
     for event in events_of(kept):
         if event["type"] == "metric" and "train/loss" in event["values"]:
@@ -139,10 +150,9 @@ def our_series(run: Path, model: Path, rows: Path, steps: int, stops: list[int])
     return points
 
 
-def run_ours(run: RunDir, environment: dict[str, str], stop: int | None) -> None:
+def run_ours(run: RunDir, argv: list[str], environment: dict[str, str], stop: int | None) -> None:
     """One attempt; asked to pause while the update `stop` is under way, so that it ends with that one."""
     with open(run.log, "ab") as log:
-        argv = [sys.executable, "-m", "llmops_tui.engine.jobs.train"]
         child = subprocess.Popen(argv, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, **ENVIRONMENT, **environment})
     watcher = threading.Thread(target=pause_in, args=(run, stop, child), daemon=True)
     if stop is not None:
@@ -193,13 +203,15 @@ def largest_difference(series: list[Series]) -> float:
     return max(abs(one - other) for step in whole for one, other in zip(whole[step], stopped[step], strict=True))
 
 
-def report(ours: list[Series], peer: list[Series], stops: list[int], seed: int) -> int:
+def report(ours: list[Series], two: list[Series], peer: list[Series], stops: list[int], seed: int) -> int:
     """The table, and the verdict as the last line."""
-    print(f"{'step':>6}{'whole':>14}{'resumed':>14}" + (f"{'TRL whole':>14}{'TRL resumed':>14}" if peer else ""))
+    print(
+        f"{'step':>6}{'whole':>14}{'resumed':>14}{'2 ranks':>14}{'resumed':>14}" + (f"{'TRL whole':>14}{'TRL resumed':>14}" if peer else "")
+    )
     for step in sorted(ours[0]):
-        cells = [f"{each.get(step, (float('nan'),))[0]:14.7f}" for each in (*ours, *peer)]
+        cells = [f"{each.get(step, (float('nan'),))[0]:14.7f}" for each in (*ours, *two, *peer)]
         print(f"{step:>6}{''.join(cells)}{'   stopped here' if step in stops else ''}")
-    difference = largest_difference(ours)
+    difference, of_two = largest_difference(ours), largest_difference(two)
     beside = largest_difference(peer) if peer else None
     verdict = {
         "benchmark": "resume",
@@ -207,9 +219,10 @@ def report(ours: list[Series], peer: list[Series], stops: list[int], seed: int) 
         "peer": beside,
         "ratio": None if beside is None else 1.0 if difference == beside else difference / beside if beside else None,
         "bar": BAR,
-        "holds": difference <= BAR,
+        "holds": max(difference, of_two) <= BAR,
         "unit": "largest difference of a step's loss or learning rate",
         "exact": difference == 0,
+        "two_ranks": of_two,
         "steps": len(ours[0]),
         "stops": stops,
         "seed": seed,
