@@ -42,7 +42,7 @@ def main() -> int:
     parser.add_argument("--model", default="", help="the same as a directory of safetensors")
     options = parser.parse_args()
     gguf, directory = model_files(options.gguf, options.model)
-    tokens, pairs, slow_tokens = (24, 4, 12) if options.quick else (48, 6, 24)
+    tokens, pairs, slow_tokens = (24, 4, 12) if options.quick else (96, 12, 24)
     threads = max(1, len(os.sched_getaffinity(0)) - 1)
     with served() as rig, bare_llamacpp(gguf, SLOTS, CONTEXT, threads) as (bare_port, bare_pid):
         rig.start("ours", [{"model": str(gguf), "serve": {"slots": SLOTS, "context": CONTEXT, "threads": threads}}])

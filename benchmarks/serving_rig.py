@@ -145,12 +145,12 @@ def speed(
 
 
 def cpu_seconds(processes: Sequence[int]) -> float:
-    """User and system time of these processes so far (man 5 proc, stat)."""
-    spent = 0
-    for pid in processes:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        spent += int(fields[11]) + int(fields[12])
-    return spent / os.sysconf("SC_CLK_TCK")
+    """User and system time of all threads of these processes so far, to the nanosecond: /proc tells it in hundredths of a second alone.
+
+    The clock of a process has this number on Linux (kernel, include/linux/posix-timers_types.h: MAKE_PROCESS_CPUCLOCK).
+    """
+    scheduler_clock = 2
+    return sum(time.clock_gettime((~pid << 3) | scheduler_clock) for pid in processes)
 
 
 @dataclass
