@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -163,6 +164,30 @@ def test_a_server_that_answers_twice_is_heard_once(backend: FakeBackend, gateway
     backend.script.append(sends(both))
     assert gateway.chat().json["choices"][0]["message"]["content"] == "first"
     assert gateway.chat().json["choices"][0]["message"]["content"] == "hello"
+
+
+def test_answers_whose_heads_are_alike_are_each_their_own(backend: FakeBackend, gateway: RunningGateway) -> None:
+    texts = ["one", "two", "three", "x" * 5000, "", "four"]
+    for text in texts:
+        backend.script.append(says(200, json.dumps(whole(text)).encode()))
+        assert gateway.chat().json["choices"][0]["message"]["content"] == text
+    backend.script += [says(400, b'{"error": {"message": "no"}}'), says(200, b'{"choi'), says(200, b"")]
+    assert [gateway.chat().status for _ in range(4)] == [400, 502, 502, 200]
+
+
+@pytest.mark.parametrize(("announced", "most"), [("keep-alive: timeout=5, max=12\r\n", 2), ("keep-alive: timeout=5\r\n", 40), ("", 40)])
+def test_a_connection_carries_what_its_server_announced_and_not_the_last_of_it(
+    backend: FakeBackend, gateway: RunningGateway, announced: str, most: int
+) -> None:
+    carried: Counter[tuple[str, int]] = Counter()
+
+    async def answer(asked: Asked) -> None:
+        carried[asked.writer.get_extra_info("peername")] += 1
+        await asked.answer(200, json.dumps(whole()).encode(), extra=announced)
+
+    backend.otherwise = answer
+    assert {gateway.chat().status for _ in range(40)} == {200}
+    assert max(carried.values()) == most
 
 
 def test_an_answer_that_nobody_asked_for_is_given_to_nobody(backend: FakeBackend, gateway: RunningGateway) -> None:

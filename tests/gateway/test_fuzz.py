@@ -129,6 +129,30 @@ def requests_of(pieces: list[bytes]) -> list[tuple[Any, ...]]:
     ]
 
 
+AGAIN = st.tuples(
+    st.sampled_from([b"", b"Host: localhost\r\n", b"Authorization: Bearer x\r\n", b"Connection: close\r\n", b"Expect: 100-continue\r\n"]),
+    st.sampled_from([b"Content-Length: ", b"content-length:", b"Content-Length: 0", b"Content-Lengths: "]),
+    st.sampled_from([b"\r\n", b" \r\n", b"\r\nX: y\r\n", b"\r\nTransfer-Encoding: chunked\r\n", b"\r\nContent-Length: 5\r\n", b"\n"]),
+)
+PLAIN_HEAD = (b"Host: localhost\r\n", b"Content-Length: ", b"\r\n")
+SAID_LENGTH = st.sampled_from([b"%d"] * 8 + [b"0%d", b"%d0", b"-%d", b"+%d", b"%dx", b"99999999999999999999%d"])
+SENT = st.sampled_from([b"", b"hello", b"0123456789", b"x" * 64, b"x" * 65, b"GET / HTTP/1.1\r\n\r\n"])
+
+
+@BOUNDED
+@given(AGAIN | st.just(PLAIN_HEAD), st.lists(st.tuples(SENT, SAID_LENGTH, st.sampled_from([0, 0, 0, 0, 0, 1, -1])), max_size=8))
+def test_a_head_that_comes_again_is_the_request_that_a_parser_makes_of_it(
+    head: tuple[bytes, bytes, bytes], sent: list[tuple[bytes, bytes, int]]
+) -> None:
+    first, name, rest = head
+    requests = [
+        b"POST / HTTP/1.1\r\n" + first + name + said.replace(b"%d", b"%d" % max(0, len(body) + off)) + rest + b"\r\n" + body
+        for body, said, off in sent
+    ]
+    data = b"".join(requests)
+    assert requests_of(requests) == requests_of([data[at : at + 1] for at in range(len(data))])
+
+
 @BOUNDED
 @given(REQUESTS | st.binary(max_size=200), PLACES)
 @example(b"POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /x HTTP/1.1\r\n\r\n", [3, 60])
@@ -441,9 +465,11 @@ PLAIN = st.builds(
 STREAM = st.lists(EVENT | OTHER_EVENTS | PLAIN, max_size=12).map(b"".join)
 
 
-def read(pieces: list[bytes], strip: bool) -> tuple[Any, ...]:
+def read(pieces: list[bytes], strip: bool, together: bool = False) -> tuple[Any, ...]:
+    """What a stream of these pieces is, one after another or `together`, as a server wrote them at once."""
     stream = EventStream(strip_usage=strip, keep_text=True)
-    out = b"".join(stream.take(piece, float(number)) for number, piece in enumerate(pieces))
+    takes = [(b"".join(pieces), pieces)] if together else [(piece, []) for piece in pieces]
+    out = b"".join(stream.take(data, float(number), written) for number, (data, written) in enumerate(takes))
     assert stream.text is not None
     return (out, b"".join(stream.text), stream.response_hash(), stream.chunks, stream.finish, stream.usage, stream.error, stream.done)
 
@@ -456,9 +482,29 @@ def test_a_stream_is_read_the_same_however_it_is_cut(stream: bytes, done: bool, 
     whole = read([raw], strip)
     assert read(cut(raw, places), strip) == whole
     assert read([raw[at : at + 1] for at in range(len(raw))], strip) == whole
+    assert read(cut(raw, places), strip, together=True) == whole
+    if not carriage:
+        assert read([event + b"\n\n" for event in raw.split(b"\n\n")[:-1]], strip, together=True) == whole
     assert whole[-1] is done
     if not strip:
         assert whole[0] == raw.replace(b"\r\n", b"\n")
+
+
+@BOUNDED
+@given(
+    st.lists(st.sampled_from(["a", "b", "ü", "\n", '"', "\\", ""]), min_size=2, max_size=40),
+    st.lists(OTHER_EVENTS | EVENT, max_size=2),
+    st.booleans(),
+)
+def test_a_burst_is_read_the_same_as_event_by_event(texts: list[str], others: list[bytes], ascii_only: bool) -> None:
+    written = [
+        b'data: {"choices":[{"index":0,"delta":{"content":' + json.dumps(text, ensure_ascii=ascii_only).encode() + b"}}]}\n\n"
+        for text in texts
+    ]
+    events = [*written[:7], *others[:1], *written[7:], *others[1:]]
+    singly = read(events, True)
+    assert read(events, True, together=True) == singly
+    assert read([b"".join(events)], True) == singly
 
 
 @BOUNDED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any, NotRequired, TypedDict
@@ -59,7 +60,7 @@ class Asker:
         parts = urlsplit(url)
         tls = ssl.create_default_context() if parts.scheme == "https" else None
         host = parts.hostname or ""
-        self._pool = Pool(loop, host, parts.port or (443 if tls else 80), lambda: None, tls)
+        self._pool = Pool(loop, host, parts.port or (443 if tls else 80), tls)
         self._timeout = timeout_seconds
         key = f"Authorization: Bearer {secret}\r\n" if secret else ""
         shown = f"[{host}]" if ":" in host else host
@@ -74,7 +75,7 @@ class Asker:
         try:
             async with asyncio.timeout(self._timeout):
                 for attempt in range(_OPENED_AGAIN + 1):
-                    upstream = self._pool.take() if attempt == 0 else None
+                    upstream = self._pool.take(monotonic()) if attempt == 0 else None
                     upstream = upstream or await self._connect()
                     answer = _Answer(outcome)
                     outcome.sent = outcome.sent or monotonic()
@@ -133,7 +134,7 @@ class _Answer:
         if status == 200 and content_type[:17].lower() == b"text/event-stream":
             self._stream = EventStream(strip_usage=False, keep_text=False)
 
-    def on_payload(self, data: bytes) -> None:
+    def on_payload(self, data: bytes, pieces: Sequence[bytes] = ()) -> None:
         stream = self._stream
         if stream is None:
             if len(self._body) < _MOST_ERROR_BYTES:

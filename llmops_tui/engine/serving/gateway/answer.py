@@ -11,6 +11,7 @@ from llmops_tui.engine.serving.gateway.errors import GatewayError
 from llmops_tui.engine.serving.gateway.sse import EventStream
 
 _LARGEST = 32 << 20
+_MOST_TOKENS = 1 << 53
 
 
 class Answer:
@@ -120,7 +121,7 @@ class Answer:
 def _text_of(choice: dict[str, Any]) -> str:
     message = choice.get("message")
     source = message if isinstance(message, dict) else choice
-    parts = [source[name] for name in ("reasoning_content", "content", "text") if isinstance(source.get(name), str)]
+    parts = [text for name in ("reasoning_content", "content", "text") if isinstance(text := source.get(name), str)]
     calls = source.get("tool_calls")
     if isinstance(calls, list) and calls:
         parts.append(orjson.dumps(calls).decode())
@@ -128,4 +129,4 @@ def _text_of(choice: dict[str, Any]) -> str:
 
 
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53 else None
+    return value if type(value) is int and 0 <= value < _MOST_TOKENS else None

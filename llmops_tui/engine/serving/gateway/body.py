@@ -14,8 +14,17 @@ _INPUT = {CHAT: "messages", COMPLETION: "prompt", EMBEDDING: "input"}
 _BYTES_PER_TOKEN = 4
 _EXPECTED_ANSWER = 256
 _PREFIX_BYTES = 1024
-_NUMBERS = {"temperature": (0.0, 100.0), "top_p": (0.0, 1.0), "frequency_penalty": (-100.0, 100.0), "presence_penalty": (-100.0, 100.0)}
-_COUNTS = {"max_tokens": (0, 1 << 31), "max_completion_tokens": (0, 1 << 31), "n": (1, 128), "top_logprobs": (0, 1000)}
+_NUMBER, _COUNT = frozenset((int, float)), frozenset((int,))  # a bool is neither
+_LIMITS: dict[str, tuple[float, float, frozenset[type]]] = {
+    "temperature": (0, 100, _NUMBER),
+    "top_p": (0, 1, _NUMBER),
+    "frequency_penalty": (-100, 100, _NUMBER),
+    "presence_penalty": (-100, 100, _NUMBER),
+    "max_tokens": (0, 1 << 31, _COUNT),
+    "max_completion_tokens": (0, 1 << 31, _COUNT),
+    "n": (1, 128, _COUNT),
+    "top_logprobs": (0, 1000, _COUNT),
+}
 
 
 class Body:
@@ -108,15 +117,11 @@ def _check_messages(messages: object) -> None:
 
 def _check_numbers(fields: dict[str, Any]) -> None:
     """Numbers no server can mean; each server's own limits are its own to say."""
-    for name, value in fields.items():
-        if name in _NUMBERS and value is not None:
-            low, high = _NUMBERS[name]
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
-                raise _wrong(name, f"must be a number from {low:g} to {high:g}")
-        elif name in _COUNTS and value is not None:
-            least, most = _COUNTS[name]
-            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-                raise _wrong(name, f"must be a whole number from {least} to {most}")
+    for name in fields:
+        if name in _LIMITS and (value := fields[name]) is not None:
+            low, high, types = _LIMITS[name]
+            if type(value) not in types or not low <= value <= high:
+                raise _wrong(name, f"must be a {'number' if float in types else 'whole number'} from {low} to {high}")
 
 
 def _wrong(field: str, wants: str) -> GatewayError:

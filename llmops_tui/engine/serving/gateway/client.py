@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from time import monotonic
 from typing import Protocol, cast
 
 from llmops_tui.engine.serving.gateway import http_response
@@ -29,8 +30,6 @@ class Serving(Protocol):
 
     def serve(self, client: Client, request: Request) -> None:
         """Answer now through the client's methods, or set `client.exchange` and answer later."""
-
-    def monotonic(self) -> float: ...
 
 
 class Underway(Protocol):
@@ -73,7 +72,7 @@ class Client(asyncio.Protocol):
         # uvloop's transports have asyncio's methods and not its classes.
         self.transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=_WRITE_AHEAD)
-        self._since = gateway.monotonic()
+        self._since = monotonic()
         gateway.clients.add(self)
         if len(gateway.clients) > gateway.limits.connections:
             self.refuse(GatewayError(503, "too many connections", "too_many_connections", retry_after=1, closes=True))
@@ -87,7 +86,7 @@ class Client(asyncio.Protocol):
             exchange.client_gone()
 
     def data_received(self, data: bytes) -> None:
-        self._since = self.gateway.monotonic()
+        self._since = monotonic()
         if self._closing:
             return  # read and thrown away, so that the client gets to see the answer before a reset
         if self.exchange is not None or self.full or self._backlog:
@@ -161,8 +160,8 @@ class Client(asyncio.Protocol):
         if transport is None:
             return
         if self._chunks:
-            body = http_response.chunk(data) if data else b""
-            transport.write(b"".join((head, body, http_response.LAST_CHUNK)))
+            framed = (head, b"%x\r\n" % len(data), data, b"\r\n", http_response.LAST_CHUNK) if data else (head, http_response.LAST_CHUNK)
+            transport.write(b"".join(framed))
         elif head or data:
             transport.write(head + data)
         self._answered(self.keep and self._chunks and not self.gateway.draining)
@@ -171,7 +170,7 @@ class Client(asyncio.Protocol):
         """A stream that cannot go on: an error as its last event, and the connection closes without the mark of a complete answer."""
         if self.transport is not None:
             self.send_events(b"data: " + error_body(status, message, code) + b"\n\n")
-            self._end(self.gateway.monotonic())
+            self._end(monotonic())
         self.exchange = None
 
     def close(self) -> None:
@@ -216,7 +215,7 @@ class Client(asyncio.Protocol):
         self.exchange = None
         if self._reader.held:
             self._reader.release()
-        self._since = self.gateway.monotonic()
+        self._since = monotonic()
         transport = self.transport
         assert transport is not None
         if not keep:

@@ -44,9 +44,6 @@ class Control:
         self.bodies = Bodies()
         self.draining = False
 
-    def monotonic(self) -> float:
-        return monotonic()
-
     def connect(self) -> Client:
         return Client(self)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from time import monotonic
 from typing import Protocol
 
@@ -112,13 +113,13 @@ class Exchange:
     def start(self) -> None:
         core = self._core
         core.active.add(self)
-        self._route()
+        self._route(monotonic())
 
     def woken(self) -> None:
         """A replica may have become ready."""
         if self._over or self._replica is not None:
             return
-        self._route()
+        self._route(monotonic())
 
     def forsaken(self) -> None:
         """Its endpoint was stopped while it waited there: no server will come."""
@@ -128,35 +129,35 @@ class Exchange:
         name = self.endpoint.name
         self._next_endpoint(GatewayError(404, f"{name} was stopped while the request waited for its server", "model_not_found", "model"))
 
-    def _route(self) -> None:
+    def _route(self, now: float) -> None:
         core, endpoint = self._core, self.endpoint
-        endpoint.last_used = time.time()
-        chosen = choose(endpoint, self._pinned, self._mark, self.body.prompt_prefix, self._tried, monotonic(), core.random)
+        endpoint.last_used = unix_now = time.time()
+        chosen = choose(endpoint, self._pinned, self._mark, self.body.prompt_prefix, self._tried, now, core.random)
         if chosen is not None:
             if endpoint.waiting:
                 self._wait_no_more()
-            self._send_to(*chosen)
+            self._send_to(*chosen, now, unix_now)
         elif endpoint.rule.on_demand and not self._tried and not self._shadow:
             if self not in endpoint.waiting:
                 endpoint.waiting.add(self)
-                endpoint.wanted_since = endpoint.wanted_since or time.time()
-                self._deadline = monotonic() + endpoint.rule.on_demand_seconds
+                endpoint.wanted_since = endpoint.wanted_since or unix_now
+                self._deadline = now + endpoint.rule.on_demand_seconds
         else:
             self._next_endpoint(self._error or _nobody(endpoint))
 
-    def _send_to(self, version: Version, replica: Replica) -> None:
+    def _send_to(self, version: Version, replica: Replica, now: float, unix_now: float) -> None:
         self._attempts_here += 1
         self.record.attempts += 1
         self._version = version
         self._replica = replica
         version.in_flight += 1
-        replica.took(self.body.estimated_tokens, time.time())
+        replica.took(self.body.estimated_tokens, unix_now)
         self._deadline = _NEVER
         if self.record.attempts > 1:
             self._answer = Answer()
-        upstream = None if self._new_connection else replica.pool.take()
+        upstream = None if self._new_connection else replica.pool.take(now)
         if upstream is not None:
-            self._send(upstream, version, replica)
+            self._send(upstream, version, replica, now)
         else:
             self._task = self._core.loop.create_task(self._connect(version, replica))
 
@@ -170,16 +171,16 @@ class Exchange:
             return
         self._task = None
         if self._over or self._replica is not replica:
-            replica.pool.put(upstream, keep=True)
+            replica.pool.put(upstream, keep=True, now=monotonic())
             return
         try:
-            self._send(upstream, version, replica)
+            self._send(upstream, version, replica, monotonic())
         except Exception as error:  # noqa: BLE001 - in a task nobody would hear of it, and the client would wait
             _log.exception("a request could not be sent")
             self._abort_upstream()
             self._broken(GatewayError(500, f"the gateway failed: {type(error).__name__}", "internal_error"), blame=False)
 
-    def _send(self, upstream: Upstream, version: Version, replica: Replica) -> None:
+    def _send(self, upstream: Upstream, version: Version, replica: Replica, now: float) -> None:
         target = self.body.kind
         handler: Answering = self
         try:
@@ -189,12 +190,11 @@ class Exchange:
             else:
                 payload = self._payload_for_replica(version, replica)
         except GatewayError as error:  # this upstream cannot be asked that; another one may
-            replica.pool.put(upstream, keep=True)
+            replica.pool.put(upstream, keep=True, now=now)
             replica.breaker.abandoned()
             self._move_on(error, retry=False)
             return
         self._upstream = upstream
-        now = monotonic()
         if self._sent_at < 0:
             self._sent_at = now
         self._deadline = now + self._core.limits.first_byte_seconds
@@ -225,30 +225,32 @@ class Exchange:
     # The answer
 
     def on_head(self, status: int, content_type: bytes) -> None:
-        answer = self._answer
+        answer, replica = self._answer, self._replica
+        if replica is None:
+            return
         answer.status = status
         streamed = content_type[:17].lower() == b"text/event-stream"
         if status == 200 and streamed is not self.body.stream:
             self._abort_upstream()
-            assert self._replica is not None
-            kind = self._replica.scrubbed(content_type)[:60].decode("latin-1") or "no content type"
+            kind = replica.scrubbed(content_type)[:60].decode("latin-1") or "no content type"
             wanted = "a stream of events" if self.body.stream else "one JSON object"
             self._broken(GatewayError(502, f"the model's server answered with {kind}, not {wanted}", "upstream_nonsense"))
             return
         if status == 200 and streamed:
             answer.stream = EventStream(strip_usage=self.body.stream and not self.body.usage_asked, keep_text=self._keep_text)
-        self._deadline = monotonic() + self._core.limits.stall_seconds
+        self._deadline = replica.pool.heard_at + self._core.limits.stall_seconds
 
-    def on_payload(self, data: bytes) -> None:
-        stream = self._answer.stream
-        core = self._core
-        now = monotonic()
-        self._deadline = now + core.limits.stall_seconds
+    def on_payload(self, data: bytes, pieces: Sequence[bytes] = ()) -> None:
+        stream, replica = self._answer.stream, self._replica
+        if replica is None:
+            return
+        now = replica.pool.heard_at
+        self._deadline = now + self._core.limits.stall_seconds
         try:
             if stream is None:
                 self._answer.add(data)
                 return
-            data = stream.take(data, now)
+            data = stream.take(data, now, pieces)
         except GatewayError as error:
             self.spoiled(error)
             return
@@ -261,8 +263,7 @@ class Exchange:
                 self._abort_upstream()
                 self._rejected(500, orjson.dumps({"error": stream.error}))
                 return
-            if self._replica is not None:
-                data = self._replica.scrubbed(data)
+            data = replica.scrubbed(data)
         if stream.done:
             self._complete_stream(data)
         elif data:
@@ -380,7 +381,7 @@ class Exchange:
         self._error = error
         self._new_connection = False
         if retry and self._attempts_here <= self.endpoint.rule.retries and not self._shadow:
-            self._route()
+            self._route(monotonic())
         else:
             self._next_endpoint(error)
 
@@ -400,7 +401,7 @@ class Exchange:
                 self._tried = []
                 self._attempts_here = 0
                 self._error = error
-                self._route()
+                self._route(monotonic())
                 return
         marks = self._marks()
         self._finish(error.status, error.message)
@@ -504,7 +505,7 @@ class Exchange:
         if answer.stream is not None:
             answer.read_stream()
         if replica is not None and 200 <= status < 300:
-            replica.succeeded(record.t + now - self.began)
+            replica.succeeded(record.t + now - self.began, now)
         if replica is not None:
             self._leave()
         else:

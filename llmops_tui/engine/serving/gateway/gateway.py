@@ -43,9 +43,6 @@ class Gateway:
     def limits(self) -> Limits:
         return self.core.limits
 
-    def monotonic(self) -> float:
-        return monotonic()
-
     def connect(self) -> Client:
         """The protocol of a new connection."""
         return Client(self)

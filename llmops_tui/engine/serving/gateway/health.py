@@ -88,7 +88,7 @@ class HealthWatch:
             self._no_token(replica, f"a completion of one token did not come back: {str(error) or 'timed out'}")
             return
         if 200 <= status < 300:
-            replica.succeeded(time.time())
+            replica.succeeded(time.time(), monotonic())
             replica.misses = 0
             if not replica.healthy:
                 replica.healthy = True

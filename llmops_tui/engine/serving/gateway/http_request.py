@@ -10,6 +10,7 @@ import httptools
 
 from llmops_tui.engine.serving.gateway.config import Limits
 from llmops_tui.engine.serving.gateway.errors import GatewayError
+from llmops_tui.engine.serving.gateway.repeated_head import MOST_DIGITS, RepeatedHead
 
 _MOST_HEADERS = 100
 _LONGEST_TARGET = 4096
@@ -35,6 +36,22 @@ class Request:
         self.began = 0.0
         self.error: GatewayError | None = None
 
+    def again(self, body: bytes, began: float) -> Request:
+        """One with the same head."""
+        other = Request.__new__(Request)
+        other.method = self.method
+        other.target = self.target
+        other.host = self.host
+        other.origin = self.origin
+        other.authorization = self.authorization
+        other.session = self.session
+        other.keep_alive = self.keep_alive
+        other.old = self.old
+        other.body = body
+        other.began = began
+        other.error = None
+        return other
+
 
 class Bodies:
     """Bytes of bodies in memory, over all connections of a gateway."""
@@ -49,8 +66,8 @@ class RequestReader:
     """Feeds one connection's parser; whole requests wait in `ready`. After `broken`, nothing more is read from the connection."""
 
     __slots__ = (
-        "_bodies", "_body", "_chunked", "_head", "_head_open", "_headers", "_limits", "_moved", "_parser", "_request", "_size",
-        "_unfinished", "broken", "continues", "held", "in_request", "ready",
+        "_bodies", "_body", "_chunked", "_head", "_head_open", "_headers", "_known", "_known_head", "_limits", "_moved", "_parser",
+        "_request", "_size", "_unfinished", "broken", "continues", "held", "in_request", "ready",
     )  # fmt: skip
 
     def __init__(self, limits: Limits, bodies: Bodies) -> None:
@@ -59,6 +76,8 @@ class RequestReader:
         self.held = 0  # bytes of bodies that are not answered yet
         self._parser = httptools.HttpRequestParser(self)
         self._request = Request()
+        self._known: Request | None = None  # one with the head that is likely to come again
+        self._known_head = RepeatedHead()
         self._body: bytes | bytearray = b""
         self._size = 0
         self._head = 0
@@ -74,7 +93,10 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read on; never raises for what a client sends: a request with `error` is the last one of a connection out of step."""
+        if self._known is not None and not self.in_request and self._comes_again(data, self._known):
+            return
         self._moved = False
+        begins = not self.in_request
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -88,11 +110,32 @@ class RequestReader:
         except httptools.HttpParserError as error:
             self._refuse(GatewayError(400, f"not a valid HTTP/1.1 request: {error}", "malformed_http", closes=True))
         else:
+            if not self.in_request:
+                if begins and len(self.ready) == 1:
+                    self._learn(data)
             # llhttp tells of a header, trailer or chunk only when it is whole, and one without end would grow in it.
-            if self.in_request and not self._moved:
+            elif not self._moved:
                 self._unfinished += len(data)
                 if self._unfinished > self._limits.header_bytes:
                     self._refuse(self._headers_too_large())
+
+    def _comes_again(self, data: bytes, known: Request) -> bool:
+        """Whether these bytes are the known request with another body; then it is ready, and the parser need not see it."""
+        body = self._known_head.body_of(data)
+        if body is None or len(body) > self._limits.body_bytes or self._bodies.held + len(body) > _MOST_HELD:
+            return False
+        self.held += len(body)
+        self._bodies.held += len(body)
+        self.ready.append(known.again(body, time.monotonic()))
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        """Know this request again, where the bytes are all of it."""
+        request = self.ready[0]
+        room = self._head + MOST_DIGITS <= self._limits.header_bytes
+        known = room and request.error is None and request.keep_alive and self._known_head.learn(data)
+        if known:
+            self._known = request.again(b"", 0.0)
 
     @property
     def in_body(self) -> bool:

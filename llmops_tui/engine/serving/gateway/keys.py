@@ -13,18 +13,20 @@ from llmops_tui.engine.serving.gateway.errors import GatewayError
 class Bucket:
     """So many a minute, refilled evenly; it may be overdrawn by what is only known afterwards."""
 
-    __slots__ = ("_at", "_per_minute", "left")
+    __slots__ = ("_at", "_most", "_per_minute", "left")
 
     def __init__(self, per_minute: float, now: float) -> None:
         self._per_minute = per_minute
-        self.left = _most(per_minute)
+        self.left = self._most = _most(per_minute)
         self._at = now
 
     def refill(self, per_minute: float, now: float) -> None:
         if per_minute != self._per_minute:
-            self.left = min(self.left, _most(per_minute)) if self._per_minute else _most(per_minute)
+            self._most = _most(per_minute)
+            self.left = min(self.left, self._most) if self._per_minute else self._most
             self._per_minute = per_minute
-        self.left = min(_most(per_minute), self.left + (now - self._at) * per_minute / 60.0)
+        left = self.left + (now - self._at) * per_minute / 60.0
+        self.left = left if left < self._most else self._most
         self._at = now
 
     def seconds_until(self, amount: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import defaultdict
 from typing import Any
 
 from llmops_tui.engine.serving.gateway.sketch import Sketch
@@ -54,7 +55,7 @@ class Meters:
     def __init__(self) -> None:
         self._slots: dict[int, _Slot] = {}
         self._slot = _Slot(-1)
-        self.by_status: dict[int, int] = {}
+        self.by_status: defaultdict[int, int] = defaultdict(int)
         self.prompt_tokens = 0
         self.completion_tokens = 0
         self.retries = 0
@@ -86,7 +87,7 @@ class Meters:
     ) -> None:
         """A request is over; seconds, and `first` below 0 where there was no stream."""
         slot = self._now(now)
-        self.by_status[status] = self.by_status.get(status, 0) + 1
+        self.by_status[status] += 1
         self.prompt_tokens += prompt_tokens
         self.completion_tokens += completion_tokens
         self.whole.add(whole)

@@ -47,6 +47,7 @@ class Record:
         self.good = False
 
     def line(self) -> bytes:
+        queue, first = self.queue_seconds, self.first_seconds
         return orjson.dumps(
             {
                 "type": "request",
@@ -67,11 +68,11 @@ class Record:
                 "completion_tokens": self.completion_tokens,
                 "cached_tokens": self.cached_tokens,
                 "estimated": self.estimated,
-                "queue_ms": _ms(self.queue_seconds),
-                "ttft_ms": _ms(self.first_seconds),
-                "itl_ms": _ms(self.gap_mean),
-                "itl_max_ms": _ms(self.gap_most),
-                "total_ms": _ms(self.total_seconds),
+                "queue_ms": int(queue * 1e6) / 1000 if queue >= 0 else None,
+                "ttft_ms": int(first * 1e6) / 1000 if first >= 0 else None,
+                "itl_ms": int(self.gap_mean * 1e6) / 1000 if self.gap_mean >= 0 else None,
+                "itl_max_ms": int(self.gap_most * 1e6) / 1000 if self.gap_most >= 0 else None,
+                "total_ms": int(self.total_seconds * 1e6) / 1000,
                 "attempts": self.attempts,
                 "fallback_from": self.fallback_from,
                 "mirror": self.mirror,
@@ -83,7 +84,3 @@ class Record:
             },
             option=orjson.OPT_APPEND_NEWLINE,
         )
-
-
-def _ms(seconds: float) -> float | None:
-    return int(seconds * 1e6) / 1000 if seconds >= 0 else None

@@ -17,7 +17,7 @@ class Replica:
     """One server of a model. Times `last_…` are unix seconds for people; `heard_at` is the monotonic clock."""
 
     __slots__ = (
-        "breaker", "cause", "completion_at", "draining", "failures", "healthy", "heard_at", "id", "last_ok", "last_used", "misses", "ok_at",
+        "breaker", "cause", "completion_at", "draining", "failures", "healthy", "id", "last_ok", "last_used", "misses", "ok_at",
         "outstanding", "outstanding_tokens", "pool", "provider", "request_head", "rule",
     )  # fmt: skip
 
@@ -25,7 +25,7 @@ class Replica:
         self.id = rule.id
         self.rule = rule
         self.provider = ""
-        self.pool = Pool(loop, rule.host, rule.port, self.heard, tls)
+        self.pool = Pool(loop, rule.host, rule.port, tls)
         self.breaker = Breaker()
         shown = f"[{rule.host}]" if ":" in rule.host else rule.host  # RFC 3986 3.2.2
         self.request_head = f"Host: {shown}:{rule.port}\r\nContent-Type: application/json\r\n".encode()
@@ -40,14 +40,15 @@ class Replica:
         self.last_used = 0.0
         self.ok_at = 0.0  # the monotonic time of the last completion that came back
         self.completion_at = 0.0  # the monotonic time when a completion was last tried by the health watch
-        self.heard_at = 0.0
 
-    def heard(self) -> None:
-        """It sent something: whatever it is, the process lives."""
-        self.heard_at = monotonic()
+    @property
+    def heard_at(self) -> float:
+        """When it last sent something: whatever it was, the process lived."""
+        return self.pool.heard_at
 
     def usable(self, now: float) -> bool:
-        return self.rule.state == "ready" and self.healthy and not self.draining and self.breaker.allows(now)
+        breaker = self.breaker
+        return self.healthy and self.rule.state == "ready" and not self.draining and (breaker.state == "closed" or breaker.allows(now))
 
     def model_for(self, adapter: str) -> str | None:
         """The name that it knows the model or adapter by; None when it has not loaded the adapter."""
@@ -77,9 +78,9 @@ class Replica:
         self.outstanding -= 1
         self.outstanding_tokens -= tokens
 
-    def succeeded(self, unix_now: float) -> None:
+    def succeeded(self, unix_now: float, now: float) -> None:
         self.last_ok = unix_now
-        self.ok_at = monotonic()
+        self.ok_at = now
         self.breaker.succeeded()
 
     def failed(self, cause: str) -> None:

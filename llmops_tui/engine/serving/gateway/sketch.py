@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable
 
 _GAMMA = 1.02
@@ -14,29 +15,26 @@ _log = math.log
 class Sketch:
     """Counts by bucket; values in seconds."""
 
-    __slots__ = ("buckets", "count", "total")
+    __slots__ = ("buckets",)
 
     def __init__(self) -> None:
-        self.buckets: dict[int, int] = {}
-        self.count = 0
-        self.total = 0.0
+        self.buckets: defaultdict[int, int] = defaultdict(int)
+
+    @property
+    def count(self) -> int:
+        return sum(self.buckets.values())
 
     def add(self, value: float, times: int = 1) -> None:
-        bucket = int(_log(value / _LEAST) * _SCALE) if value > _LEAST else 0
-        buckets = self.buckets
-        buckets[bucket] = buckets.get(bucket, 0) + times
-        self.count += times
-        self.total += value * times
+        self.buckets[int(_log(value / _LEAST) * _SCALE) if value > _LEAST else 0] += times
 
     def merge(self, other: Sketch) -> None:
         for bucket, times in other.buckets.items():
-            self.buckets[bucket] = self.buckets.get(bucket, 0) + times
-        self.count += other.count
-        self.total += other.total
+            self.buckets[bucket] += times
 
     def quantiles(self, wanted: Iterable[float]) -> list[float]:
         """The values nearest to these ranks in [0, 1], ascending; zeros when empty. Of a few values the 99th percentile is the largest."""
-        ranks = [round(rank * (self.count - 1)) for rank in wanted]
+        last = self.count - 1
+        ranks = [round(rank * last) for rank in wanted]
         found: list[float] = []
         seen = 0
         for bucket in sorted(self.buckets):

@@ -7,6 +7,7 @@ one shows what stands before and after it. Every other event is parsed. What goe
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -14,8 +15,8 @@ import orjson
 from llmops_tui.engine.serving.gateway.errors import GatewayError
 
 _LONGEST_EVENT = 4 << 20
-_LONGEST_RUN = 16 << 10
 _MOST_TEXT = 1 << 20
+_TEXTS = ("content", "text", "reasoning_content", "reasoning")
 _DONE = b"data: [DONE]\n\n"
 DONE_EVENT = _DONE
 _DONE_MARKS = (b"data: [DONE]", b"data:[DONE]")
@@ -25,14 +26,14 @@ class EventStream:
     """State of one stream. Times are those given to `take`, in seconds."""
 
     __slots__ = (
-        "_after", "_before", "_between", "_hash", "_mark", "_pending", "_text_bytes", "chunks", "done", "error", "finish", "first",
+        "_after", "_before", "_hash", "_pending", "_text_bytes", "chunks", "done", "error", "finish", "first",
         "gap_most", "last", "new_chunks", "new_gap", "strip_usage", "text", "usage",
     )  # fmt: skip
 
     def __init__(self, strip_usage: bool, keep_text: bool) -> None:
         self._pending = b""
         self._before = b""  # what stands before the text in the newest event that held nothing else; empty until there was one
-        self._mark = self._after = self._between = b""  # the name before that text; what stands after it, and until the next name
+        self._after = b""  # what stands after that text
         self._hash = hashlib.blake2b(digest_size=16)
         self.strip_usage = strip_usage
         self.text: list[bytes] | None = [] if keep_text else None
@@ -48,19 +49,24 @@ class EventStream:
         self.error: dict[str, Any] | None = None
         self.done = False
 
-    def take(self, data: bytes, now: float) -> bytes:
-        """The events that are whole with `data`, to be sent on; the rest waits. Raises GatewayError 502 for what is no stream of events."""
+    def take(self, data: bytes, now: float, pieces: Sequence[bytes] = ()) -> bytes:
+        """The events that are whole with `data`, to be sent on; the rest waits. `pieces`: the same bytes as the server wrote them.
+
+        Raises GatewayError 502 for what is no stream of events."""
         if self._pending:
             data = self._pending + data
             self._pending = b""
+            pieces = ()
         if not data.endswith(b"\n\n"):
             if b"\r\n" in data:
                 data = data.replace(b"\r\n", b"\n")
+                pieces = ()
             cut = data.rfind(b"\n\n") + 2
             if cut < 2:
                 cut = 0
             if cut != len(data):
                 self._pending = data[cut:]
+                pieces = ()
                 if len(self._pending) > _LONGEST_EVENT:
                     raise GatewayError(502, f"the model's server sent an event of more than {_LONGEST_EVENT} bytes", "upstream_nonsense")
                 data = data[:cut]
@@ -71,11 +77,15 @@ class EventStream:
         texts: list[bytes] = []
         stripped: list[bytes] = []
         at, size = 0, len(data)
+        alike = True  # no event of a run of them was found to hold more
         while at < size:
-            if self._mark and data.startswith(self._before, at):
-                end = self._plain_run(data, at, texts)
+            if self._before and data.startswith(self._before, at):
+                end = self._plain_event(data, at, texts)
                 if end > at:
                     at = end
+                    if alike and data.startswith(self._before, at):
+                        end = self._plain_events(data, at, pieces, texts)
+                        alike, at = end > at, end
                     continue
             end = data.find(b"\n\n", at) + 2
             event = data[at : end - 2]
@@ -88,41 +98,42 @@ class EventStream:
                 elif self.strip_usage and _only_usage(answer):
                     stripped.append(data[:at])
                     data = data[end:]
-                    at, size = 0, len(data)
+                    at, size, pieces = 0, len(data), ()
                     continue
             at = end
         self._content(texts, now)
         return b"".join((*stripped, data)) if stripped else data
 
-    def _plain_run(self, data: bytes, at: int, texts: list[bytes]) -> int:
-        """Add the texts of the events from here on that hold nothing else; where the first begins that may hold more."""
+    def _plain_event(self, data: bytes, at: int, texts: list[bytes]) -> int:
+        """Add the text of the event here if it holds nothing else, and return where it ends; else where it begins."""
         begin = at + len(self._before)
-        between, mark = self._between, self._mark
         end = data.find(b'"', begin)
-        if not data.startswith(between, end):
-            if not data.startswith(self._after, end):
-                return at
-            text = data[begin:end]
-            texts.append(_unescaped(text) if b"\\" in text else text)
-            return end + len(self._after)
-        pieces = data[begin : begin + _LONGEST_RUN].split(mark)
-        last = pieces.pop()
-        found = [piece.removesuffix(between) for piece in pieces]
+        if not data.startswith(self._after, end):
+            return at
+        text = data[begin:end]
+        texts.append(_unescaped(text) if b"\\" in text else text)
+        return end + len(self._after)
+
+    def _plain_events(self, data: bytes, at: int, pieces: Sequence[bytes], texts: list[bytes]) -> int:
+        """The same for all events from here to the last one that begins so, if every one of them holds nothing else."""
+        first = begin = 0
+        while begin < at and first < len(pieces):
+            begin += len(pieces[first])
+            first += 1
+        if begin != at:  # it does not write them one by one
+            first, pieces = 0, [event + b"\n\n" for event in data[at:-2].split(b"\n\n")]
+        before, after = self._before, self._after
+        last = len(pieces)
+        while last > first and not pieces[last - 1].startswith(before):
+            last -= 1
+        head, tail = len(before), -len(after)
+        found = [piece[head:tail] for piece in pieces[first:last]]
         joined = b"".join(found)
-        if b'"' in joined:  # more than that stands between two of the texts: up to there
-            whole = next(index for index, text in enumerate(found) if b'"' in text)
-            last = pieces[whole]
-            del found[whole:]
-            joined = b"".join(found)
-        at += len(joined) + len(found) * (len(between) + len(mark))
-        end = last.find(b'"')
-        if last.startswith(self._after, end):
-            found.append(last[:end])
-            at += len(self._before) + end + len(self._after)
-        if b"\\" in joined or b"\\" in last[:end]:
-            found = [_unescaped(text) for text in found]
-        texts += found
-        return at
+        run = b"".join((before, (after + before).join(found), after))
+        if b'"' in joined or not data.startswith(run, at):
+            return at
+        texts += [_unescaped(text) for text in found] if b"\\" in joined else found
+        return at + len(run)
 
     def response_hash(self) -> str:
         return self._hash.hexdigest()
@@ -150,10 +161,9 @@ class EventStream:
 
     def _facts(self, answer: dict[str, Any], event: bytes) -> list[bytes]:
         """Note how it finished, usage and errors; the texts of an event's choices."""
-        usage = answer.get("usage")
+        usage, error = answer.get("usage"), answer.get("error")
         if isinstance(usage, dict):
             self.usage = usage
-        error = answer.get("error")
         if error:
             self.error = error if isinstance(error, dict) else {"message": str(error)}
         choices = answer.get("choices")
@@ -169,14 +179,12 @@ class EventStream:
                 self.finish = finish
             delta = choice.get("delta")
             source = delta if isinstance(delta, dict) else choice
-            for name in ("content", "text", "reasoning_content", "reasoning"):
-                text = source.get(name)
-                if isinstance(text, str) and text:
+            for name in _TEXTS:
+                if name in source and (text := source[name]) and isinstance(text, str):
                     texts.append(text.encode("utf-8", "surrogatepass"))
                     if not isinstance(finish, str):
                         plain = name
-            calls = source.get("tool_calls")
-            if isinstance(calls, list) and calls:
+            if "tool_calls" in source and (calls := source["tool_calls"]) and isinstance(calls, list):
                 texts.append(orjson.dumps(calls))
         if plain and len(texts) == len(choices) == 1 and not isinstance(usage, dict) and not error:
             self._learn(event, plain.encode(), texts[0])
@@ -189,9 +197,7 @@ class EventStream:
             if at >= 0:
                 begin = at + 1 + len(name) + len(colon)
                 self._before = event[:begin]
-                self._mark = event[at:begin]
                 self._after = event[begin + len(text) :] + b"\n\n"
-                self._between = self._after + event[:at]
                 return
 
 

@@ -7,17 +7,23 @@ connection is given up well before, and one that dies before any byte of an answ
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
-from collections.abc import Callable
+from collections.abc import Sequence
 from time import monotonic
 from typing import Protocol, cast
 
 import httptools
 
+from llmops_tui.engine.serving.gateway.repeated_head import RepeatedHead
+
 _IDLE_SECONDS = 4.0
-_MOST_REQUESTS = 90
+_MOST_REQUESTS = 1000
+_REQUESTS_SPARED = 10  # of those that a server announces
+_MOST = re.compile(rb"\bmax=([0-9]{1,9})")
 _CONNECT_SECONDS = 5.0
 _CONNECTING = 64
+_MANY = 4  # pieces of an answer at once that are worth being told apart
 _LARGEST_HEAD = 256 << 10
 
 
@@ -25,7 +31,9 @@ class Answering(Protocol):
     """Who gets an answer, piece by piece: a head, payload without its framing, then the end or a failure, one of them and last."""
 
     def on_head(self, status: int, content_type: bytes) -> None: ...
-    def on_payload(self, data: bytes) -> None: ...
+    def on_payload(self, data: bytes, pieces: Sequence[bytes] = ()) -> None:
+        """`pieces`: the same bytes as the server wrote them, where those were many."""
+
     def on_end(self) -> None: ...
     def on_failure(self, cause: str, stale: bool, touched: bool) -> None:
         """`stale`: a kept connection that the server had closed: nothing is wrong with it; `touched`: part of an answer had come."""
@@ -35,7 +43,7 @@ class _Rest:
     """Takes what still comes of an answer that is complete to its reader, so that the connection can be kept."""
 
     def on_head(self, status: int, content_type: bytes) -> None: ...
-    def on_payload(self, data: bytes) -> None: ...
+    def on_payload(self, data: bytes, pieces: Sequence[bytes] = ()) -> None: ...
     def on_end(self) -> None: ...
     def on_failure(self, cause: str, stale: bool, touched: bool) -> None: ...
 
@@ -47,8 +55,8 @@ class Upstream(asyncio.Protocol):
     """A connection; it carries one request at a time."""
 
     __slots__ = (
-        "_close_framed", "_content_type", "_ended", "_head", "_headed", "_keep", "_parser", "_parts", "_pool", "_status", "_whole",
-        "handler", "idle_since", "on_body", "paused", "served", "touched", "transport",
+        "_close_framed", "_content_type", "_ended", "_head", "_headed", "_keep", "_length_told", "_parser", "_parts", "_pool", "_status",
+        "_whole", "handler", "idle_since", "on_body", "paused", "served", "touched", "transport",
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -60,6 +68,7 @@ class Upstream(asyncio.Protocol):
         self._status = 0
         self._content_type = b""
         self._close_framed = True
+        self._length_told = False
         self._headed = False
         self._ended = False
         self._head = 0  # bytes read of an answer whose head is not whole
@@ -82,6 +91,7 @@ class Upstream(asyncio.Protocol):
         self.served += 1
         self.touched = self._headed = self._ended = False
         self._close_framed = True
+        self._length_told = False
         self._content_type = b""
         self._status = self._head = 0
         self.transport.write(request)
@@ -115,20 +125,22 @@ class Upstream(asyncio.Protocol):
         if handler is None:  # an answer that nobody asked for
             self.abort()
             return
+        pool = self._pool
+        pool.heard_at = now = monotonic()
+        begins = not self.touched
         self.touched = True
-        self._pool.heard()
-        try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not self._ended:
-                self._fail(f"the model's server sent what is not HTTP: {error}")
+        if begins:
+            body = pool.known_head.body_of(data)
+            if body is not None:
+                handler.on_head(*pool.known_answer)
+                if body and self.handler is not None:
+                    self.handler.on_payload(body)
+                self._over(now)
                 return
-            self._keep = False
-        if not self._status:
-            self._head += len(data)
-            if self._head > _LARGEST_HEAD:
-                self._fail(f"the model's server sent a head of more than {_LARGEST_HEAD >> 10} KiB")
-                return
+        if not self._parsed(data):
+            return
+        if begins and self._ended and self._keep and self._length_told and pool.known_head.learn(data):
+            pool.known_answer = self._status, self._content_type
         if self._headed:
             self._headed = False
             handler.on_head(self._status, self._content_type)
@@ -136,14 +148,37 @@ class Upstream(asyncio.Protocol):
         if parts:
             if self._ended:
                 del parts[self._whole :]
-            payload = parts[0] if len(parts) == 1 else b"".join(parts)
+            pieces: Sequence[bytes] = parts.copy() if len(parts) > _MANY else ()
+            payload = b"".join(parts) if len(parts) > 1 else parts[0]
             parts.clear()
             if payload and self.handler is not None:
-                self.handler.on_payload(payload)
-        if self._ended and self.handler is not None:
-            handler, self.handler = self.handler, None
-            self._pool.put(self, self._keep)
+                self.handler.on_payload(payload, pieces)
+        if self._ended:
+            self._over(now, self._keep)
+
+    def _over(self, now: float, keep: bool = True) -> None:
+        """The answer is whole."""
+        handler = self.handler
+        if handler is not None:
+            self.handler = None
+            self._pool.put(self, keep, now)
             handler.on_end()
+
+    def _parsed(self, data: bytes) -> bool:
+        """Feed the parser; False where the answer failed by what came."""
+        try:
+            self._parser.feed_data(data)
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not self._ended:
+                self._fail(f"the model's server sent what is not HTTP: {error}")
+                return False
+            self._keep = False
+        if not self._status:
+            self._head += len(data)
+            if self._head > _LARGEST_HEAD:
+                self._fail(f"the model's server sent a head of more than {_LARGEST_HEAD >> 10} KiB")
+                return False
+        return True
 
     def eof_received(self) -> bool:
         handler = self.handler
@@ -175,8 +210,13 @@ class Upstream(asyncio.Protocol):
         name = name.lower()
         if name == b"content-type":
             self._content_type = value
-        elif name in (b"content-length", b"transfer-encoding"):
+        elif name == b"content-length":
             self._close_framed = False
+            self._length_told = True
+        elif name == b"transfer-encoding":
+            self._close_framed = False
+        elif name == b"keep-alive" and self.served == 1:
+            self._pool.announced(value)
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -194,13 +234,25 @@ class Upstream(asyncio.Protocol):
 
 
 class Pool:
-    """The connections to one server. `heard` is called with every byte that it sends."""
+    """The connections to one server. `heard_at`: the monotonic time when it last sent anything."""
 
-    __slots__ = ("_closed", "_connecting", "_context", "_host", "_idle", "_loop", "_port", "_resting", "heard", "open")
+    __slots__ = (
+        "_closed",
+        "_connecting",
+        "_context",
+        "_host",
+        "_idle",
+        "_loop",
+        "_most_requests",
+        "_port",
+        "_resting",
+        "heard_at",
+        "known_answer",
+        "known_head",
+        "open",
+    )
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, host: str, port: int, heard: Callable[[], None], tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._loop = loop
         self._host = host
         self._port = port
@@ -208,13 +260,15 @@ class Pool:
         self._closed = False
         self._connecting = asyncio.Semaphore(_CONNECTING)
         self._idle: list[Upstream] = []
+        self._most_requests = _MOST_REQUESTS
         self._resting: set[Upstream] = set()
-        self.heard = heard
+        self.heard_at = 0.0
+        self.known_head = RepeatedHead()
+        self.known_answer = 0, b""  # status and content type of the answer that had this head
         self.open: set[Upstream] = set()
 
-    def take(self) -> Upstream | None:
+    def take(self, now: float) -> Upstream | None:
         """A connection that is free and young enough, else None: then `connect`."""
-        now = monotonic()
         idle = self._idle
         while idle:
             upstream = idle.pop()
@@ -236,17 +290,23 @@ class Pool:
         self.open.add(upstream)
         return upstream
 
-    def put(self, upstream: Upstream, keep: bool) -> None:
+    def announced(self, keep_alive: bytes) -> None:
+        """What the server says of its connections in the first answer on one (`timeout=5, max=100`)."""
+        found = _MOST.search(keep_alive)
+        self._most_requests = max(1, min(_MOST_REQUESTS, int(found[1]) - _REQUESTS_SPARED)) if found else _MOST_REQUESTS
+
+    def put(self, upstream: Upstream, keep: bool, now: float) -> None:
         """A connection whose answer is complete: kept for the next request, or closed."""
         self._resting.discard(upstream)
         transport = upstream.transport
         if transport is None or transport.is_closing():
             return
-        if self._closed or not keep or upstream.served >= _MOST_REQUESTS:
+        if self._closed or not keep or upstream.served >= self._most_requests:
             transport.close()
             return
-        upstream.resume()
-        upstream.idle_since = monotonic()
+        if upstream.paused:
+            upstream.resume()
+        upstream.idle_since = now
         self._idle.append(upstream)
 
     def rests(self, upstream: Upstream) -> None:

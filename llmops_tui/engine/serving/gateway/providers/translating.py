@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -49,7 +50,7 @@ class Translating:
                 self._telling = self._speech.telling(self._body, self._model)
             self._reader.on_head(200, content_type)
 
-    def on_payload(self, data: bytes) -> None:
+    def on_payload(self, data: bytes, pieces: Sequence[bytes] = ()) -> None:
         if self._telling is None:
             self._size += len(data)
             if self._size > _LARGEST:
