@@ -101,3 +101,34 @@ def _bound(one: socket.socket, port: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def test_after_the_box_went_down_with_everything_on_it_the_next_engine_serves_again(serving: Serving, models: Path) -> None:
+    """All that a power cut takes: engine, gateway, shims, keepers and servers. The unit starts the engine (`engine service install`)."""
+    serving.start("back", models / "first.gguf", aliases=["again"])
+    pids = sorted(_everything_of(serving.root))
+    assert len(pids) >= 5, "the engine, its gateway, and of the server the shim, the keeper and the process itself"
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)  # nobody may see another go
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not _everything_of(serving.root), 20)
+    serving.start_engine()
+    wait_for(lambda: serving.ask("again")[0] == 200, 60, "the endpoint to answer again")
+    assert serving.says("again") == "first"
+    assert len(serving.living("back")) == 1
+    serving.stop("back")
+
+
+def _everything_of(root: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdecimal() and int(entry.name) != os.getpid():
+                said = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes()
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+                if str(root).encode() in said and state != "Z":
+                    found.append(int(entry.name))
+        except OSError:
+            continue
+    return found
