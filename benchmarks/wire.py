@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -29,6 +30,8 @@ from terminal_watch import Measured, watch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from llmops_tui.client import Client
+from llmops_tui.paths import Home
 from tests.nvml.driver import GIB, FakeNvml, compile_library
 from tests.serving.serving_engine import free_port
 from tests.serving.tiny_gguf import write_model
@@ -85,6 +88,14 @@ def served(program: list[str], home: Path, port: int, environment: dict[str, str
         over.set()
         asker.join()
         subprocess.run([*program, "endpoints", "stop", "support"], env=environment, check=False, capture_output=True)
+        await_end(Client(Home(home / "state", explicit=True)))
+
+
+def await_end(client: Client) -> None:
+    """Until server and gateway are gone: they would outlive the engine."""
+    deadline = time.monotonic() + 60
+    while client.serving.gateway()["state"] != "off" and time.monotonic() < deadline:
+        time.sleep(0.2)
 
 
 def main() -> int:

@@ -6,8 +6,6 @@ import errno
 import json
 import os
 import signal
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,25 +16,10 @@ from llmops_tui.errors import InsufficientResourcesError, LlmopsError
 from llmops_tui.paths import Home
 from tests.engine.attempts import finish, is_gone, make_attempt, record, start
 from tests.engine.scheduling import engine, reaches, submit, summary, until
+from tests.faults.small_disk import fill
 from tests.waiting import wait_for
 
 SLEEP = "import time; time.sleep(60)"
-SIZE_MIB = 24
-PAGE = os.sysconf("SC_PAGESIZE")
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A small file system of its own."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE_MIB}m", "tmpfs", str(path)], capture_output=True, text=True)
-    if mounted.returncode != 0:
-        pytest.skip(f"needs the right to mount: {mounted.stderr.strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture
@@ -47,25 +30,6 @@ def home(disk: Path, tmp_path: Path) -> Home:
     (disk / "runs").mkdir()
     home.runs.symlink_to(disk / "runs")
     return home
-
-
-def fill(disk: Path, *files: Path) -> Path:
-    """Leave not a byte free, nor in the last page of `files` (they get blank lines); delete what is returned to make room."""
-    for file in files:
-        with open(file, "ab") as stream:
-            stream.write(b"\n" * (-stream.tell() % PAGE))
-    ballast = disk / "ballast"
-    descriptor = os.open(ballast, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    try:
-        for size in (1 << 20, 4096, 1):
-            try:
-                while os.write(descriptor, b"x" * size):
-                    pass
-            except OSError:
-                continue
-    finally:
-        os.close(descriptor)
-    return ballast
 
 
 def _refuse(run: RunDir, entry: object) -> None:

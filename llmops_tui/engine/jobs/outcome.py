@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -20,6 +21,7 @@ from llmops_tui.errors import LlmopsError
 Summary = dict[str, Any]
 # Does the work; returns the summary and whether the run was stopped on request.
 Job = Callable[[RunDir, dict[str, Any], Reporter], tuple[Summary, bool]]
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 def run_job(job: Job, out_of_memory_advice: str) -> int:
@@ -43,11 +45,14 @@ def run_job(job: Job, out_of_memory_advice: str) -> int:
         error, code = str(problem), problem.exit_code
         print(f"error: {error}", flush=True)
     except Exception as problem:  # noqa: BLE001 - the last line of defence: every end is told
-        traceback.print_exc()
-        if is_out_of_memory(problem):
+        if is_full_disk(problem):
+            error = _full_disk(problem, run)
+        elif is_out_of_memory(problem):
+            traceback.print_exc()
             status, error = "out_of_memory", f"{_first_line(problem)}; {out_of_memory_advice}"
             more["memory"] = memory_of(problem)
         else:
+            traceback.print_exc()
             error = _first_line(problem)
         print(f"error: {error}", flush=True)
     events.write("end", status=status, summary=summary, error=error, **more)
@@ -67,6 +72,13 @@ def is_out_of_memory(problem: BaseException) -> bool:
     return isinstance(problem, RuntimeError) and ("can't allocate memory" in str(problem) or "out of memory" in str(problem).lower())
 
 
+def is_full_disk(problem: BaseException) -> bool:
+    """Also where the one who wrote is no Python: safetensors and torch raise errors of their own, with the system's words."""
+    if isinstance(problem, OSError) and problem.errno in _NO_ROOM:
+        return True
+    return any(os.strerror(code) in str(problem) for code in _NO_ROOM)
+
+
 def memory_of(problem: BaseException) -> str:
     """Whose memory ran out: "gpu" or "host"."""
     return "gpu" if type(problem).__name__ == "OutOfMemoryError" or "CUDA" in str(problem) or "HIP" in str(problem) else "host"
@@ -75,3 +87,9 @@ def memory_of(problem: BaseException) -> str:
 def _first_line(problem: BaseException) -> str:
     text = str(problem).strip().splitlines()
     return f"{type(problem).__name__}: {text[0]}" if text else type(problem).__name__
+
+
+def _full_disk(problem: BaseException, run: RunDir) -> str:
+    code = problem.errno if isinstance(problem, OSError) and problem.errno else errno.ENOSPC
+    where = str(problem.filename) if isinstance(problem, OSError) and problem.filename else str(run.path)
+    return f"{where}: {os.strerror(code)}; make room there, then `llmops-tui runs retry {run.id}`"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import gguf
 import numpy as np
@@ -76,7 +77,11 @@ def write_gguf(source: TensorSource, wanted: str, target: Path, library: GgmlLib
         done, total = 0, sum(part.elements for part in parts)
         for part, (name, values) in zip(parts, source.tensors(), strict=True):
             assert part.name == name
-            writer.write_tensor_data(_encode(name, values, part, library))
+            data = _encode(name, values, part, library)
+            try:
+                writer.write_tensor_data(data)
+            except OSError as error:
+                _say_why(staging, data.nbytes, error)
             done += part.elements
             progress(done, total)
         writer.close()
@@ -84,10 +89,22 @@ def write_gguf(source: TensorSource, wanted: str, target: Path, library: GgmlLib
             os.fsync(file.fileno())
         staging.rename(target)
     finally:
-        writer.close()
         staging.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what it still holds has no room either, and that was told
+            writer.close()
     sync_directory(target.parent)
     return parts
+
+
+def _say_why(staging: Path, size: int, error: OSError) -> NoReturn:
+    """numpy tells of a write that fell short how many items went in and not why: who asks for the room is told. Raises OSError."""
+    if error.errno is None:
+        with open(staging, "ab") as file:
+            try:
+                os.posix_fallocate(file.fileno(), file.tell(), size)
+            except OSError as reason:
+                raise OSError(reason.errno, reason.strerror, str(staging.parent)) from error
+    raise error
 
 
 _STORED = {"F32": np.float32, "F16": np.float16}
