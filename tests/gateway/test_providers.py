@@ -271,7 +271,7 @@ def test_an_error_event_in_anthropics_stream_reaches_the_client(backend: FakeBac
         connection.sendall(post(chat_body(stream=True)))
         assert b"Overloaded" not in read_until(connection, "and 🌧".encode())
         gate.open()
-        assert b'"message":"Overloaded","type":"overloaded_error"' in read_until(connection, b"overloaded_error")
+        assert b'"message":"Overloaded","type":"overloaded_error"' in read_until(connection, b"0\r\n\r\n")
     assert gateway.record(stream=True)["status"] == 502
 
 
