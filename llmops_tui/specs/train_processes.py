@@ -72,6 +72,9 @@ def objection_to_processes(choice: ProcessesChoice, method: str, adaptation: str
     if len(set(choice.hosts)) < len(choice.hosts):
         twice = next(host for host in choice.hosts if choice.hosts.count(host) > 1)
         return f"processes.hosts: names {twice} twice; raise processes.count for more processes on each box"
+    if choice.total == 1 and isinstance(gpus, int) and gpus > 1:
+        several = f"; set processes.count={gpus} for a process on each" if method in SHARED and not scratch else ""
+        return f"resources.gpus: one process trains on one GPU, and it says {gpus}{several}"
     if choice.total == 1:
         return "processes.strategy: fsdp cuts a model over several processes; raise processes.count" if choice.strategy == "fsdp" else ""
     field = "processes.count" if choice.count > 1 else "processes.hosts"

@@ -115,7 +115,7 @@ def test_the_device_is_the_largest_gpu_that_is_not_lost_or_the_processor(model: 
     assert box_for(wish(model), gpus, HOST).memory_bytes == 24 * GIB
     assert box_for(wish(model, resources={"gpus": 0}), gpus, HOST).device == "cpu"
     assert box_for(wish(model, threads=3), [], HOST).threads == 3
-    assert box_for(wish(model, resources={"gpus": 2}), [], HOST).memory_bytes is None
+    assert box_for(wish(model, resources={"gpus": 2}, processes={"count": 2}), [], HOST).memory_bytes is None
 
 
 def test_memory_auto_holds_the_predicted_upper_bound_and_without_one_the_whole_gpu() -> None:

@@ -198,6 +198,7 @@ def test_a_rank_that_is_killed_ends_the_run_with_its_number_and_leaves_no_proces
         ({"processes": {"count": 1, "strategy": "fsdp"}}, "processes.strategy: fsdp cuts a model over several processes; raise"),
         ({"processes": {"count": 2, "strategy": "fsdp"}, "adaptation": "qlora"}, "processes.strategy: 4-bit weights cannot be cut"),
         ({"resources": {"gpus": 1}}, "resources.gpus: 2 processes take 2 GPUs"),
+        ({"processes": {"count": 1}, "resources": {"gpus": 2}}, "resources.gpus: one process trains on one GPU, and it says 2; set"),
         ({"model": "", "scratch": {"preset": "nano"}, "max_length": 64}, "processes.count: a model from scratch"),
     ],
 )

@@ -168,6 +168,14 @@ def test_two_processes_take_half_the_steps_and_the_same_tokens() -> None:
     assert one.pass_tokens == two.pass_tokens, "each of the two holds as much as one alone"
 
 
+def test_two_gpus_take_half_of_the_time_of_one() -> None:
+    one = told(LLAMA_8B, GPU, epochs=50)
+    two = told(LLAMA_8B, replace(GPU, gpus=2), epochs=50, processes={"count": 2}, resources={"gpus": 2})
+    assert one["seconds"]
+    assert two["seconds"] == pytest.approx(one["seconds"] / 2, rel=0.05)
+    assert two["energy_joules"] == pytest.approx(one["energy_joules"], rel=0.05)
+
+
 def test_the_largest_sizes_fit_and_the_next_ones_do_not() -> None:
     small = Box("cuda", "a card", 24 * GIB, threads=1, gpus=1)
     found = told(LLAMA_8B, small, packing=False, gradient_checkpointing=True)

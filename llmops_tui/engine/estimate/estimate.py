@@ -224,7 +224,7 @@ class _Question:
         return times * load.held_out_tokens * forward / self._flops(setup)
 
     def _flops(self, setup: Setup) -> float:
-        return speed.device_flops(self.box.device, self.box.name, self.box.threads, setup.item_bytes) * max(1, self.box.gpus)
+        return speed.device_flops(self.box.device, self.box.name, self.box.threads, setup.item_bytes)
 
     def _largest(self, capacity: int | None, most: int, at: Callable[[int], _Memory]) -> int | None:
         """The largest size whose upper bound fits; 0 where none does, None where the capacity is not known."""
