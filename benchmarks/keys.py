@@ -49,8 +49,9 @@ DOWN, ENTER, CTRL_R = "\x1b[B", "\r", "\x12"
 ENDPOINT = "tiny-g"
 # What is typed for the same without us, Enter included.
 VLLM = "vllm serve /models/tiny-g{} --served-model-name tiny-g --port 8001 --max-model-len 2048\n"
-GUIDELLM = "guidellm benchmark --target http://localhost:8001 --rate-type concurrent --rate 1,4,8 --max-requests 100 "
-GUIDELLM += "--data prompt_tokens=220,output_tokens=128\n"
+GUIDELLM = "guidellm run --backend kind=openai_http,target=http://localhost:8001 "
+GUIDELLM += """--profile '{"kind":"concurrent","streams":[1,4,8]}' --constraint kind=max_requests,count=100 """
+GUIDELLM += "--data kind=synthetic_text,prompt_tokens=220,output_tokens=128\n"
 BACK = "\x03" + VLLM.format("-v1") + "curl localhost:8001/v1/models\n"
 
 

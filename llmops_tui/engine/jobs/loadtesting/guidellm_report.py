@@ -36,7 +36,6 @@ def guidellm_report(
 ) -> Json:
     """`unix_offset` is added to monotonic seconds to make Unix seconds."""
     backend = {"kind": "openai_http", "target": target["url"], "model": target["model"]}
-    data = {"kind": "synthetic_text", "prompt_tokens": spec.prompts.tokens, "output_tokens": spec.prompts.answer_tokens}
     return {
         "metadata": {
             "version": 2,
@@ -46,7 +45,7 @@ def guidellm_report(
         },
         "config": {
             "metadata": {"labels": {"name": spec.name or spec.default_name(), "made_by": "llmops-tui"}},
-            "spec": {"backend": backend, "data": [data], "profile": _profile(spec, [stage for stage, _, _ in results])},
+            "spec": {"backend": backend, "data": [_data(spec)], "profile": _profile(spec, [stage for stage, _, _ in results])},
         },
         "benchmarks": [
             _benchmark(spec, target, number, stage, run, outcomes, unix_offset) for number, (stage, run, outcomes) in enumerate(results)
@@ -70,9 +69,14 @@ def _benchmark(
     took = _mean([outcome.end - outcome.sent for outcome in groups["successful"]])
     return {
         "type_": "generative_benchmark",
+        "start_time": began,
+        "end_time": ended,
+        "duration": ended - began,
+        "warmup_duration": 0.0,
+        "cooldown_duration": 0.0,
         "config": {
             "run_id": spec.name or spec.default_name(), "run_index": number, "strategy": strategy, "constraints": {},
-            "profile": {"kind": strategy["type_"]}, "requests": {"data": spec.prompts.dataset or "synthetic_text"},
+            "profile": _profile(spec, [stage]), "requests": {"data": spec.prompts.dataset or "synthetic_text"},
             "backend": {"kind": "openai_http", "target": target["url"], "model": target["model"]}, "environment": {},
         },
         "scheduler_state": {
@@ -93,20 +97,37 @@ def _benchmark(
     }  # fmt: skip
 
 
+def _data(spec: LoadtestSpec) -> Json:
+    if spec.prompts.dataset:
+        return {"kind": "json_file", "path": spec.prompts.dataset}
+    return {"kind": "synthetic_text", "prompt_tokens": spec.prompts.tokens, "output_tokens": spec.prompts.answer_tokens}
+
+
 def _profile(spec: LoadtestSpec, stages: Sequence[Stage]) -> Json:
+    if spec.prompts.replay_speed:
+        return {"kind": "replay", **_pace(spec)}
+    ramp = {"rampup_duration": spec.ramp_seconds}
     if stages and stages[0].workers:
-        return {"kind": "concurrent", "streams": [stage.workers for stage in stages]}
-    return {"kind": spec.arrivals, "rate": [stage.rate for stage in stages]}
+        return {"kind": "concurrent", "streams": [stage.workers for stage in stages], **ramp}
+    return {"kind": spec.arrivals, "rate": [stage.rate for stage in stages], "max_concurrency": spec.most_outstanding, **ramp}
 
 
 def _strategy(stage: Stage, spec: LoadtestSpec) -> Json:
+    ramp = {"rampup_duration": spec.ramp_seconds}
+    if spec.prompts.replay_speed:
+        return {"type_": "trace", **_pace(spec)}
     if stage.workers == 1:
         return {"type_": "synchronous"}
     if stage.workers:
-        return {"type_": "concurrent", "streams": stage.workers}
+        return {"type_": "concurrent", "streams": stage.workers, **ramp}
     if spec.arrivals == "constant":
-        return {"type_": "constant", "rate": stage.rate}
-    return {"type_": "poisson", "rate": stage.rate, "random_seed": spec.seed}
+        return {"type_": "constant", "rate": stage.rate, "max_concurrency": spec.most_outstanding, **ramp}
+    return {"type_": "poisson", "rate": stage.rate, "max_concurrency": spec.most_outstanding, "random_seed": spec.seed}
+
+
+def _pace(spec: LoadtestSpec) -> Json:
+    """Twice as fast is half of each time there."""
+    return {"time_scale": 1 / spec.prompts.replay_speed, "schedule_turn": "timestamp"}
 
 
 def _metrics(groups: dict[str, list[Outcome]], made: Json, run: StageRun) -> Json:
