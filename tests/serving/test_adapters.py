@@ -51,6 +51,12 @@ def test_adapters_come_while_the_base_answers_and_each_answers_as_itself(real: S
     wait_for(lambda: len(real.living("base")) == 1, 60, "the server without the adapters to go")
 
 
+def test_an_answer_names_the_version_that_gave_it_and_that_can_be_asked_for(real: Serving) -> None:
+    names = {real.ask(model)[1]["model"] for model in ("base", "base:v1")}
+    names.add(real.ask("base", path="/v1/completions")[1]["model"])
+    assert names == {"base:v1"}
+
+
 def test_a_route_to_an_adapter_is_rolled_back_like_any_other(real: Serving) -> None:
     one, plain = real.says("base:one"), real.says("base")
     real.client.serving.route("base", {"one": 1})

@@ -115,6 +115,12 @@ def test_a_runtime_that_is_not_installed_is_named_with_the_command_that_installs
         fit_replica(ServeSpec(model="x", runtime="vllm"), facts(format="full"), [], 32 * GIB, {})
 
 
+def test_a_server_of_an_endpoint_is_named_after_its_version_and_one_of_nobody_after_its_model() -> None:
+    of_one = fit_replica(ServeSpec(model="x", endpoint="support", version="v3"), facts(), [], 32 * GIB, {})["serving"]
+    assert (of_one["served_as"], of_one["model_name"]) == ("support:v3", "x")
+    assert fit_replica(ServeSpec(model="x"), facts(), [], 32 * GIB, {})["serving"]["served_as"] == ""
+
+
 def test_what_only_vllm_heeds_is_said_where_another_will_serve() -> None:
     spec = ServeSpec(model="x", adapter_room=2, sleep_mode=True)
     fitted = fit_replica(spec, facts(), [], 32 * GIB, {})

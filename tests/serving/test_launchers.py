@@ -73,6 +73,14 @@ def test_vllm_sleeps_where_that_was_wished_and_it_holds_a_gpu(tmp_path: Path) ->
     assert Vllm().environment(on_a_cpu)["VLLM_SERVER_DEV_MODE"] == "0"
 
 
+def test_a_server_calls_itself_by_a_name_that_can_be_asked_for(tmp_path: Path) -> None:
+    plan = replace(PLAN, served_as="support:v3")
+    assert pairs(Vllm().argv(plan, 9007, tmp_path))["--served-model-name"] == "support:v3"
+    assert LlamaCpp().settings(plan, 1)["params"]["model_alias"] == "support:v3"
+    for launcher in (Vllm(), LlamaCpp()):
+        assert (launcher.upstream_name(plan, tmp_path), launcher.upstream_name(PLAN, tmp_path)) == ("support:v3", "eight@v2")
+
+
 def test_vllm_without_a_gpu_is_told_its_cache_and_its_cores(tmp_path: Path) -> None:
     plan = replace(PLAN, gpu=False, kv_bytes=(3 << 30) + 1)
     assert "--enable-sleep-mode" not in Vllm().argv(plan, 9007, tmp_path)

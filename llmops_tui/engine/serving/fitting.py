@@ -59,7 +59,8 @@ def fit_replica(
         dtype=spec.dtype, memory_bytes=size.memory_bytes, kv_bytes=size.kv_bytes, memory_fraction=fraction,
         chat_template=facts["chat_template"], has_template=facts["has_template"], arguments=list(spec.arguments),
         adapters=[Adapter(one["name"], one["path"]) for one in facts["adapters"]],
-        adapter_room=spec.adapter_room, sleep_mode=spec.sleep_mode,
+        served_as=":".join(part for part in (spec.endpoint, spec.version) if part), adapter_room=spec.adapter_room,
+        sleep_mode=spec.sleep_mode,
     )  # fmt: skip
     warnings = list(prepared.get("warnings") or [])
     if usable and not gpu:

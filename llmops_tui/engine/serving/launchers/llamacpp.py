@@ -41,7 +41,7 @@ class LlamaCpp:
         """What llamacpp_server.py is told. A setting of the user's own wins."""
         params: dict[str, Any] = {
             "model.path": plan.model_path,
-            "model_alias": plan.model_name,
+            "model_alias": plan.answers_as,
             "hostnames": [plan.host],
             "port": port,
             "n_ctx": plan.context * plan.slots,
@@ -68,7 +68,7 @@ class LlamaCpp:
         return {}
 
     def upstream_name(self, plan: Plan, workspace: Path) -> str:
-        return plan.model_name
+        return plan.answers_as
 
     def probe(self, name: str, tokens: int) -> Call:
         return Call(

@@ -21,6 +21,7 @@ class Plan:
 
     `port` 0: the job takes a free one. `threads` 0: the server's own choice. `gpu`: it was given at least one. `memory_bytes` is
     what it is predicted to take there or, without a GPU, of the host's memory; `kv_bytes` the part that holds conversations.
+    `served_as` is what its answers call the model, empty for `model_name`: of an endpoint's version a name that can be asked for.
     `adapter_room`: how many adapters may come while it runs, beside those it is started with.
     """
 
@@ -45,8 +46,14 @@ class Plan:
     has_template: bool = True
     arguments: list[str] = field(default_factory=list)
     adapters: list[Adapter] = field(default_factory=list)
+    served_as: str = ""
     adapter_room: int = 0
     sleep_mode: bool = False
+
+    @property
+    def answers_as(self) -> str:
+        """What stands as `model` in its answers, where the server lets it be named."""
+        return self.served_as or self.model_name
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -1,9 +1,9 @@
 """`transformers serve`: any full model transformers loads, also on a CPU; the fallback that serves what training just wrote.
 
-It has no page of metrics, no adapters of its own, no limit of context and no way to name a chat template. So an adapter is served
-as the model of a replica: in the run's directory a model directory is made of links, whose adapter_config.json names the base (and
-a template of the user's lies there too). With several slots it batches continuously; its cache would then take most of the free
-memory, so it is always told how many blocks it may have.
+It has no page of metrics, no adapters of its own, no limit of context, and no way to name a chat template or the model: its answers
+call that by its path. So an adapter is served as the model of a replica: in the run's directory a model directory is made of links,
+whose adapter_config.json names the base (and a template of the user's lies there too). With several slots it batches continuously; its
+cache would then take most of the free memory, so it is always told how many blocks it may have.
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ class Vllm:
         words = [
             plan.python, "-m", "vllm.entrypoints.openai.api_server",
             "--model", plan.model_path,
-            "--served-model-name", plan.model_name,
+            "--served-model-name", plan.answers_as,
             "--host", plan.host,
             "--port", str(port),
             "--max-model-len", str(plan.context),
@@ -69,7 +69,7 @@ class Vllm:
         return env
 
     def upstream_name(self, plan: Plan, workspace: Path) -> str:
-        return plan.model_name
+        return plan.answers_as
 
     def probe(self, name: str, tokens: int) -> Call:
         return Call(
