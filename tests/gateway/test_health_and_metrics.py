@@ -10,7 +10,7 @@ import pytest
 from llmops_tui.engine.serving.gateway import health as health_module
 from llmops_tui.engine.serving.gateway import pages
 from tests.gateway.exposition_parser import Family, Labels, parse
-from tests.gateway.fake_backend import FakeBackend, Gate, hangs_up, obey, says, stream
+from tests.gateway.fake_backend import Asked, FakeBackend, Gate, hangs_up, obey, says, stream, waits
 from tests.gateway.running import RunningGateway, chat_body, config, endpoint, key, post, read_until
 from tests.waiting import wait_for
 
@@ -119,6 +119,27 @@ def test_a_stopped_server_is_found_and_what_it_had_under_way_fails_and_it_comes_
     backend.otherwise = obey
     wait_for(lambda: gateway.status()["replicas"]["r1"]["healthy"], 15)
     assert {gateway.chat().headers["x-llmops-replica"] for _ in range(30)} == {"r1", "r2"}
+
+
+def test_a_server_whose_health_page_hangs_and_who_completes_is_taken_as_well_once_it_was_seen_to(
+    backend: FakeBackend, gateway: RunningGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(health_module, "PROBE_SECONDS", 0.1)
+    probed = 0
+
+    async def hangs(asked: Asked) -> None:
+        nonlocal probed
+        probed += 1
+        await waits(asked)
+
+    backend.health = hangs
+    replica = gateway.process.gateway.core.routes.replicas["r1"]
+    wait_for(lambda: replica.failures == 1 and replica.healthy, 10, "it was doubted once, and completed")
+    before = probed
+    wait_for(lambda: probed >= before + 4, 10, "four more probes")
+    assert (replica.healthy, replica.failures) == (True, 1)
+    backend.health = says(200, b"{}")
+    wait_for(lambda: not gateway.process.health._mute, 5, "its health page is believed again")
 
 
 def test_a_busy_server_is_not_asked_for_a_token_of_its_own(

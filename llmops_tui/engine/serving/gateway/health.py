@@ -38,6 +38,7 @@ class HealthWatch:
         self._core = core
         self._tasks: set[asyncio.Task[None]] = set()
         self._way: dict[str, int] = {}
+        self._mute: set[str] = set()  # replicas whose /health hangs while completions come back: its silence says nothing of them
 
     def tick(self) -> None:
         for replica in self._core.routes.replicas.values():
@@ -67,12 +68,15 @@ class HealthWatch:
         except (OSError, TimeoutError, ValueError, EOFError) as error:
             if replica.heard_at > asked:
                 return
+            if isinstance(error, TimeoutError) and replica.id in self._mute:
+                return
             replica.misses += 1
             cause = "it does not answer" if isinstance(error, TimeoutError) else f"it cannot be reached: {error or 'the connection closed'}"
             if replica.misses >= _MISSES and replica.healthy:
                 self._down(replica, cause)
             return
         replica.misses = 0
+        self._mute.discard(replica.id)
         if status >= 500 and replica.healthy and replica.outstanding == 0 and not replica.heard_at > asked:
             replica.cause = f"its /health answers {status}"
 
@@ -89,6 +93,8 @@ class HealthWatch:
             return
         if 200 <= status < 300:
             replica.succeeded(time.time(), monotonic())
+            if replica.misses >= _MISSES:
+                self._mute.add(replica.id)
             replica.misses = 0
             if not replica.healthy:
                 replica.healthy = True
