@@ -15,7 +15,7 @@ import pytest
 from llmops_tui.engine.serving.gateway import core as core_module
 from llmops_tui.engine.serving.gateway.config import KeyRule
 from llmops_tui.engine.serving.gateway.errors import GatewayError
-from llmops_tui.engine.serving.gateway.keys import Keyring
+from llmops_tui.engine.serving.gateway.keys import Keyring, Unkeyed
 from tests.gateway.fake_backend import FakeBackend, Gate, says, stream
 from tests.gateway.running import Answered, RunningGateway, chat_body, config, endpoint, key, post, read_until
 from tests.waiting import wait_for
@@ -358,6 +358,30 @@ def test_the_limit_of_requests_holds_for_feedback_too(backend: FakeBackend, star
     assert limited(ask(gateway, "a"), "rate_limit_exceeded")
     assert remark(gateway, "b", about).status == 200
     assert len([line for line in gateway.records() if line["type"] == "feedback"]) == 3
+
+
+def test_feedback_without_a_key_is_limited_by_the_address_that_it_comes_from(backend: FakeBackend, gateway: RunningGateway) -> None:
+    gateway.process.gateway.core.unkeyed = Unkeyed(per_minute=2)
+    about = gateway.chat().headers["x-request-id"]
+    answers = [gateway.request("POST", "/v1/feedback", {"id": about, "rating": "up"}) for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]
+    assert answers[2].error["code"] == "rate_limit_exceeded"
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 30
+    assert len([line for line in gateway.records() if line["type"] == "feedback"]) == 2
+    assert gateway.chat().status == 200, "what costs a server's work is not counted here"
+
+
+def test_addresses_without_keys_are_counted_each_and_the_oldest_forgotten() -> None:
+    unkeyed = Unkeyed(per_minute=1, most=2)
+    for address in ("a", "b"):
+        unkeyed.count_request(address, 0.0)
+    for address in ("a", "b", "a"):
+        with pytest.raises(GatewayError) as refused:
+            unkeyed.count_request(address, 1.0)
+        assert refused.value.status == 429
+    unkeyed.count_request("c", 1.0)  # b asked longest ago
+    unkeyed.count_request("b", 1.0)
+    unkeyed.count_request("c", 61.0)
 
 
 def test_a_key_of_one_endpoint_gives_feedback_on_that_one_only(backend: FakeBackend, start: Start) -> None:

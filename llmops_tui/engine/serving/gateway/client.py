@@ -77,6 +77,12 @@ class Client(asyncio.Protocol):
         if len(gateway.clients) > gateway.limits.connections:
             self.refuse(GatewayError(503, "too many connections", "too_many_connections", retry_after=1, closes=True))
 
+    @property
+    def address(self) -> str:
+        """Where it comes from; empty when it has gone."""
+        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
+        return str(peer[0]) if peer else ""
+
     def connection_lost(self, error: Exception | None) -> None:
         self.gateway.clients.discard(self)
         exchange, self.exchange = self.exchange, None

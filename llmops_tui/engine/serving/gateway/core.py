@@ -7,15 +7,16 @@ import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import orjson
 
 from llmops_tui.engine.serving.gateway.answer import Answer
 from llmops_tui.engine.serving.gateway.body import CHAT, EMBEDDING, Body
 from llmops_tui.engine.serving.gateway.config import GatewayConfig, Limits
-from llmops_tui.engine.serving.gateway.keys import Keyring
+from llmops_tui.engine.serving.gateway.keys import Keyring, Unkeyed
 from llmops_tui.engine.serving.gateway.record import Record
+from llmops_tui.engine.serving.gateway.redaction import Redaction
 from llmops_tui.engine.serving.gateway.routes import Endpoint, Routes, Version
 from llmops_tui.engine.serving.gateway.spool import Spool
 
@@ -43,6 +44,8 @@ class Core:
         self.limits: Limits = self.config.limits
         self.routes = Routes()
         self.keys = Keyring()
+        self.unkeyed = Unkeyed()
+        self.redaction = Redaction()
         self.spool = Spool(directory / "spool", "requests")
         self.texts = Spool(directory / "spool", "texts")
         self.active: set[Sweeping] = set()
@@ -94,7 +97,7 @@ class Core:
                 and (not slo.total_ms or record.total_seconds * 1000 <= slo.total_ms)
             )
         if record.error and (endpoint is None or endpoint.rule.redact):  # servers quote the prompt in what they complain about
-            record.error = self._redacted_text(record.error)[0]
+            record.error = self.redaction.text_or_mark(record.error)[0]
         self.requests_total += 1
         self.spool.write(record.line())
         if version is None or endpoint is None:
@@ -112,14 +115,14 @@ class Core:
         self.refusals[endpoint, status] = self.refusals.get((endpoint, status), 0) + 1
 
     def keep_text(self, record: Record, body: Body, response: str, endpoint: Endpoint) -> None:
-        """Keep what was said, with what must not be kept replaced."""
+        """Keep what was said, with what must not be kept replaced. Raises TooSlowError where that cannot be done: nothing is kept then."""
         asked = body.fields.get("messages" if body.kind == CHAT else "input" if body.kind == EMBEDDING else "prompt")
         asked, response = _bounded(asked), _bounded(response)
         replaced = 0
         if endpoint.rule.redact or self._came_from_redacting(record):
-            asked, counted = self._redacted(asked)
-            response, more = self._redacted_text(response)
-            replaced = counted + more
+            kept: list[Any]
+            kept, replaced = self.redaction.of([asked, response])
+            asked, response = kept
         self.texts.write(
             orjson.dumps(
                 {
@@ -160,25 +163,7 @@ class Core:
     def redacted_remark(self, text: str) -> str:
         """What somebody wrote about an answer, which often quotes it; raw only where no endpoint's text is redacted."""
         raw = self.routes.endpoints and not any(endpoint.rule.redact for endpoint in self.routes.endpoints.values())
-        return text if raw else self._redacted_text(text)[0]
-
-    def _redacted_text(self, text: str) -> tuple[str, int]:
-        replaced = 0
-        for redactor in self.config.redactors:
-            text, count = redactor.pattern.subn(redactor.replacement, text)
-            replaced += count
-        return text, replaced
-
-    def _redacted(self, value: object) -> tuple[object, int]:
-        if isinstance(value, str):
-            return self._redacted_text(value)
-        if isinstance(value, list):
-            pairs = [self._redacted(item) for item in value]
-            return [item for item, _ in pairs], sum(count for _, count in pairs)
-        if isinstance(value, dict):
-            named = {name: self._redacted(item) for name, item in value.items()}
-            return {name: item for name, (item, _) in named.items()}, sum(count for _, count in named.values())
-        return value, 0
+        return text if raw else self.redaction.text_or_mark(text)[0]
 
 
 def _unguessable_ids() -> Iterator[str]:

@@ -22,6 +22,7 @@ from llmops_tui.engine.serving.gateway.errors import GatewayError, upstream_erro
 from llmops_tui.engine.serving.gateway.keys import Key
 from llmops_tui.engine.serving.gateway.providers.provider import Provider
 from llmops_tui.engine.serving.gateway.record import Record
+from llmops_tui.engine.serving.gateway.redaction import TooSlowError
 from llmops_tui.engine.serving.gateway.replica import Replica
 from llmops_tui.engine.serving.gateway.routes import Endpoint, Version
 from llmops_tui.engine.serving.gateway.sse import DONE_EVENT, EventStream
@@ -522,6 +523,8 @@ class Exchange:
         if self._keep_text and status < 400:
             try:
                 core.keep_text(record, self.body, answer.text, self.endpoint)
+            except TooSlowError:
+                pass  # the log says it once, and not of every request
             except Exception:  # noqa: BLE001 - a text that cannot be kept must not keep its answer from the client
                 _log.exception("the text of %s could not be kept", record.id)
 

@@ -21,6 +21,7 @@ from llmops_tui.engine.serving.gateway.keys import Key
 from llmops_tui.engine.serving.gateway.mirror import mirror
 from llmops_tui.engine.serving.gateway.pages_of_browsers import check_page
 from llmops_tui.engine.serving.gateway.record import Record
+from llmops_tui.engine.serving.gateway.redaction import Redaction
 
 _COMPLETIONS = {CHAT: "/v1/chat/completions", COMPLETION: "/v1/completions", EMBEDDING: "/v1/embeddings"}
 # It stands in the request's line, and a client may send a name of megabytes.
@@ -52,6 +53,7 @@ class Gateway:
         core = self.core
         core.config = config
         core.limits = config.limits
+        core.redaction = Redaction(config.redactors)
         self._open = config.auth == "none"
         core.routes.take(config, core.loop)
         core.keys.take(config.keys, monotonic())

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from llmops_tui.engine.serving.gateway.config import KeyRule
 from llmops_tui.engine.serving.gateway.errors import GatewayError
 
+UNKEYED_PER_MINUTE = 120.0
+
 
 class Bucket:
     """So many a minute, refilled evenly; it may be overdrawn by what is only known afterwards."""
@@ -64,7 +66,7 @@ class Key:
         if rule.tokens_per_minute:
             self._tokens.refill(rule.tokens_per_minute, now)
             if self._tokens.left <= 0:
-                raise _too_fast(f"{rule.tokens_per_minute:g} tokens", self._tokens.seconds_until(1))
+                raise _too_fast("this key", f"{rule.tokens_per_minute:g} tokens", self._tokens.seconds_until(1))
         if rule.requests_per_minute:
             self.count_request(now)
         self.in_flight += 1
@@ -75,7 +77,7 @@ class Key:
         if per_minute:
             self._requests.refill(per_minute, now)
             if self._requests.left < 1:
-                raise _too_fast(f"{per_minute:g} requests", self._requests.seconds_until(1))
+                raise _too_fast("this key", f"{per_minute:g} requests", self._requests.seconds_until(1))
             self._requests.left -= 1
 
     def reaches(self, endpoint: str) -> bool:
@@ -88,6 +90,26 @@ class Key:
         self.today_tokens += tokens
         if self.rule.tokens_per_minute:
             self._tokens.left -= tokens
+
+
+class Unkeyed:
+    """Who asks without a key, by the address that it comes from: so many a minute each; of more addresses than are kept the oldest go."""
+
+    def __init__(self, per_minute: float = UNKEYED_PER_MINUTE, most: int = 1024) -> None:
+        self._per_minute = per_minute
+        self._most = most
+        self._buckets: dict[str, Bucket] = {}  # the one that asked last is the last
+
+    def count_request(self, address: str, now: float) -> None:
+        """Raises GatewayError 429; then it is not counted."""
+        bucket = self._buckets.pop(address, None) or Bucket(self._per_minute, now)
+        self._buckets[address] = bucket
+        if len(self._buckets) > self._most:
+            del self._buckets[next(iter(self._buckets))]
+        bucket.refill(self._per_minute, now)
+        if bucket.left < 1:
+            raise _too_fast("without a key an address", f"{self._per_minute:g} of these requests", bucket.seconds_until(1))
+        bucket.left -= 1
 
 
 class Keyring:
@@ -161,9 +183,9 @@ def _most(per_minute: float) -> float:
     return max(1.0, per_minute) if per_minute else 0.0
 
 
-def _too_fast(limit: str, seconds: float) -> GatewayError:
+def _too_fast(who: str, limit: str, seconds: float) -> GatewayError:
     return GatewayError(
-        429, f"this key may use {limit} a minute; try again in {seconds:.1f} s", "rate_limit_exceeded", retry_after=max(1.0, seconds)
+        429, f"{who} may use {limit} a minute; try again in {seconds:.1f} s", "rate_limit_exceeded", retry_after=max(1.0, seconds)
     )
 
 

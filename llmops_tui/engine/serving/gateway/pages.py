@@ -91,6 +91,8 @@ def feedback(core: Core, client: Client, request: Request, key: Key | None) -> N
     """POST /v1/feedback {"id", "rating", "comment"?, "correction"?}: kept beside the request that it is about."""
     if key is not None:
         key.count_request(time.monotonic())
+    else:
+        core.unkeyed.count_request(client.address, time.monotonic())
     try:
         fields: Any = orjson.loads(request.body)
     except ValueError as error:
