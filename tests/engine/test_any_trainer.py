@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -131,6 +132,46 @@ def test_a_trainer_with_our_callback_shows_progress_saves_when_asked_and_registe
     assert saved["step"] <= 3
     assert (tmp_path / "out" / f"checkpoint-{saved['step']}" / "model.safetensors").exists()
     assert [model["run"] for model in client.models() if model["name"] == "tiny"] == [run]
+
+
+def test_two_processes_of_accelerate_launch_are_one_run_stopped_and_killed_as_one(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text(TRAINS)
+    # Without --multi_gpu it would start one process, and ask for mpirun to start more; the processes are told to use the CPU.
+    launch = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--main_process_port", "0"]
+    argv = [sys.executable, "-m", "accelerate.commands.launch", *launch, "train.py", str(tmp_path / "out")]
+    spec = {
+        "kind": "command",
+        "argv": argv,
+        "resources": {"gpus": 0},
+        "env": {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+    }
+    run, killed = (str(client.submit({**spec, "after_any": after}, str(tmp_path))["id"]) for after in ((), ()))
+
+    def steps(of: str) -> list[int]:
+        told = points(client.home.runs / of / "events.jsonl")
+        return [step for step, name, _ in told if name == "train/loss"]
+
+    for each in (run, killed):
+        wait_for(lambda of=each: steps(of)[:2] == [1, 2], 60, "each step to be told once, by the first of them")  # type: ignore[misc]
+    assert len(ranks_of(client, killed)) == 2
+    os.kill(ranks_of(client, killed)[1], signal.SIGKILL)
+    assert ended(client, killed) == "failed"
+    client.stop_run(run)
+    assert ended(client, run) == "cancelled"
+    assert ranks_of(client, run) == ranks_of(client, killed) == []
+
+
+def ranks_of(client: Client, run: str) -> list[int]:
+    """Processes that train, by their number among them."""
+    found: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        try:
+            said = dict(part.partition("=")[::2] for part in (entry / "environ").read_text().split("\0"))
+            if said.get("LLMOPS_RUN_DIR") == str(client.home.runs / run) and "LOCAL_RANK" in said:
+                found[int(said["RANK"])] = int(entry.name)
+        except (OSError, ValueError):
+            continue
+    return [pid for _, pid in sorted(found.items())]
 
 
 def test_a_retry_goes_on_from_the_newest_checkpoint_that_is_whole(client: Client, tmp_path: Path) -> None:
