@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from llmops_tui.data.whole_lines import LineBatch, begin
 from llmops_tui.specs.answers import Progress
 
 Record = dict[str, Any]
@@ -38,15 +39,9 @@ class Event:
 
 
 @dataclass
-class Batch:
-    """What a stretch of lines holds. The arrays run in parallel, one entry a point; `metric` indexes `names`."""
+class Batch(LineBatch):
+    """The arrays run in parallel, one entry a point; `metric` indexes `names`."""
 
-    offset: int
-    end: int
-    skipping: bool = False
-    lines: int = 0
-    broken: int = 0
-    first_broken: str = ""
     names: list[str] = field(default_factory=list)
     metric: array[int] = field(default_factory=lambda: array("i"))
     attempt: array[int] = field(default_factory=lambda: array("h"))
@@ -56,16 +51,6 @@ class Batch:
     events: list[Event] = field(default_factory=list)
     latest: dict[str, float] = field(default_factory=dict)
     progress: Progress | None = None
-
-    @property
-    def empty(self) -> bool:
-        return self.end == self.offset
-
-    def reject(self, reason: str, line_end: int) -> None:
-        """Count a line that cannot be used."""
-        self.broken += 1
-        if not self.first_broken:
-            self.first_broken = f"the line that ends at byte {line_end}: {reason}"
 
 
 def parse(
@@ -85,24 +70,7 @@ def parse(
     for lines of programs that do not know about attempts; `now` stands in for a missing time (Unix seconds); `known` are the
     metric names the run has already, since a run may have 10,000.
     """
-    whole = len(data) if final else data.rfind(b"\n") + 1
-    if not whole:
-        if len(data) < LONGEST_LINE_BYTES:
-            return Batch(offset, offset, skipping)
-        # A line nobody would write: let go of it without holding it in memory.
-        batch = Batch(offset, offset + len(data), skipping=True)
-        if not skipping:
-            batch.reject(f"longer than {LONGEST_LINE_BYTES >> 20} MiB", batch.end)
-        return batch
-    # What follows a last line taken without its newline is the rest of that line, or the newline that heals it.
-    batch = Batch(offset, offset + whole, skipping=not data.endswith(b"\n", 0, whole))
-    lines = data[:whole].split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    position = offset
-    if skipping:
-        position += len(lines[0]) + 1
-        del lines[0]
+    batch, lines, position = begin(Batch, data, offset, longest=LONGEST_LINE_BYTES, final=final, skipping=skipping)
     _Reader(batch, now, attempt_starts, known).read(lines, position)
     return batch
 

@@ -14,6 +14,8 @@ from typing import Any, Literal
 
 import orjson
 
+from llmops_tui.data.whole_lines import LineBatch, begin
+
 Kind = Literal["text", "flag", "whole", "count", "number", "time"]
 Row = tuple[Any, ...]
 
@@ -50,28 +52,13 @@ _MISSING: dict[Kind, object] = {"text": "", "flag": False, "whole": 0, "count": 
 
 
 @dataclass
-class RequestBatch:
-    """What a stretch of a spool's lines holds, from byte `offset` to `end`."""
+class RequestBatch(LineBatch):
+    """The rows of each table; `unknown` counts lines of a type that is not known."""
 
-    offset: int
-    end: int
-    skipping: bool = False
-    lines: int = 0
-    broken: int = 0
     unknown: int = 0
-    first_broken: str = ""
     requests: list[Row] = field(default_factory=list)
     feedback: list[Row] = field(default_factory=list)
     texts: list[Row] = field(default_factory=list)
-
-    @property
-    def empty(self) -> bool:
-        return self.end == self.offset
-
-    def reject(self, reason: str, line_end: int) -> None:
-        """Count a line that cannot be used."""
-        self.broken += 1
-        self.first_broken = self.first_broken or f"the line that ends at byte {line_end}: {reason}"
 
 
 def parse(data: bytes, offset: int, spool: str, *, final: bool = False, skipping: bool = False) -> RequestBatch:
@@ -80,22 +67,7 @@ def parse(data: bytes, offset: int, spool: str, *, final: bool = False, skipping
     A last line without its line feed waits for the next call, unless `final`: nothing is written to the file any more, and what stands
     there is what a machine's death left. `skipping` says that `data` begins inside a line longer than LONGEST_LINE_BYTES.
     """
-    whole = len(data) if final else data.rfind(b"\n") + 1
-    if not whole:
-        if len(data) < LONGEST_LINE_BYTES:
-            return RequestBatch(offset, offset, skipping)
-        batch = RequestBatch(offset, offset + len(data), skipping=True)
-        if not skipping:
-            batch.reject(f"longer than {LONGEST_LINE_BYTES >> 20} MiB", batch.end)
-        return batch
-    batch = RequestBatch(offset, offset + whole)
-    lines = data[:whole].split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    position = offset
-    if skipping:
-        position += len(lines[0]) + 1
-        del lines[0]
+    batch, lines, position = begin(RequestBatch, data, offset, longest=LONGEST_LINE_BYTES, final=final, skipping=skipping)
     _read(batch, lines, position, spool)
     return batch
 
