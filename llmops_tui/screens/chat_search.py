@@ -3,82 +3,46 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
-from textual.app import ComposeResult
-from textual.containers import Vertical
-from textual.widgets import Input
-
-from llmops_tui.keys import bindings
-from llmops_tui.screens.chat_history import ChatHistory
 from llmops_tui.screens.chat_session import Conversation
-from llmops_tui.screens.dialog import Dialog
+from llmops_tui.screens.typed_list import TypedList
 from llmops_tui.screens.widgets.editing import one_line
-from llmops_tui.screens.widgets.table import Column, Row, RowTable
+from llmops_tui.screens.widgets.table import Column
 
-_WIDTH, _HEIGHT, _MOST = 100, 24, 200
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from llmops_tui.screens.chat_history import ChatHistory
+    from llmops_tui.screens.widgets.lines import Run
+
+_MOST = 200
 
 
-class ChatSearch(Dialog[Conversation | None]):
+class ChatSearch(TypedList[Conversation, Conversation]):
     """Answers the conversation, or None."""
 
-    BINDINGS = bindings("command")
+    COLUMNS = (Column("", 16), Column("", 14), Column("", 0))
+    ASKS = "words of a question or an answer"
+    NOTHING = "none like it; Esc leaves"
+    SIZE = (100, 24)
 
     def __init__(self, history: ChatHistory) -> None:
-        super().__init__()
+        super().__init__("earlier conversations")
         self._history = history
-        self._found: list[Conversation] = []
 
-    def compose(self) -> ComposeResult:
-        """A line to type in, the conversations below."""
-        with Vertical(id="palette", classes="dialog") as box:
-            box.border_title = "earlier conversations"
-            yield Input(placeholder="words of a question or an answer", compact=True)
-            columns = (Column("", 16), Column("", 14), Column("", 0))
-            table = RowTable(columns, "none like it; Esc leaves", id="deeds")
-            table.can_focus = False
-            yield table
-
-    def on_mount(self) -> None:
-        """As tall as the screen lets it."""
-        box = self.query_one("#palette")
-        box.styles.width, box.styles.height = min(_WIDTH, self.app.size.width - 2), min(_HEIGHT, self.app.size.height - 2)
-        self.set_focus(self.query_one(Input))
-        self.call_after_refresh(self._draw, "")
-
-    def on_input_changed(self, message: Input.Changed) -> None:
+    def matching(self, typed: str) -> Sequence[Conversation]:
         """Those that match, the newest first."""
-        self._draw(message.value)
+        return [each for each in self._history.search(typed) if each.turns][:_MOST]
 
-    def on_input_submitted(self) -> None:
-        """The one under the cursor."""
-        self._take(self.query_one(RowTable).key)
+    def cells(self, entry: Conversation) -> tuple[Run, ...]:
+        """When it began, with whom, and about what."""
+        return (
+            (time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.began)), "muted"),
+            (entry.endpoint, "text"),
+            (f"{one_line(entry.title)}  ({len(entry.turns)})", "bright"),
+        )
 
-    def on_row_table_row_chosen(self, message: RowTable.RowChosen) -> None:
-        """A click."""
-        self._take(message.key)
-
-    def action_step(self, by: int) -> None:
-        """The one below or above."""
-        self.query_one(RowTable).action_move(by)
-
-    def action_leave(self) -> None:
-        """None of them."""
-        self.dismiss(None)
-
-    def _take(self, key: str | None) -> None:
-        self.dismiss(self._found[int(key)] if key is not None and int(key) < len(self._found) else None)
-
-    def _draw(self, words: str) -> None:
-        self._found = [each for each in self._history.search(words) if each.turns][:_MOST]
-        rows = [
-            Row(
-                str(at),
-                (
-                    (time.strftime("%Y-%m-%d %H:%M", time.localtime(each.began)), "muted"),
-                    (each.endpoint, "text"),
-                    (f"{one_line(each.title)}  ({len(each.turns)})", "bright"),
-                ),
-            )
-            for at, each in enumerate(self._found)
-        ]
-        self.query_one(RowTable).show(rows, select="0" if rows else None)
+    def take(self, entry: Conversation) -> None:
+        """That one."""
+        self.dismiss(entry)

@@ -405,7 +405,7 @@ async def commanding(desk: Desk) -> None:
 @stage("palette", "command")
 async def offered(desk: Desk) -> None:
     await desk.press("ctrl+p")
-    await desk.until(lambda: desk.screen.query("#deeds") and desk.screen.query_one("#deeds").total)
+    await desk.until(lambda: desk.screen.query("#matching") and desk.screen.query_one("#matching").total)
 
 
 def busy_engine(gpus: int) -> FakeEngine:

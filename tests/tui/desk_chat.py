@@ -177,7 +177,7 @@ async def begins_anew(desk: Desk) -> None:
 async def searches(desk: Desk) -> None:
     wanted = desk.screen.conversation.identity
     await desk.press()
-    await desk.until(lambda: desk.screen.query("#deeds") and desk.screen.query_one("#deeds").total)
+    await desk.until(lambda: desk.screen.query("#matching") and desk.screen.query_one("#matching").total)
     await desk.press(*"question", "enter")
     await desk.until(lambda: isinstance(desk.screen, ChatScreen) and desk.screen.conversation.identity == wanted)
 

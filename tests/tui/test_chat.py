@@ -240,9 +240,9 @@ async def test_earlier_conversations_are_found_by_words_and_gone_on_with(no_time
     async with talking(view=view) as talk:
         await talk.until(lambda: list(talk.area.asked) == ["Where is my parcel?", "How do I pay?"])
         await talk.press("escape", "slash")
-        await talk.until(lambda: talk.app.screen.query("#deeds") and talk.app.screen.query_one("#deeds").total == 2)  # type: ignore[attr-defined]
+        await talk.until(lambda: talk.app.screen.query("#matching") and talk.app.screen.query_one("#matching").total == 2)  # type: ignore[attr-defined]
         await talk.press(*"parcel")
-        await talk.until(lambda: talk.app.screen.query_one("#deeds").total == 1)  # type: ignore[attr-defined]
+        await talk.until(lambda: talk.app.screen.query_one("#matching").total == 1)  # type: ignore[attr-defined]
         await talk.press("enter")
         await talk.until(lambda: isinstance(talk.app.screen, ChatScreen) and "> Where is my parcel?" in talk.shown())
         await talk.ask("And now?")

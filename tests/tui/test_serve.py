@@ -147,7 +147,7 @@ async def test_a_model_is_served_in_four_keys_from_anywhere() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.state.live and app.state.selected)
         await pilot.press("6", "a")
-        await until(pilot, lambda: isinstance(app.screen, ModelChoice) and app.screen.query_one("#models", RowTable).total)
+        await until(pilot, lambda: isinstance(app.screen, ModelChoice) and app.screen.query_one("#matching", RowTable).total)
         await pilot.press("down", "enter")
         await until(pilot, lambda: isinstance(app.screen, ConfirmScreen) and "4 requests at the same time" in words(pilot, "#question"))
         assert not engine.serving.wishes
@@ -159,7 +159,7 @@ async def test_a_model_is_served_in_four_keys_from_anywhere() -> None:
 async def test_a_name_in_use_gets_a_number_and_a_path_may_be_typed() -> None:
     async with at_serve() as (pilot, engine, _):
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(pilot.app.screen, ModelChoice) and pilot.app.screen.query_one("#models", RowTable).total)
+        await until(pilot, lambda: isinstance(pilot.app.screen, ModelChoice) and pilot.app.screen.query_one("#matching", RowTable).total)
         await pilot.press(*"/models/support.gguf", "enter")
         await until(pilot, lambda: isinstance(pilot.app.screen, ConfirmScreen))
         await pilot.press("y")
@@ -170,7 +170,7 @@ async def test_a_model_that_does_not_fit_is_refused_before_anything_starts() -> 
     async with at_serve() as (pilot, engine, _):
         engine.serving.refuses = "qwen3-4b@v2 needs 9.2 GiB and 4.0 GiB are free"
         await pilot.press("a")
-        await until(pilot, lambda: isinstance(pilot.app.screen, ModelChoice) and pilot.app.screen.query_one("#models", RowTable).total)
+        await until(pilot, lambda: isinstance(pilot.app.screen, ModelChoice) and pilot.app.screen.query_one("#matching", RowTable).total)
         await pilot.press("enter")
         await until(pilot, lambda: "needs 9.2 GiB" in words(pilot, "#foot"))
         assert not engine.serving.wishes
