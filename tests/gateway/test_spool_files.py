@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import time
@@ -66,3 +67,34 @@ def test_a_write_the_disk_cut_short_leaves_each_record_once(tmp_path: Path, monk
     spool.close()
     (pieces,) = kept(tmp_path).values()
     assert [piece for piece in pieces if piece.startswith("req_")] == ["req_0", "req_1", "req_2"]
+
+
+@pytest.mark.parametrize("kept_bytes", [*range(0, 60, 7), 49, 50, 51, 99, 100, 101, 10_000])
+def test_of_lines_written_together_each_is_there_once_wherever_the_disk_cut_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept_bytes: int
+) -> None:
+    spool, write, cut = Spool(tmp_path, "requests"), os.write, [kept_bytes]
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[: cut.pop()] if cut else data))
+    spool.write(*(line(number, t=1790000000.0) for number in range(5)))
+    spool.write(line(5))
+    spool.close()
+    (pieces,) = kept(tmp_path).values()
+    assert sorted(piece for piece in pieces if piece.startswith("req_")) == [f"req_{number}" for number in range(6)]
+
+
+def test_a_write_goes_no_further_than_the_line_that_reaches_into_the_next_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, write, ends = Spool(tmp_path, "requests"), os.write, [0]
+
+    def counted(descriptor: int, data: bytes) -> int:
+        ends.append(ends[-1] + len(data))
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", counted)
+    lines = [line(number, t=1790000000.0) for number in range(1000)]
+    spool.write(*lines[:3])
+    spool.write(*lines[3:])
+    spool.close()
+    assert len(ends) < 20
+    for begin, end in itertools.pairwise(ends):
+        assert begin // 4096 == (end - len(lines[-1]) - 2) // 4096
+    assert b"".join(path.read_bytes() for path in tmp_path.iterdir()) == b"".join(lines)

@@ -59,6 +59,7 @@ class Budgets:
                 self.save()
 
     def save(self) -> None:
+        self._core.write_records()  # what is counted here stands before the place that is noted
         self._last = self._core.keys.used_today()
         file, offset = self._core.spool.position()
         beside = self._path.with_name("budgets.json.new")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -26,6 +27,7 @@ _LONGEST_DATA = 256
 _ID_BYTES = 12
 _IDS_AT_ONCE = 256
 _MOST_REMEMBERED = 32_768
+_log = logging.getLogger("gateway")
 
 
 class Sweeping(Protocol):
@@ -49,6 +51,8 @@ class Core:
         self.spool = Spool(directory / "spool", "requests")
         self.texts = Spool(directory / "spool", "texts")
         self.active: set[Sweeping] = set()
+        self._lines: list[bytes] = []  # of requests that are over, to be written before their ends are sent
+        self._endings: list[tuple[Callable[..., None], tuple[object, ...]]] = []
         self.random = random.random
         self.requests_total = 0
         self.refusals: dict[tuple[str, int], int] = {}  # by endpoint, or "" where none was found, and status: what no version answered
@@ -72,7 +76,7 @@ class Core:
         return self._asked.get(request_id) or self._asked_before.get(request_id)
 
     def record(self, record: Record, answer: Answer, version: Version | None, endpoint: Endpoint | None, began: float, now: float) -> None:
-        """Count a request that is over, and keep its line."""
+        """Count a request that is over, and keep its line: it is written by `write_records`, or before what `after_records` sends."""
         record.finish = answer.finish
         record.prompt_tokens = answer.prompt_tokens
         record.completion_tokens = answer.completion_tokens
@@ -99,7 +103,7 @@ class Core:
         if record.error and (endpoint is None or endpoint.rule.redact):  # servers quote the prompt in what they complain about
             record.error = self.redaction.text_or_mark(record.error)[0]
         self.requests_total += 1
-        self.spool.write(record.line())
+        self._lines.append(record.line())
         if version is None or endpoint is None:
             self.refused(record.endpoint, record.status)
             return
@@ -110,6 +114,27 @@ class Core:
             now, record.status, record.queue_seconds, record.first_seconds, record.total_seconds,
             record.prompt_tokens or 0, record.completion_tokens or 0, record.good,
         )  # fmt: skip
+
+    def after_records(self, send: Callable[..., None], *answer: object) -> None:
+        """Send the end of an answer once its record is written: with those of the other requests that end in this turn of the loop."""
+        if not self._endings:
+            self.loop.call_soon(self.send_endings)
+        self._endings.append((send, answer))
+
+    def write_records(self) -> None:
+        """Write the lines of all requests that are over; only then may anybody hear of their ends."""
+        lines, self._lines = self._lines, []
+        self.spool.write(*lines)
+
+    def send_endings(self) -> None:
+        """What `after_records` was asked to send."""
+        self.write_records()
+        endings, self._endings = self._endings, []
+        for send, answer in endings:
+            try:
+                send(*answer)
+            except Exception:  # noqa: BLE001 - one that fails must not keep the others from their ends
+                _log.exception("an answer could not be ended")
 
     def refused(self, endpoint: str, status: int) -> None:
         self.refusals[endpoint, status] = self.refusals.get((endpoint, status), 0) + 1
@@ -144,6 +169,7 @@ class Core:
             waiter.woken()
 
     def close(self) -> None:
+        self.write_records()
         self.spool.close()
         self.texts.close()
         for replica in (*self.routes.replicas.values(), *self.routes.providers.values()):

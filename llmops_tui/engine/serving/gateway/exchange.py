@@ -296,7 +296,7 @@ class Exchange:
             self._broken(error)
             return
         self._finish(answer.status, "")
-        self._asker.answer(answer.status, raw, self._marks())
+        self._core.after_records(self._asker.answer, answer.status, raw, self._marks())
 
     def spoiled(self, error: GatewayError) -> None:
         """Nothing more can be made of this answer."""
@@ -326,6 +326,7 @@ class Exchange:
         if message and self._replica is not None:
             message = self._replica.scrubbed_text(message)
         self._finish(200 if error is None else 502, message[:300])
+        self._core.write_records()  # at once: a burst of events that waits costs more than a write
         head = b"" if self._headed else self._asker.begin_events(self._marks())
         self._asker.end_events(data, head)
 
@@ -366,7 +367,7 @@ class Exchange:
             return
         replica.breaker.succeeded()
         self._finish(status, message)
-        self._asker.answer(status, body, self._marks())
+        self._core.after_records(self._asker.answer, status, body, self._marks())
 
     def _failed(self, cause: str, retry: bool, error: GatewayError | None = None) -> None:
         """The replica failed and said nothing to the client."""
@@ -406,7 +407,7 @@ class Exchange:
                 return
         marks = self._marks()
         self._finish(error.status, error.message)
-        self._asker.refuse(error, marks)
+        self._core.after_records(self._asker.refuse, error, marks)
 
     def _broken(self, error: GatewayError, blame: bool = True) -> None:
         """An answer that had begun cannot be had whole: the client is told, by status or, where that is out, visibly in the stream.
@@ -423,9 +424,9 @@ class Exchange:
         headed = self._headed
         self._finish(error.status, error.message)
         if headed:
-            self._asker.break_off(error.status, error.message, error.code)
+            self._core.after_records(self._asker.break_off, error.status, error.message, error.code)
         else:
-            self._asker.refuse(error, marks)
+            self._core.after_records(self._asker.refuse, error, marks)
 
     def _abort_upstream(self) -> None:
         upstream, self._upstream = self._upstream, None
@@ -443,6 +444,7 @@ class Exchange:
             self._replica.breaker.abandoned()
         self.record.client_gone = True
         self._finish(499, "the client went away")
+        self._core.write_records()
 
     def client_full(self) -> None:
         if self._upstream is not None:

@@ -144,4 +144,5 @@ class Gateway:
         now = monotonic()
         record.total_seconds = now - request.began
         core.record(record, Answer(), None, None, request.began, now)
+        core.write_records()
         client.refuse(error, f"x-request-id: {record.id}\r\n".encode())

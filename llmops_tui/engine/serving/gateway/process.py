@@ -121,6 +121,7 @@ class GatewayProcess:
         for server in (self._server, self._control_server):
             if server is not None:
                 server.close()
+        self.gateway.core.send_endings()
         for client in [*self.gateway.clients, *self.control.clients]:
             client.close()
         self.budgets.save()

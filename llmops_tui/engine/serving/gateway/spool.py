@@ -1,4 +1,4 @@
-"""The record of every request: one O_APPEND write a line, before the last byte of its answer goes out.
+"""The record of every request: a line that is appended by write(2) before the last byte of its answer goes out.
 
 What is written survives the death of this process at any moment. Where the disk refuses, the lines wait in memory, up to a bound, and are
 tried again: a full disk costs records, never answers.
@@ -11,6 +11,7 @@ import os
 import re
 import time
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 FILE_BYTES = 64 << 20
@@ -19,6 +20,7 @@ FILE_SECONDS = 86_400.0
 _MOST_WAITING = 20_000
 _MOST_WAITING_BYTES = 32 << 20
 _HEAD_BYTES = 4096
+_PAGE_BYTES = 4096
 _TIME = re.compile(rb'"t":([0-9.]+)')
 _log = logging.getLogger("gateway")
 
@@ -47,23 +49,41 @@ class Spool:
         """Lines that the disk refused so far."""
         return len(self._waiting)
 
-    def write(self, line: bytes) -> None:
-        """Append one line, which ends in a line feed."""
-        if not self._waiting and not self._torn and self._size < self._file_bytes:
-            try:
-                written = os.write(self._file, line)
-            except OSError as error:
-                _log.error("a record cannot be written and waits in memory: %s", error)
+    def write(self, *lines: bytes) -> None:
+        """Append these lines, each of which ends in a line feed.
+
+        A kill can cut a write short where it goes on in the next page: each write ends with the line that does, so that it tears one.
+        """
+        first, room = 0, _PAGE_BYTES - self._size % _PAGE_BYTES
+        for number, line in enumerate(lines, 1):
+            room -= len(line)
+            if room <= 0 or number == len(lines):
+                self._append(lines[first:number])
+                first, room = number, _PAGE_BYTES - self._size % _PAGE_BYTES
+
+    def _append(self, lines: Sequence[bytes]) -> None:
+        if self._waiting or self._torn or self._size >= self._file_bytes:
+            for line in lines:
                 self._wait(line)
-                return
-            self._size += written
-            if written != len(line):
-                self._torn = True
+            self.retry()
+            return
+        whole = b"".join(lines)
+        try:
+            written = os.write(self._file, whole)
+        except OSError as error:
+            _log.error("a record cannot be written and waits in memory: %s", error)
+            for line in lines:
+                self._wait(line)
+            return
+        self._size += written
+        if written == len(whole):
+            return
+        for line in lines:
+            if written < len(line):
+                self._torn = self._torn or written > 0
                 if written < len(line) - 1:  # where only the line feed is missing the line itself stands, and would come twice
                     self._wait(line)
-            return
-        self._wait(line)
-        self.retry()
+            written = max(0, written - len(line))
 
     def retry(self) -> None:
         """Write what waits, and go on in a new file where this one is old; called once a second."""
