@@ -7,35 +7,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Container
 
-from llmops_tui.errors import EngineUnavailableError, LlmopsError
+from llmops_tui.errors import LlmopsError
 from llmops_tui.keys import bindings, keys_of, name_of
 from llmops_tui.screens.beginnings import Beginnings
 from llmops_tui.screens.calls import call
 from llmops_tui.screens.draft import Draft
-from llmops_tui.screens.fit_feed import FitFeed
+from llmops_tui.screens.draft_feed import DraftFeed
 from llmops_tui.screens.form_rows import KIND, LAUNCH, about_lines, command_lines, finding_lines, form_rows
 from llmops_tui.screens.offers import Offer, OfferBook, choice_offers, looks_like_path, path_offers
 from llmops_tui.screens.palette import plain_text
 from llmops_tui.screens.spec_text import command_line, read_spec, yaml_page
-from llmops_tui.screens.submitting import submit_once
 from llmops_tui.screens.widgets.focusing import take_keys
 from llmops_tui.screens.widgets.form import FormView
 from llmops_tui.screens.widgets.lines import LineWidget
 from llmops_tui.specs.field_words import value_of
 from llmops_tui.specs.states import JOB_KINDS
 
-if TYPE_CHECKING:
-    from llmops_tui.specs.answers import Submission
-
 _FEW_CHOICES = 3  # of a field with no more, Enter takes the next one
 
 
-class NewRunScreen(FitFeed):
+class NewRunScreen(DraftFeed):
     """`base`: the run whose spec it begins with; without one it is the newest run's, of `kind` if one is named. `given`: fields filled in.
 
     `again`: the form stands again after a lost terminal; its cursor is then on a field: an Enter meant for the shell launches nothing.
@@ -53,14 +49,9 @@ class NewRunScreen(FitFeed):
         self._given = given
         self._beginnings: Beginnings
         self._offers = OfferBook()
-        self._draft: Draft | None = None
         self._opening = False
         self._why = "asking the engine for the fields…"
         self._every = False
-        self._found: Submission | None = None
-        self._checking = self._check_again = self._launching = False
-        self._unsure: float | None = None
-        self._launched = ""
         self._kept_file = ""
         self._wanted = KIND if again else ""  # the field the next drawing puts the cursor on
         self._found_from = ""  # the field the search began at
@@ -86,17 +77,11 @@ class NewRunScreen(FitFeed):
         self.query_one("#found").border_title = "check"
         self.call_after_refresh(self._begin)
 
-    def on_screen_resume(self) -> None:
-        """A launch that was answered under a dialog goes on."""
-        super().on_screen_resume()
-        if self._launched:
-            self._leave_for(self._launched)
-
     def remember(self) -> dict[str, Any]:
         """Both drafts: of a new run and of a clone, each until it is launched."""
-        if self._draft is not None:
-            self._beginnings.keep(None if self._launched else self._draft)
-        return {**self._beginnings.remember(), "open": not self._launched, "every": self._every}
+        if self.draft is not None:
+            self._beginnings.keep(None if self.launched else self.draft)
+        return {**self._beginnings.remember(), "open": not self.launched, "every": self._every}
 
     def recall(self, remembered: dict[str, Any]) -> None:
         """What was left unlaunched."""
@@ -109,14 +94,14 @@ class NewRunScreen(FitFeed):
 
     def draw(self) -> None:
         """Everything between header and foot."""
-        view, draft = self.query_one(FormView), self._draft
+        view, draft = self.query_one(FormView), self.draft
         if draft is None:
             view.border_title = "new run"
             view.show([], empty=self._why)
             return
         view.border_title = plain_text(self._title(draft)) if self.llmops.ascii_only else self._title(draft)
         names = {"launch": self._key("form_launch"), "turn": self._key("fields_turn")}
-        busy = "being submitted…" if self._launching else ""
+        busy = "being submitted…" if self.launching else ""
         wanted, self._wanted = self._wanted, ""
         rows = form_rows(draft, self._every, busy, names)
         if wanted and not any(row.key == wanted for row in rows):
@@ -125,25 +110,6 @@ class NewRunScreen(FitFeed):
         view.show(rows, wanted)
         self._draw_beside()
 
-    def action_launch(self) -> None:
-        """Check and queue."""
-        self._take_written()
-        draft = self._draft
-        if draft is None or self._launching or self._launched or self.refuse_in_past():
-            return
-        if (wrong := draft.first_wrong()) is not None:
-            self._go_to(wrong)
-            self.llmops.tell(f"{wrong} {draft.faults.get(wrong, 'is missing')}", "bad")
-            return
-        self._launching = True
-        self.redraw()
-        self.run_worker(self._launch(draft))
-
-    def action_check(self) -> None:
-        """A dry run."""
-        self._take_written()
-        self._check(said=True)
-
     def action_toggle_all(self) -> None:
         """Common fields or every one."""
         self._every = not self._every
@@ -151,8 +117,8 @@ class NewRunScreen(FitFeed):
 
     def action_rows(self) -> None:
         """The first rows as the model will meet them, on a page of their own."""
-        self._take_written()
-        if (draft := self._draft) is None:
+        self.take_written()
+        if (draft := self.draft) is None:
             return
         if draft.kind != "train" or not draft.words("model") or not draft.words("dataset.path"):
             self.llmops.tell("rows are rendered of a train run with a model and a dataset", "warn")
@@ -163,14 +129,14 @@ class NewRunScreen(FitFeed):
 
     def action_copy(self) -> None:
         """The equal command into the clipboard of the terminal."""
-        if self._draft is not None:
-            self.app.copy_to_clipboard(self._command(self._draft).encode(errors="replace").decode())
+        if self.draft is not None:
+            self.app.copy_to_clipboard(self._command(self.draft).encode(errors="replace").decode())
             self.llmops.tell("the command was sent to the terminal's clipboard (OSC 52); some terminals have to allow that", "good")
 
     def action_empty(self) -> None:
         """Nothing set."""
-        if self._draft is not None:
-            self._take(Draft(self._draft.form, self._here()))
+        if self.draft is not None:
+            self._take(Draft(self.draft.form, self._here()))
 
     def action_last(self) -> None:
         """The newest run's spec, whatever was typed."""
@@ -181,11 +147,11 @@ class NewRunScreen(FitFeed):
 
     def action_find(self) -> None:
         """Choose a field by its name."""
-        if self._draft is not None:
+        if self.draft is not None:
             view = self.query_one(FormView)
             self._found_from = view.key
-            self._go_to(KIND)
-            view.write("", "a field's name", [Offer(key, field["description"]) for key, field in self._draft.fields.items()], True, True)
+            self.go_to(KIND)
+            view.write("", "a field's name", [Offer(key, field["description"]) for key, field in self.draft.fields.items()], True, True)
 
     def action_back(self) -> None:
         """To the page before; the draft stays."""
@@ -194,8 +160,8 @@ class NewRunScreen(FitFeed):
 
     def action_editor(self) -> None:
         """The spec as YAML; what is wrong with it stands at its fields afterwards, and the file is kept."""
-        self._take_written()
-        if (draft := self._draft) is None:
+        self.take_written()
+        if (draft := self.draft) is None:
             return
         from llmops_tui.commands.spec_file import read_mapping  # YAML is not needed for a first frame
         from llmops_tui.screens.editor import edit
@@ -218,7 +184,7 @@ class NewRunScreen(FitFeed):
             os.unlink(file)
         self._changed()
         if (wrong := draft.first_wrong()) is not None:
-            self._go_to(wrong)
+            self.go_to(wrong)
 
     def on_form_view_field_reached(self, message: FormView.FieldReached) -> None:
         """Another field is explained."""
@@ -228,7 +194,7 @@ class NewRunScreen(FitFeed):
         """Write in it, or launch."""
         if message.key == LAUNCH:
             self.action_launch()
-        elif self._draft is not None:
+        elif self.draft is not None:
             self._write(message.key)
 
     def on_form_view_editor_wanted(self) -> None:
@@ -237,13 +203,13 @@ class NewRunScreen(FitFeed):
 
     def on_form_view_digit_typed(self, message: FormView.DigitTyped) -> None:
         """Write a number at once."""
-        field = self._draft.fields.get(message.key) if self._draft is not None else None
+        field = self.draft.fields.get(message.key) if self.draft is not None else None
         if field is not None and field["type"] in ("integer", "number"):
             self.query_one(FormView).write(message.digit, "", [], False, False)
 
     def on_form_view_field_turned(self, message: FormView.FieldTurned) -> None:
         """The next of its choices."""
-        if (draft := self._draft) is None or (message.key != KIND and message.key not in draft.fields):
+        if (draft := self.draft) is None or (message.key != KIND and message.key not in draft.fields):
             return
         words = [offer.words for offer in self._choices(message.key)]
         now = draft.kind if message.key == KIND else draft.words(message.key)
@@ -252,14 +218,14 @@ class NewRunScreen(FitFeed):
 
     def on_form_view_field_reset(self, message: FormView.FieldReset) -> None:
         """As it began."""
-        if self._draft is not None and message.key in self._draft.fields:
-            self._draft.reset(message.key)
+        if self.draft is not None and message.key in self.draft.fields:
+            self.draft.reset(message.key)
             self._changed()
 
     def on_form_view_field_typed(self, message: FormView.FieldTyped) -> None:
         """Say at once what is wrong; offer paths where one is typed."""
-        field = self._draft.fields.get(message.key) if self._draft is not None else None
-        if field is None or self._draft is None:
+        field = self.draft.fields.get(message.key) if self.draft is not None else None
+        if field is None or self.draft is None:
             return
         fault = ""
         try:
@@ -268,15 +234,15 @@ class NewRunScreen(FitFeed):
             fault = str(error) if message.words else ""
         self.query_one(FormView).blame(fault)
         if field["type"] == "path" or (field["type"] in ("model", "dataset") and looks_like_path(message.words)):
-            self.run_worker(self._offer_paths(message.key, message.words, self._draft.cwd), exclusive=True, group="paths")
+            self.run_worker(self._offer_paths(message.key, message.words, self.draft.cwd), exclusive=True, group="paths")
 
     def on_form_view_field_written(self, message: FormView.FieldWritten) -> None:
         """Take it over and go on."""
         view = self.query_one(FormView)
         if self._found_from:
             found, self._found_from = message.words or self._found_from, ""
-            self._go_to(found)
-            if message.words and self._draft is not None and found in self._draft.fields:
+            self.go_to(found)
+            if message.words and self.draft is not None and found in self.draft.fields:
                 self._write(found, turn=False)
             return
         self._put(message.key, message.words)
@@ -287,12 +253,12 @@ class NewRunScreen(FitFeed):
     def on_form_view_field_dropped(self, message: FormView.FieldDropped) -> None:
         """As it was."""
         if self._found_from:
-            self._go_to(self._found_from)
+            self.go_to(self._found_from)
             self._found_from = ""
         self.redraw()
 
     def _begin(self) -> None:
-        if self._draft is None and not self._opening:
+        if self.draft is None and not self._opening:
             self._opening = True
             self.run_worker(self._open())
 
@@ -323,77 +289,16 @@ class NewRunScreen(FitFeed):
         except LlmopsError as error:
             self.llmops.tell(str(error), "bad")
             return
-        if self._draft is not None and self._draft.kind != kind:
-            self._take(self._draft.of_kind(form), KIND)
-
-    async def _run_check(self, draft: Draft, said: bool) -> None:
-        spec = draft.spec()
-        found: Submission | None = None
-        draft.forgive()
-        try:
-            found = await call(self.client.submit, spec, cwd=draft.cwd, dry_run=True)
-        except LlmopsError as error:
-            if draft.spec() == spec:
-                draft.blame(str(error), error.fields)
-        finally:
-            self._checking = False
-        self._found = found if draft.spec() == spec else None
-        if self._check_again or draft.spec() != spec:
-            self._check_again = False
-            self._check()
-        elif said and (wrong := draft.first_wrong()) is not None:
-            self._go_to(wrong)
-        self.redraw()
-
-    async def _launch(self, draft: Draft) -> None:
-        since = self.state.status["host"]["t"] if self.state.status else None
-        draft.forgive()
-        try:
-            run_id = await submit_once(self.client, draft, self._unsure)
-        except EngineUnavailableError as error:
-            self._unsure = self._unsure or since
-            self.llmops.tell(f"not launched, nothing typed is lost: {error}", "bad")
-        except LlmopsError as error:
-            draft.blame(str(error), error.fields)
-            self.llmops.tell(str(error), "bad")
-            if (wrong := draft.first_wrong()) is not None:
-                self._go_to(wrong)
-        else:
-            self._launched = run_id
-            self.llmops.view.pages[self.PAGE] = self.remember()
-            if self.app.screen is self:
-                self._leave_for(run_id)
-        finally:
-            self._launching = False
-        self.redraw()
-
-    def _leave_for(self, run_id: str) -> None:
-        self.leave()
-        self.llmops.open_run(run_id)
-        self.llmops.tell(f"{run_id} is queued", "good")
-        self.llmops.hurry()
-
-    def _check(self, said: bool = False) -> None:
-        draft = self._draft
-        if draft is None or self._launching:
-            return
-        if draft.texts or draft.missing():
-            if said and (wrong := draft.first_wrong()) is not None:
-                self._go_to(wrong)
-        elif self._checking:
-            self._check_again = True
-        else:
-            self._checking = True
-            self.run_worker(self._run_check(draft, said))
-        self.redraw()
+        if self.draft is not None and self.draft.kind != kind:
+            self._take(self.draft.of_kind(form), KIND)
 
     def _take(self, draft: Draft, select: str = "") -> None:
-        self._draft, self._found = draft, None
+        self.draft, self.found = draft, None
         self.ask_fit(draft, at_once=True)
         self.llmops.view.pages[self.PAGE] = self.remember()
-        self._go_to(select or draft.first_wrong() or LAUNCH)
+        self.go_to(select or draft.first_wrong() or LAUNCH)
 
-    def _take_written(self) -> None:
+    def take_written(self) -> None:
         """What is being written counts, also when another key than Enter ends it."""
         view = self.query_one(FormView)
         found = view.written()
@@ -402,7 +307,7 @@ class NewRunScreen(FitFeed):
         self._found_from = ""
 
     def _put(self, key: str, words: str) -> None:
-        draft = self._draft
+        draft = self.draft
         if draft is None:
             return
         if key == KIND:
@@ -414,17 +319,17 @@ class NewRunScreen(FitFeed):
             self._changed()
 
     def _changed(self) -> None:
-        if self._draft is not None:
-            self._found = None
-            self.ask_fit(self._draft)
-            self._draft.forgive()
+        if self.draft is not None:
+            self.found = None
+            self.ask_fit(self.draft)
+            self.draft.forgive()
             self.llmops.view.pages[self.PAGE] = self.remember()
-            self._check()
+            self.check()
             self.redraw()
 
     def _write(self, key: str, turn: bool = True) -> None:
         """Let the field be written; of a field with few choices take the next, if that is meant."""
-        view, draft = self.query_one(FormView), self._draft
+        view, draft = self.query_one(FormView), self.draft
         if draft is None or (key != KIND and key not in draft.fields):
             return  # the word may be about a field of the kind before
         choices = self._choices(key)
@@ -446,16 +351,16 @@ class NewRunScreen(FitFeed):
     def _choices(self, key: str) -> list[Offer]:
         if key == KIND:
             return [Offer(kind) for kind in JOB_KINDS]
-        assert self._draft is not None
-        return choice_offers(self._draft.fields[key])
+        assert self.draft is not None
+        return choice_offers(self.draft.fields[key])
 
-    def _go_to(self, key: str) -> None:
+    def go_to(self, key: str) -> None:
         """The cursor onto a field, also one that only all of them show."""
         self._wanted = key
         self.redraw()
 
     def _draw_beside(self) -> None:
-        view, draft = self.query_one(FormView), self._draft
+        view, draft = self.query_one(FormView), self.draft
         if draft is None or not view.key:
             return
         about, command, found = (self.query_one(f"#{name}", LineWidget) for name in ("about", "equal", "found"))
@@ -463,7 +368,7 @@ class NewRunScreen(FitFeed):
         about.show_lines(about_lines(draft, view.key, about.size.width))
         command.show_lines(command_lines(self._command(draft), command.size.width))
         self.draw_fit()
-        found.show_lines(finding_lines(draft, self._found, self._checking, self._key("form_check"), found.size.width))
+        found.show_lines(finding_lines(draft, self.found, self.checking, self._key("form_check"), found.size.width))
 
     def _title(self, draft: Draft) -> str:
         if draft.base:

@@ -572,7 +572,7 @@ async def recalls_back(desk: Desk) -> None:
 
 
 def draft(desk: Desk) -> Any:
-    return desk.screen._draft
+    return desk.screen.draft
 
 
 async def to_field(desk: Desk, key: str) -> FormView:
@@ -592,7 +592,7 @@ async def launches(desk: Desk) -> None:
 
 @effect("form_check")
 async def checks(desk: Desk) -> None:
-    await desk.until(lambda: not desk.screen._checking)
+    await desk.until(lambda: not desk.screen.checking)
     before = len(desk.engine.checked)
     await desk.press()
     await desk.until(lambda: len(desk.engine.checked) > before)

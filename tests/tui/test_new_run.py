@@ -373,7 +373,7 @@ async def test_paths_are_completed_from_the_file_system(engine: FakeEngine, tmp_
         await press(pilot, "r")
         await until(pilot, lambda: "inner/" not in fields(pilot))
         await press(pilot, "tab", "enter")
-        assert pilot.app.screen._draft.value("dataset.path") == str(tmp_path / "rows.jsonl")  # type: ignore[attr-defined]
+        assert pilot.app.screen.draft.value("dataset.path") == str(tmp_path / "rows.jsonl")  # type: ignore[attr-defined]
 
 
 def editing(monkeypatch: pytest.MonkeyPatch, change: Callable[[str], str]) -> list[str]:
@@ -465,7 +465,7 @@ async def test_no_size_of_terminal_breaks_the_form(engine: FakeEngine, size: tup
     async with app.run_test(size=size) as pilot:
         await until(pilot, lambda: app.state.live)
         await press(pilot, "n")
-        await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen._draft is not None)
+        await until(pilot, lambda: isinstance(app.screen, NewRunScreen) and app.screen.draft is not None)
         await press(pilot, "j", "j", "enter", "x", "down", "escape", "full_stop", "G", "slash", "escape")
         await pilot.resize_terminal(80, 24)
         await until(pilot, lambda: "limits.grace_seconds" in fields(pilot))
