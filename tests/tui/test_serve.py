@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -412,7 +413,25 @@ async def test_a_load_test_is_not_begun_in_the_past_nor_of_nothing() -> None:
         assert pilot.app.screen is page
 
 
-def test_a_form_that_was_open_at_a_lost_terminal_is_of_the_same_endpoint_again() -> None:
+async def test_the_form_of_a_load_test_stands_again_after_a_lost_terminal_aimed_as_before() -> None:
+    async with at_serve() as (pilot, _, _):
+        await pilot.press("T")
+        await at_the_form(pilot)
+        screen = pilot.app.screen
+        assert isinstance(screen, NewRunScreen)
+        screen._put("requests", "77")
+        kept = json.loads(json.dumps(screen.remember()))
+    view = ViewFile(None)
+    view.pages["new"] = kept
+    app = LlmopsApp(still_engine(), status_seconds=3600.0, view=view)
+    async with app.run_test(size=WIDE) as pilot:
+        fields = await at_the_form(pilot)
+        assert (told_of(fields, "endpoint"), told_of(fields, "requests")) == ("support", "77")
+        assert isinstance(app.screen, NewRunScreen)
+        assert app.screen.remember()["begun_with"] == {"kind": "loadtest", "given": {"endpoint": "support"}}
+
+
+def test_what_a_form_was_opened_with_is_read_from_a_file_that_anybody_may_have_written() -> None:
     kept = {"begun_with": {"kind": "loadtest", "given": {"endpoint": "support"}}}
     assert begun_with(kept) == ("loadtest", {"endpoint": "support"})
     for broken in ({}, {"begun_with": None}, {"begun_with": {"kind": "nonsense", "given": {}}}, {"begun_with": {"kind": "loadtest"}}):
