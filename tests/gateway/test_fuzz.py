@@ -118,7 +118,11 @@ def requests_of(pieces: list[bytes]) -> list[tuple[Any, ...]]:
     for piece in pieces:
         if reader.broken:
             break
-        reader.feed(piece)
+        again = reader.again(piece)
+        if again is not None:
+            reader.ready.append(again)
+        else:
+            reader.feed(piece)
     reader.release()
     assert bodies.held == 0
     return [

@@ -11,6 +11,7 @@ from llmops_tui.engine.serving.gateway.errors import GatewayError
 
 CHAT, COMPLETION, EMBEDDING = b"/v1/chat/completions", b"/v1/completions", b"/v1/embeddings"
 _INPUT = {CHAT: "messages", COMPLETION: "prompt", EMBEDDING: "input"}
+_CONTENTS = frozenset((str, list, type(None)))
 _BYTES_PER_TOKEN = 4
 _EXPECTED_ANSWER = 256
 _PREFIX_BYTES = 1024
@@ -110,8 +111,7 @@ def _check_messages(messages: object) -> None:
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
             raise _wrong(f"messages[{index}]", "must be an object with a role")
-        content = message.get("content")
-        if content is not None and not isinstance(content, (str, list)):
+        if type(message.get("content")) not in _CONTENTS:
             raise _wrong(f"messages[{index}].content", "must be a text or a list of parts")
 
 

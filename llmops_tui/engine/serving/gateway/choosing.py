@@ -27,11 +27,9 @@ def choose(
         if version.rule.weight <= 0 and pinned is None:
             continue
         adapter = version.rule.adapter
-        found = [
-            replica
-            for replica in version.replicas
-            if replica.usable(now) and replica not in tried and (not adapter or replica.model_for(adapter) is not None)
-        ]
+        found = [replica for replica in version.replicas if replica.usable(now)]
+        if tried or adapter:
+            found = [replica for replica in found if replica not in tried and (not adapter or replica.model_for(adapter) is not None)]
         if found:
             usable[version] = replicas = found
             chosen = version

@@ -102,6 +102,10 @@ class Client(asyncio.Protocol):
                 self.transport.pause_reading()
             return
         reader = self._reader
+        request = reader.again(data)
+        if request is not None:
+            self._serve(request)
+            return
         reader.feed(data)
         if reader.continues and reader.in_body and self.transport is not None:
             reader.continues = False

@@ -80,7 +80,7 @@ class Exchange:
         self._pinned = pinned
         self._key = key
         self._shadow = shadow
-        self._fallbacks = [] if shadow else list(rule.fallbacks)
+        self._fallbacks = () if shadow else rule.fallbacks
         self._mark = b""
         if rule.sticky != "none":
             self._mark = (record.key if rule.sticky == "key" else record.session).encode("utf-8", "surrogateescape")
@@ -97,7 +97,7 @@ class Exchange:
         self._replica: Replica | None = None
         self._sent_at = -1.0
         self._task: asyncio.Task[None] | None = None
-        self._tried: list[Replica] = []
+        self._tried: tuple[Replica, ...] = ()
         self._upstream: Upstream | None = None
         self._version: Version | None = None
         record.endpoint = endpoint.name
@@ -379,7 +379,7 @@ class Exchange:
         replica = self._replica
         assert replica is not None
         self._leave()
-        self._tried.append(replica)
+        self._tried = (*self._tried, replica)
         self._error = error
         self._new_connection = False
         if retry and self._attempts_here <= self.endpoint.rule.retries and not self._shadow:
@@ -393,14 +393,16 @@ class Exchange:
             return
         self._wait_no_more()
         while self._fallbacks:
-            endpoint = self._core.routes.endpoints.get(self._fallbacks.pop(0))
+            name, *left = self._fallbacks
+            self._fallbacks = tuple(left)
+            endpoint = self._core.routes.endpoints.get(name)
             if endpoint is not None:
                 self.record.fallback_from = self.record.fallback_from or self.endpoint.name
                 self.endpoint = endpoint
                 self.record.endpoint = endpoint.name
                 self.record.version = self.record.replica = self.record.provider = ""
                 self._version = self._pinned = None
-                self._tried = []
+                self._tried = ()
                 self._attempts_here = 0
                 self._error = error
                 self._route(monotonic())

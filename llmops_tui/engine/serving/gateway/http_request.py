@@ -93,8 +93,6 @@ class RequestReader:
 
     def feed(self, data: bytes) -> None:
         """Read on; never raises for what a client sends: a request with `error` is the last one of a connection out of step."""
-        if self._known is not None and not self.in_request and self._comes_again(data, self._known):
-            return
         self._moved = False
         begins = not self.in_request
         try:
@@ -119,16 +117,6 @@ class RequestReader:
                 if self._unfinished > self._limits.header_bytes:
                     self._refuse(self._headers_too_large())
 
-    def _comes_again(self, data: bytes, known: Request) -> bool:
-        """Whether these bytes are the known request with another body; then it is ready, and the parser need not see it."""
-        body = self._known_head.body_of(data)
-        if body is None or len(body) > self._limits.body_bytes or self._bodies.held + len(body) > _MOST_HELD:
-            return False
-        self.held += len(body)
-        self._bodies.held += len(body)
-        self.ready.append(known.again(body, time.monotonic()))
-        return True
-
     def _learn(self, data: bytes) -> None:
         """Know this request again, where the bytes are all of it."""
         request = self.ready[0]
@@ -136,6 +124,21 @@ class RequestReader:
         known = room and request.error is None and request.keep_alive and self._known_head.learn(data)
         if known:
             self._known = request.again(b"", 0.0)
+
+    def again(self, data: bytes) -> Request | None:
+        """The request that these bytes are, where it is the known one with another body: the parser need not see it then."""
+        known = self._known
+        if known is None or self.in_request:
+            return None
+        body = self._known_head.body_of(data)
+        if body is None:
+            return None
+        size, bodies = len(body), self._bodies
+        if size > self._limits.body_bytes or bodies.held + size > _MOST_HELD:
+            return None
+        self.held += size
+        bodies.held += size
+        return known.again(body, time.monotonic())
 
     @property
     def in_body(self) -> bool:
