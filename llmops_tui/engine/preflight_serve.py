@@ -87,9 +87,9 @@ def _memory(files: ModelFiles, base: ModelFiles | None) -> ModelMemory:
     return of_config(whole.config, files.bytes + (base.bytes if base else 0), whole.parameters)
 
 
-def _adapters(spec: ServeSpec, home: Home, cwd: Path, model: ModelInfo, files: ModelFiles) -> list[dict[str, str]]:
+def _adapters(spec: ServeSpec, home: Home, cwd: Path, model: ModelInfo, files: ModelFiles) -> list[dict[str, str | int]]:
     """Each checked against the base: another base's would fail at the server's start, or answer nonsense."""
-    found = []
+    found: list[dict[str, str | int]] = []
     for number, choice in enumerate(spec.adapters):
         field = f"adapters.{number}.model"
         info = model_info(home, choice.model, cwd, field)
@@ -98,10 +98,17 @@ def _adapters(spec: ServeSpec, home: Home, cwd: Path, model: ModelInfo, files: M
             _check_gguf_adapter(field, choice.model, adapter, files)
         else:
             _check_peft_adapter(field, choice.model, adapter, model, files, home, cwd)
-        found.append({"name": choice.name, "path": str(adapter.path.absolute())})
+        found.append({"name": choice.name, "path": str(adapter.path.absolute()), "rank": _rank(adapter)})
     if found and files.format == "adapter":
         raise field_error("adapters", "the model is an adapter itself", "name its base as model, and every adapter in adapters")
     return found
+
+
+def _rank(adapter: ModelFiles) -> int:
+    """Of a PEFT directory; 0 where it is not known. Single weights may have ranks of their own."""
+    own = adapter.config.get("rank_pattern")
+    ranks = [adapter.config.get("r"), *(own.values() if isinstance(own, dict) else ())]
+    return max((rank for rank in ranks if isinstance(rank, int)), default=0)
 
 
 def _check_gguf_adapter(field: str, ref: str, adapter: ModelFiles, files: ModelFiles) -> None:

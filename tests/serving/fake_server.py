@@ -183,7 +183,8 @@ def main(directory: Path, arguments: list[str]) -> int:
     settings = _settings(arguments)
     model = Path(settings["params"]["model.path"]).stem
     with open(directory / "starts.jsonl", "a") as file:
-        file.write(json.dumps({"pid": os.getpid(), "model": model, "threads": settings["threads"], **settings["params"]}) + "\n")
+        told = {"threads": settings["threads"], "argv": settings.get("argv", []), **settings["params"]}
+        file.write(json.dumps({"pid": os.getpid(), "model": model, **told}) + "\n")
     mood = read_moods(directory).get(model, {})
     if "say" in mood:
         print(mood["say"], file=sys.stderr, flush=True)

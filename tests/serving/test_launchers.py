@@ -62,6 +62,12 @@ def test_vllm_has_loras_where_there_are_adapters_or_may_come(tmp_path: Path, giv
     assert (env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"], env["VLLM_SERVER_DEV_MODE"]) == ("True", "0")
 
 
+@pytest.mark.parametrize(("ranks", "told"), [((0,), None), ((4, 16), None), ((8, 32), "32"), ((40,), "64"), ((900,), "512")])
+def test_vllm_makes_room_for_the_greatest_rank_among_its_adapters(tmp_path: Path, ranks: tuple[int, ...], told: str | None) -> None:
+    plan = replace(PLAN, adapters=[Adapter(f"a{rank}", "/a", rank) for rank in ranks])
+    assert pairs(Vllm().argv(plan, 9007, tmp_path)).get("--max-lora-rank") == told
+
+
 def test_vllm_sleeps_where_that_was_wished_and_it_holds_a_gpu(tmp_path: Path) -> None:
     plan = replace(PLAN, sleep_mode=True)
     assert "--enable-sleep-mode" in Vllm().argv(plan, 9007, tmp_path)
@@ -173,5 +179,5 @@ def test_transformers_serves_an_adapter_from_a_directory_of_links(tmp_path: Path
 
 
 def test_a_plan_is_read_as_it_was_written() -> None:
-    plan = replace(PLAN, adapters=[Adapter("tone", "/a/tone")])
+    plan = replace(PLAN, adapters=[Adapter("tone", "/a/tone", 32)])
     assert read_plan(json.loads(json.dumps({**plan.to_json(), "of a later version": 1}))) == plan

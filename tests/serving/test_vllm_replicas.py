@@ -33,6 +33,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_model(directory / "base")
     write_model(directory / "other", seed=1)
     write_adapter(directory / "tone", str(directory / "base"))
+    wide = write_adapter(directory / "wide", str(directory / "base")) / "adapter_config.json"
+    wide.write_text(json.dumps({**json.loads(wide.read_bytes()), "rank_pattern": {"q_proj": 40}}))
     write_adapter(directory / "foreign", str(directory / "elsewhere"))
     return directory
 
@@ -79,15 +81,17 @@ def test_an_adapter_comes_and_goes_while_the_same_server_answers(box: Serving, f
     box.stop("large")
 
 
-def test_without_room_for_adapters_a_server_with_it_takes_its_place(box: Serving, files: Path) -> None:
+def test_without_room_for_adapters_a_server_with_it_takes_its_place(box: Serving, files: Path, played: FakeRuntime) -> None:
     run = started(box, files)
     assert "there is no room for others" in told(box, run, "load_adapter", name="tone", path=str(files / "tone"))
     with Load(box, "large", threads=2) as load:
-        box.client.serving.add_adapter("large", "tone", str(files / "tone"))
+        box.client.serving.add_adapter("large", "tone", str(files / "wide"))
         wait_for(lambda: box.client.serving.endpoint("large")["versions"][1]["state"] == "ready", 60)
         wait_for(lambda: run not in box.living("large"), 60)
     assert not load.failed
-    assert (box.says("large"), box.says("large:tone")) == ("base", "base+tone")
+    assert (box.says("large"), box.says("large:tone")) == ("base", "base+wide")
+    argv = played.starts("base")[-1]["argv"]
+    assert argv[argv.index("--max-lora-rank") + 1] == "64"
     box.stop("large")
 
 

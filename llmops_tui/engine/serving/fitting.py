@@ -58,7 +58,7 @@ def fit_replica(
         port=spec.port if isinstance(spec.port, int) else 0, format=facts["format"], base_path=facts["base_path"], gpu=gpu,
         dtype=spec.dtype, memory_bytes=size.memory_bytes, kv_bytes=size.kv_bytes, memory_fraction=fraction,
         chat_template=facts["chat_template"], has_template=facts["has_template"], arguments=list(spec.arguments),
-        adapters=[Adapter(one["name"], one["path"]) for one in facts["adapters"]],
+        adapters=[Adapter(one["name"], one["path"], one.get("rank", 0)) for one in facts["adapters"]],
         served_as=":".join(part for part in (spec.endpoint, spec.version) if part), adapter_room=spec.adapter_room,
         sleep_mode=spec.sleep_mode,
     )  # fmt: skip

@@ -9,10 +9,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Adapter:
-    """One adapter beside the base: `path` is a PEFT directory, or a GGUF-LoRA file for llama.cpp."""
+    """One adapter beside the base: `path` is a PEFT directory, or a GGUF-LoRA file for llama.cpp. `rank` 0: not known."""
 
     name: str
     path: str
+    rank: int = 0
 
 
 @dataclass(frozen=True)
@@ -63,5 +64,5 @@ def read_plan(values: Mapping[str, Any]) -> Plan:
     """A plan as it was written. Raises TypeError or KeyError where it is none."""
     known = {one.name for one in fields(Plan)}
     given = {name: value for name, value in values.items() if name in known}
-    given["adapters"] = [Adapter(str(one["name"]), str(one["path"])) for one in values.get("adapters") or []]
+    given["adapters"] = [Adapter(str(one["name"]), str(one["path"]), int(one.get("rank") or 0)) for one in values.get("adapters") or []]
     return Plan(**given)

@@ -16,6 +16,8 @@ from llmops_tui.engine.serving.launchers.plan import Plan
 
 # Of these, as many as one batch may hold; further ones take turns.
 _MOST_LORAS = 8
+# The greatest rank of a LoRA it makes room for is one of these; the first is what it takes without being told.
+_RANKS = (16, 32, 64, 128, 256, 320, 512)
 
 
 class Vllm:
@@ -43,6 +45,9 @@ class Vllm:
         ]  # fmt: skip
         if self.takes_adapters(plan):
             words += ["--enable-lora", "--max-loras", str(min(_MOST_LORAS, len(plan.adapters) + plan.adapter_room))]
+            rank = max((adapter.rank for adapter in plan.adapters), default=0)
+            if rank > _RANKS[0]:
+                words += ["--max-lora-rank", str(next((each for each in _RANKS if each >= rank), _RANKS[-1]))]
         if self.sleeps(plan):
             words += ["--enable-sleep-mode"]
         if plan.gpu and plan.memory_fraction is not None:
