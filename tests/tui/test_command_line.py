@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from textual.events import Key
 from textual.widgets import Input
@@ -34,7 +36,10 @@ async def test_a_suggestion_chosen_just_before_the_list_became_shorter_is_no_fau
 
 
 @pytest.mark.parametrize("name", [command.name for command in COMMANDS])
-async def test_every_command_of_the_palette_is_done_or_begun_on_the_command_line(engine: FakeEngine, name: str) -> None:
+async def test_every_command_of_the_palette_is_done_or_begun_on_the_command_line(
+    engine: FakeEngine, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)  # `export` writes where the console was started
     app = LlmopsApp(engine, status_seconds=0.05)
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.state.live)
