@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def launched(run: RunDir, attempt: int = 1, resume: Path | None = None) -> Any:
         "OMP_NUM_THREADS": "2",
         "LLMOPS_RUN_DIR": str(run.path),
         "LLMOPS_ATTEMPT": str(attempt),
-        "LLMOPS_CONTROL_BYTES": str(run.control.stat().st_size if attempt > 1 else 0),
+        "LLMOPS_CONTROL_BYTES": str(run.control.stat().st_size if run.control.exists() and attempt > 1 else 0),
         **({"LLMOPS_RESUME_FROM": str(resume)} if resume else {}),
     }
     spec = TrainSpec.model_validate(json.loads(run.spec.read_bytes())["spec"])
@@ -142,6 +143,29 @@ def test_two_ranks_stopped_and_resumed_have_the_losses_of_one_process(monkeypatc
     one = make_run(place, "one", count=1, micro_batch=2)
     assert run_train(monkeypatch, one.path) == 0
     assert_same_training(run, one)
+
+
+@pytest.mark.parametrize("method", ["sft", "dpo"])
+def test_two_ranks_resumed_in_their_second_pass_learn_from_the_rows_that_were_left(place: Path, method: str) -> None:
+    pairs = place / "pairs.jsonl"
+    judged = [{"prompt": f"what is {n}", "chosen": f"{n} it is", "rejected": f"not {n} of {n}"} for n in range(16)]
+    pairs.write_text("".join(json.dumps(pair) + "\n" for pair in judged))
+    data = {"path": str(pairs if method == "dpo" else place / "rows.jsonl"), "limit": 16, "eval_fraction": 0}
+    run = make_run(place, f"passes-{method}", 2, 1, method=method, dataset=data, max_steps=7, checkpoint_every=5)
+    if method == "dpo":
+        record = json.loads(run.spec.read_bytes())
+        record["prepared"]["dataset"] = {"path": str(pairs), "format": "preference"}
+        run.spec.write_text(json.dumps(record))
+    assert launched(run).wait(90) == 0
+    assert end_of(run.path)["status"] == "succeeded", run.log.read_text()
+    whole = series(run.path, "train/loss")
+    again = RunDir(run.path.with_name(run.id.replace("passes", "again")))
+    shutil.copytree(run.path / "checkpoints" / "checkpoint-5", again.checkpoints / "checkpoint-5")
+    shutil.copy(run.spec, again.spec)
+    assert launched(again, 2, again.checkpoints / "checkpoint-5").wait(90) == 0
+    rest = series(again.path, "train/loss")
+    assert sorted(rest) == [6, 7]
+    assert rest == {step: whole[step] for step in rest}, "four updates are a pass: the fifth is the first of the second"
 
 
 def test_a_model_cut_over_two_ranks_is_stopped_resumed_and_saved_whole(monkeypatch: pytest.MonkeyPatch, place: Path) -> None:

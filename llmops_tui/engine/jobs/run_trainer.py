@@ -156,6 +156,17 @@ class RunTrainer(Trainer):  # type: ignore[misc]  # transformers is untyped to m
         if self.args.fsdp and not self.is_fsdp_enabled:
             self.is_fsdp_enabled = sharding.enter_on_cpu(self.accelerator, self.args.fsdp_plugin_args)
 
+    def _run_epoch(self, **given: Any) -> None:
+        """One pass, in its own order. accelerate looks for the order two samplers deep at most, and in a resumed pass of several ranks
+        it lies three deep: they would go on with the rows of the first pass.
+        """
+        sampler = given["train_dataloader"].batch_sampler
+        while hasattr(sampler, "batch_sampler"):
+            sampler = sampler.batch_sampler
+        if hasattr(getattr(sampler, "sampler", None), "set_epoch"):
+            sampler.sampler.set_epoch(given["epoch"])
+        super()._run_epoch(**given)
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int] | None:
         return self._order if self._order is not None else super()._get_train_sampler(train_dataset)
 
