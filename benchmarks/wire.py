@@ -87,7 +87,7 @@ def served(program: list[str], home: Path, port: int, environment: dict[str, str
     finally:
         over.set()
         asker.join()
-        subprocess.run([*program, "endpoints", "stop", "support"], env=environment, check=False, capture_output=True)
+        subprocess.run([*program, "endpoints", "stop", "support", "--yes"], env=environment, check=False, capture_output=True)
         await_end(Client(Home(home / "state", explicit=True)))
 
 
