@@ -24,8 +24,9 @@ class _Part(NamedTuple):
     digest: Callable[[Path], str]
 
 
-def changed_data(record: Mapping[str, Any], home: Home) -> str:
-    """What is gone or differs, in words; empty when everything is as it was. Blocks: a file whose size or time differs is read.
+def changed_data(record: Mapping[str, Any], home: Home, *, by_content: bool = False) -> str:
+    """What is gone or differs, in words; empty when everything is as it was. Blocks: a file whose size or time differs is read, or
+    any (`by_content`: on another box the time of a file says nothing).
 
     `record` is the content of spec.json, whose `prepared` names path and SHA-256 of each data set (learnt, held out, rehearsed,
     probed), of the model and the teacher, and of the user's reward functions.
@@ -33,7 +34,7 @@ def changed_data(record: Mapping[str, Any], home: Home) -> str:
     prepared = record.get("prepared")
     if not isinstance(prepared, dict):
         return ""
-    return "; ".join(problem for part in _parts(prepared, home) if (problem := _changed(part)))
+    return "; ".join(problem for part in _parts(prepared, home) if (problem := _changed(part, by_content)))
 
 
 def _parts(prepared: Mapping[str, Any], home: Home) -> Iterator[_Part]:
@@ -57,7 +58,7 @@ def _parts(prepared: Mapping[str, Any], home: Home) -> Iterator[_Part]:
             yield _Part(noted, sha256_file)
 
 
-def _changed(part: _Part) -> str:
+def _changed(part: _Part, by_content: bool) -> str:
     noted = part.noted
     digest, path = noted.get("sha256"), Path(str(noted.get("path") or ""))
     if not digest or not path.name:
@@ -66,7 +67,8 @@ def _changed(part: _Part) -> str:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
             return f"{path} is no file any more"
-        if stat.S_ISREG(status.st_mode) and (status.st_size, status.st_mtime_ns) == (noted.get("bytes"), noted.get("mtime_ns")):
+        as_it_was = (status.st_size, status.st_mtime_ns) == (noted.get("bytes"), noted.get("mtime_ns"))
+        if stat.S_ISREG(status.st_mode) and as_it_was and not by_content:
             return ""
         now = part.digest(path)
     except (OSError, LlmopsError) as error:

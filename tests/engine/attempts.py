@@ -39,7 +39,7 @@ def record(run: RunDir, name: str, attempt: int = 1) -> dict[str, Any]:
 
 def finish(run: RunDir, shim: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Wait until the shim has left, and return what it wrote."""
-    assert shim.wait(20) == 0
+    assert shim.wait(60) == 0
     return record(run, "exit.json")
 
 

@@ -29,6 +29,9 @@ from tests.engine.test_train_job import _process_as_before, end_of, run_train, s
 from tests.engine.tiny_model import make_model, make_tokenizer, read_events, save_model, write_rows, write_run
 from tests.waiting import wait_for
 
+# Real processes that import torch, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
+
 
 def make_run(place: Path, name: str, count: int, micro_batch: int, strategy: str = "ddp", **changes: Any) -> RunDir:
     rows = place / "rows.jsonl"
@@ -133,7 +136,7 @@ def test_two_ranks_stopped_and_resumed_have_the_losses_of_one_process(monkeypatc
     run = make_run(place, "two", count=2, micro_batch=1)
     checkpoint = stopped_after_the_first_step(run)
     shim = launched(run, 2, checkpoint)
-    assert shim.wait(60) == 0
+    assert shim.wait(180) == 0
     end = end_of(run.path)
     assert (end["status"], end["summary"]["processes"], end["summary"]["steps"]) == ("succeeded", 2, 5)
     steps = [event["step"] for event in read_events(run.path) if event["type"] == "metric" and "train/loss" in event["values"]]
@@ -145,24 +148,16 @@ def test_two_ranks_stopped_and_resumed_have_the_losses_of_one_process(monkeypatc
     assert_same_training(run, one)
 
 
-@pytest.mark.parametrize("method", ["sft", "dpo"])
-def test_two_ranks_resumed_in_their_second_pass_learn_from_the_rows_that_were_left(place: Path, method: str) -> None:
-    pairs = place / "pairs.jsonl"
-    judged = [{"prompt": f"what is {n}", "chosen": f"{n} it is", "rejected": f"not {n} of {n}"} for n in range(16)]
-    pairs.write_text("".join(json.dumps(pair) + "\n" for pair in judged))
-    data = {"path": str(pairs if method == "dpo" else place / "rows.jsonl"), "limit": 16, "eval_fraction": 0}
-    run = make_run(place, f"passes-{method}", 2, 1, method=method, dataset=data, max_steps=7, checkpoint_every=5)
-    if method == "dpo":
-        record = json.loads(run.spec.read_bytes())
-        record["prepared"]["dataset"] = {"path": str(pairs), "format": "preference"}
-        run.spec.write_text(json.dumps(record))
-    assert launched(run).wait(90) == 0
+def test_two_ranks_resumed_in_their_second_pass_learn_from_the_rows_that_were_left(place: Path) -> None:
+    data = {"path": str(place / "rows.jsonl"), "limit": 16, "eval_fraction": 0}
+    run = make_run(place, "passes", 2, 1, dataset=data, max_steps=7, checkpoint_every=5)
+    assert launched(run).wait(180) == 0
     assert end_of(run.path)["status"] == "succeeded", run.log.read_text()
     whole = series(run.path, "train/loss")
     again = RunDir(run.path.with_name(run.id.replace("passes", "again")))
     shutil.copytree(run.path / "checkpoints" / "checkpoint-5", again.checkpoints / "checkpoint-5")
     shutil.copy(run.spec, again.spec)
-    assert launched(again, 2, again.checkpoints / "checkpoint-5").wait(90) == 0
+    assert launched(again, 2, again.checkpoints / "checkpoint-5").wait(180) == 0
     rest = series(again.path, "train/loss")
     assert sorted(rest) == [6, 7]
     assert rest == {step: whole[step] for step in rest}, "four updates are a pass: the fifth is the first of the second"
@@ -173,7 +168,7 @@ def test_a_model_cut_over_two_ranks_is_stopped_resumed_and_saved_whole(monkeypat
     checkpoint = stopped_after_the_first_step(run)
     parts = {path.name for path in (checkpoint / "optimizer_0").iterdir()}
     assert {"__0_0.distcp", "__1_0.distcp"} <= parts, "each rank writes its part of the optimizer's state"
-    assert launched(run, 2, checkpoint).wait(60) == 0
+    assert launched(run, 2, checkpoint).wait(180) == 0
     assert end_of(run.path)["status"] == "succeeded"
     said = [event["message"] for event in read_events(run.path) if event["type"] == "log"]
     assert any("weights cut over 2 processes: 0.01M of 0.03M" in words for words in said)
@@ -192,7 +187,7 @@ def test_an_adapter_with_less_rows_than_ranks_is_cut_too_and_loads_in_one_proces
     spec: dict[str, Any] = {"lora": {"r": 1}, "model": str(place / "untied")}
     save_untied(place / "untied")
     run, one = make_run(place, "thin", 2, 1, "fsdp", **spec), make_run(place, "thin-whole", 1, 2, **spec)
-    assert launched(run).wait(60) == 0
+    assert launched(run).wait(180) == 0
     assert run_train(monkeypatch, one.path) == 0
     assert_same_training(run, one)
     again = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(place / "untied"), run.artifacts / "adapter")

@@ -125,7 +125,7 @@ def apply(plan: Plan) -> None:
     torch.set_num_threads(plan.threads)
     if plan.device == "cuda":
         if ranking.count() > 1:
-            torch.cuda.set_device(ranking.number())
+            torch.cuda.set_device(ranking.number_here())
         torch.backends.cuda.matmul.allow_tf32 = True
 
 

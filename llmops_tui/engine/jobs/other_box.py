@@ -1,13 +1,15 @@
 """The ranks of another box, as their launcher (ranks.py) has them: through ssh, with `llmops-tui engine ranks` at the other end.
 
-Both sides speak lines of JSON. Ours: what is to be started (`ask`), then that it begins (`begin`, and after its line the files that
-the box lacks), signals, and an empty object every few seconds: where they stay out, the ranks there are ended. Theirs: `seen`, and
-`ended` for each rank. What ranks print there comes by stderr, and into the log with the name of the box before it.
+Both sides speak lines of JSON. Ours: what is to be started (`ask`), the files that the box lacks (`files`, and after its line their
+content), that it begins (`begin`), signals, and an empty object every few seconds: where they stay out, the ranks there are ended.
+Theirs: `seen`, `ready` once the files are there, and `ended` for each rank. What ranks print there comes by stderr, and into the log
+with the name of the box before it. What the other side says is checked: it may be another version, or no llmops-tui at all.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import queue
 import subprocess
@@ -28,6 +30,7 @@ COMMAND = ("engine", "ranks")
 BEAT_SECONDS = 5.0
 _NOT_FOUND, _SSH_FAILED = 127, 255
 _KEPT_LINES = 5
+_LAST_WORDS_SECONDS = 2.0
 _CHUNK_BYTES = 1 << 20
 
 
@@ -39,6 +42,7 @@ class OtherBox:
         self.ranks = [Rank(number, host) for number in range(first, first + count)]
         self.heard = False
         self.seen: dict[str, Any] = {}
+        self.ready = False
         self.problem: LlmopsError | None = None
         self._said: deque[str] = deque(maxlen=_KEPT_LINES)
         self._told: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -57,26 +61,34 @@ class OtherBox:
         """Whether it can take part; `seen` or `problem` will say."""
         self._send({"ask": {"count": len(self.ranks), "first": self.ranks[0].number, **wish}})
 
-    def begin(self, wish: Mapping[str, Any], run: Path, files: Sequence[Path]) -> None:
-        """Let the ranks start, with these files of the run where the box does not see them itself. Blocks while they are sent."""
+    def send(self, run: Path, files: Sequence[Path]) -> None:
+        """Send these files of the run, where the box does not see them itself; `ready` or `problem` will say."""
         sent = [] if self.seen["shared"] else list(files)
-        sizes = [(str(file.relative_to(run)), file.stat().st_size) for file in sent]
-        with self._writing:
-            self._write(json.dumps({"begin": {**wish, "files": sizes}}).encode() + b"\n")
-            for file, (_, size) in zip(sent, sizes, strict=True):
-                self._write_file(file, size)
+        threading.Thread(target=self._send_files, args=(run, sent), daemon=True).start()
+
+    def begin(self, wish: Mapping[str, Any]) -> None:
+        """Let the ranks start."""
+        self._send({"begin": wish})
 
     def poll(self) -> None:
         ended = self._process.poll()
-        if ended is not None:
-            for reader in self._readers:
-                reader.join(BEAT_SECONDS)
+        if ended is not None and not self._closed.is_set():
+            self._closed.set()
+            for reader in self._readers:  # a proxy command of ssh's may still hold the pipes
+                reader.join(_LAST_WORDS_SECONDS)
         while not self._told.empty():
-            self._take(self._told.get())
-        if ended is not None and not self.seen:
+            told = self._told.get()
+            try:
+                self._take(told)
+            except (KeyError, TypeError, ValueError, StopIteration, AttributeError):
+                self.problem = EngineUnavailableError(
+                    f"{self.host} says what is not understood here: {str(told)[:200]}", "install the same llmops-tui on both"
+                )
+                self._process.terminate()
+        if ended is not None and not self.ready:
             self.problem = self.problem or self._why(ended)
         if ended is not None and any(rank.code is None for rank in self.ranks):
-            lost = self._why(ended).message
+            lost = (self.problem or self._why(ended)).message
             for rank in self.ranks:
                 if rank.code is None:
                     rank.code, rank.ended_at, rank.lost = 1, time.time(), lost
@@ -104,16 +116,20 @@ class OtherBox:
     def _take(self, told: Mapping[str, Any]) -> None:
         self.heard = True
         if "seen" in told:
-            self.seen = dict(told["seen"])
-            if self.seen.get("problem"):
-                self.problem = ConflictError(f"{self.host}: {self.seen['problem']}", str(self.seen.get("step") or ""))
+            seen = told["seen"]
+            self.seen = {"shared": bool(seen["shared"]), "client": str(seen["client"])}
+            if seen["problem"]:
+                self.problem = ConflictError(f"{self.host}: {seen['problem']}", str(seen["step"]))
+        elif "ready" in told:
+            self.ready = True
         elif "ended" in told:
             ended = told["ended"]
+            code, ended_at = int(ended["code"]), time.time() - float(ended["ago"])
+            end = dict(ended["end"])
+            if end:  # by the clock of here
+                end |= {"t": ended_at - float(ended["end_ago"]), "status": str(end["status"]), "error": str(end["error"])}
             rank = next(rank for rank in self.ranks if rank.number == ended["rank"])
-            rank.code, rank.end = int(ended["code"]), dict(ended["end"])
-            rank.ended_at = time.time() - float(ended["ago"])
-            if "t" in rank.end:  # by the clock of here
-                rank.end["t"] = rank.ended_at - float(ended["end_ago"])
+            rank.code, rank.end, rank.ended_at = code, end, ended_at
 
     def _why(self, code: int) -> LlmopsError:
         """Why there is nobody at the other end any more."""
@@ -137,11 +153,23 @@ class OtherBox:
         while not self._closed.wait(BEAT_SECONDS):
             self._send({})
 
+    def _send_files(self, run: Path, files: Sequence[Path]) -> None:
+        try:
+            sizes = [(str(file.relative_to(run)), file.stat().st_size) for file in files]
+            with self._writing:
+                self._write(json.dumps({"files": sizes}).encode() + b"\n")
+                for file, (_, size) in zip(files, sizes, strict=True):
+                    self._write_file(file, size)
+        except OSError as error:
+            self.problem = LlmopsError(f"{error.filename or run} could not be sent to {self.host}: {error.strerror or error}")
+
     def _write_file(self, file: Path, size: int) -> None:
-        """Exactly `size` bytes, whatever becomes of the file."""
+        """Raises OSError for a file that became shorter: half a checkpoint must not be taken for a whole one."""
         with open(file, "rb") as source:
-            while size > 0:
-                chunk = source.read(min(size, _CHUNK_BYTES)) or bytes(min(size, _CHUNK_BYTES))
+            while size > 0 and self._process.poll() is None and not self._closed.is_set():
+                chunk = source.read(min(size, _CHUNK_BYTES))
+                if not chunk:
+                    raise OSError(errno.EIO, "it became shorter meanwhile", str(file))
                 self._write(chunk)
                 size -= len(chunk)
 

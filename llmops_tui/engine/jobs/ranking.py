@@ -22,6 +22,11 @@ def number() -> int:
     return int(os.environ["RANK"]) if END_DESCRIPTOR in os.environ else 0
 
 
+def number_here() -> int:
+    """This process among those of its box, whose GPUs are numbered alike."""
+    return int(os.environ["LOCAL_RANK"]) if END_DESCRIPTOR in os.environ else 0
+
+
 def only_the_first_speaks() -> None:
     """The log has each line once; what goes wrong in another rank is on stderr still."""
     if number() != 0:

@@ -14,7 +14,8 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from llmops_tui.engine.jobs.meeting import free_port, interface_here, own_addres
 from llmops_tui.engine.jobs.other_box import OtherBox
 from llmops_tui.engine.jobs.rank_group import LocalRanks, Rank, RankGroup, environment_of
 from llmops_tui.errors import LlmopsError
+from llmops_tui.paths import find_home
 from llmops_tui.specs.train_processes import split_address
 
 # How long the others may go on once one is gone that they need: long enough to write why they end.
@@ -70,6 +72,9 @@ def main(arguments: list[str]) -> int:
     except LlmopsError as problem:
         print(f"error: {problem}", flush=True)
         end, code = {"status": "failed", "summary": {}, "error": str(problem)}, problem.exit_code
+    except Exception as problem:  # noqa: BLE001 - the last line of defence: every end is told
+        traceback.print_exc()
+        end, code = {"status": "failed", "summary": {}, "error": f"{type(problem).__name__}: {problem}"}, 1
     events = EventWriter(run)
     events.write("end", **end)
     events.close()
@@ -77,16 +82,20 @@ def main(arguments: list[str]) -> int:
 
 
 def _train(count: int, kind: str, hosts: Sequence[str], address: str, run: Path, asked: _Asked) -> tuple[dict[str, Any], int]:
-    others = [OtherBox(host, count * number, count) for number, host in enumerate(hosts, 1)]
+    here = LocalRanks(0)
+    others: list[OtherBox] = []
     try:
-        here = LocalRanks(0)
+        for number, host in enumerate(hosts, 1):
+            others.append(OtherBox(host, count * number, count))
         if others:
             _ask(others, kind, run, asked)
+            _send(others, run, asked)
         if not asked.to_end:
             _begin(count, kind, here, others, _meet(count, others, address), run)
             _wait([here, *others], asked)
         return _told([*here.ranks, *(rank for other in others for rank in other.ranks)], asked.to_end)
     finally:
+        here.end()
         for other in others:
             other.close()
 
@@ -99,21 +108,51 @@ def _ask(others: Sequence[OtherBox], kind: str, run: Path, asked: _Asked) -> Non
         wish = {
             "kind": kind, "run": str(run), "mark": mark, "record": record, "versions": versions(),
             "strategy": record["spec"]["processes"]["strategy"],
-            "gpus": bool(os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("ROCR_VISIBLE_DEVICES")),
+            "gpus": _gpus_here(),
         }  # fmt: skip
         for other in others:
             other.ask(wish)
-        deadline = time.monotonic() + _ANSWER_SECONDS
-        while not asked.to_end and not all(other.seen for other in others):
-            for other in others:
-                other.poll()
-                if other.problem is not None:
-                    raise other.problem
-                if not other.heard and time.monotonic() > deadline:
-                    raise LlmopsError(
-                        f"{other.host} said nothing for {_ANSWER_SECONDS:g} s", f"try `ssh {other.host} llmops-tui --version`"
-                    )
-            time.sleep(_TURN_SECONDS)
+        _until(others, lambda other: bool(other.seen), asked)
+
+
+def _send(others: Sequence[OtherBox], run: Path, asked: _Asked) -> None:
+    """Have every other box hold what its ranks read of the run: to all at once, and before any rank starts to wait for the others."""
+    if asked.to_end:
+        return
+    resume = os.environ.get("LLMOPS_RESUME_FROM", "")
+    files = [run / "spec.json", *(sorted(path for path in Path(resume).rglob("*") if path.is_file()) if resume else ())]
+    for other in others:
+        if not other.seen["shared"]:
+            size = sum(file.stat().st_size for file in files)
+            print(f"{other.host} does not see the run's directory: {size / 1e6:,.1f} MB are sent", flush=True)
+        other.send(run, files)
+    _until(others, lambda other: other.ready, asked)
+
+
+def _until(others: Sequence[OtherBox], done: Callable[[OtherBox], bool], asked: _Asked) -> None:
+    """Until that holds for each, or the run is to end. Raises what is wrong with one."""
+    deadline = time.monotonic() + _ANSWER_SECONDS
+    while not asked.to_end and not all(map(done, others)):
+        for other in others:
+            other.poll()
+            if other.problem is not None:
+                raise other.problem
+            if not other.heard and time.monotonic() > deadline:
+                raise LlmopsError(f"{other.host} said nothing for {_ANSWER_SECONDS:g} s", f"try `ssh {other.host} llmops-tui --version`")
+        time.sleep(_TURN_SECONDS)
+
+
+def _gpus_here() -> str:
+    """The kind of GPU that this box's ranks have; empty where they have none."""
+    told = os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("ROCR_VISIBLE_DEVICES")
+    if not told:
+        return ""
+    from llmops_tui.engine.jobs.gpu_kind import gpus_now, kind_of_first
+
+    kind = kind_of_first(told.split(","), gpus_now(find_home(None)))
+    if not kind:
+        raise LlmopsError(f"the GPU {told.split(',')[0]} of this box does not say what it is", "see `llmops-tui gpus`")
+    return kind
 
 
 @contextmanager
@@ -139,23 +178,19 @@ def _meet(count: int, others: Sequence[OtherBox], address: str) -> _Meeting:
 
 
 def _begin(count: int, kind: str, here: LocalRanks, others: Sequence[OtherBox], meeting: _Meeting, run: Path) -> None:
-    """Start all ranks: those elsewhere first, which may have files to wait for."""
+    """Start all ranks."""
     environment = dict(os.environ)
     if (threads := environment.get("OMP_NUM_THREADS", "")).isdecimal():
         environment["OMP_NUM_THREADS"] = str(max(1, int(threads) // count))
     if others:
         record = json.loads((run / "spec.json").read_bytes())
         resume = environment.get("LLMOPS_RESUME_FROM", "")
-        files = [run / "spec.json", *(sorted(path for path in Path(resume).rglob("*") if path.is_file()) if resume else ())]
         wish = {
             "env": {**_handed_on(environment), **record["spec"]["env"]}, "resume": os.path.relpath(resume, run) if resume else "",
             "world": meeting.world, "address": meeting.address, "port": meeting.port,
         }  # fmt: skip
         for other in others:
-            if not other.seen["shared"]:
-                size = sum(file.stat().st_size for file in files)
-                print(f"{other.host} does not see the run's directory: {size / 1e6:,.1f} MB are sent", flush=True)
-            other.begin(wish, run, files)
+            other.begin(wish)
         environment |= interface_here(meeting.address, environment)
     else:
         environment.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -204,10 +239,11 @@ def _told(ranks: Sequence[Rank], asked_to_end: bool) -> tuple[dict[str, Any], in
     first = ranks[0]
     if first.status == "succeeded":
         return _fields(first.end), 0  # its last word, whatever became of it after that
-    if lost := next((rank for rank in ranks if rank.lost), None):
+    out_of_memory = any(rank.status == "out_of_memory" for rank in ranks)
+    if not out_of_memory and (lost := next((rank for rank in ranks if rank.lost), None)):
         then = "the other ranks were ended; `runs retry` goes on from the last checkpoint"
         return {"status": "failed", "summary": {}, "error": f"rank {lost.number} of {len(ranks)} was lost: {lost.lost}; {then}"}, 1
-    silent = [rank for rank in ranks if not rank.end and not rank.killed_by_us]
+    silent = [rank for rank in ranks if not rank.end and not rank.killed_by_us and not rank.lost]
     if silent and not asked_to_end:
         rank = min(silent, key=lambda rank: rank.ended_at or 0.0)
         code = rank.code or 1

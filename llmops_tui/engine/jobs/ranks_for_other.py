@@ -14,15 +14,16 @@ import os
 import select
 import shutil
 import signal
+import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from llmops_tui.engine.gpu_locks import GpuLocks, GpuTakenError, lock_directory
-from llmops_tui.engine.gpus import GpuMonitor
+from llmops_tui.engine.jobs.gpu_kind import gpus_now, kind_of
 from llmops_tui.engine.jobs.launch import visible_gpus
 from llmops_tui.engine.jobs.meeting import interface_towards, versions
 from llmops_tui.engine.jobs.rank_group import LocalRanks, environment_of
@@ -32,7 +33,6 @@ from llmops_tui.paths import Home, find_home
 from llmops_tui.specs.settings import load_settings
 
 _SILENT_SECONDS = 30.0
-_DRIVER_SECONDS = 10.0
 _TURN_SECONDS = 0.05
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -105,11 +105,15 @@ def main() -> int:
             _say(seen=seen)
             if seen["problem"]:
                 return 1
-            begin = launcher.next()["begin"]
-            run = held.enter_context(_run_directory(wish, begin, bool(seen["shared"]), home, launcher))
-            return _serve(launcher, wish, begin, run, gpus)
+            files = launcher.next()["files"]
+            run = held.enter_context(_run_directory(wish, files, bool(seen["shared"]), home, launcher))
+            _say(ready=True)
+            return _serve(launcher, wish, launcher.next()["begin"], run, gpus)
     except GoneError as problem:
         print(f"the ranks here are ended: {problem}", file=sys.stderr)
+        return 1
+    except OSError as problem:
+        print(f"llmops-tui: {problem.strerror or problem}: {problem.filename or 'the ranks here'}", file=sys.stderr)
         return 1
     except (KeyError, TypeError, ValueError) as problem:
         print(f"llmops-tui: this is no launcher of ranks: {problem!r}; it is `run train` with processes.hosts", file=sys.stderr)
@@ -119,7 +123,10 @@ def main() -> int:
 def _look(wish: Mapping[str, Any], home: Home, held: contextlib.ExitStack) -> tuple[dict[str, Any], dict[str, str]]:
     """What is told of this box, and the variables that name the GPUs to use; these are held until `held` is left."""
     mark = Path(wish["run"]) / wish["mark"]
-    shared = mark.is_file()
+    try:
+        shared = mark.is_file()
+    except OSError:  # a way to it that is closed to us
+        shared = False
     client = os.environ.get("SSH_CONNECTION", "").split(" ")[0]
     seen = {"shared": shared, "client": client, "problem": "", "step": ""}
     gpus: dict[str, str] = {}
@@ -132,11 +139,16 @@ def _look(wish: Mapping[str, Any], home: Home, held: contextlib.ExitStack) -> tu
             problem=f"does not see the run's directory {wish['run']}, where fsdp has each box write its part of a checkpoint",
             step="keep the state directory on a file system that both see (--home), or use processes.strategy=ddp",
         )
-    elif changed := changed_data(wish["record"], home):
+    elif wish["strategy"] == "fsdp" and not os.access(wish["run"], os.W_OK):
+        seen.update(
+            problem=f"may not write into the run's directory {wish['run']}, where fsdp has each box write its part of a checkpoint",
+            step="log in there as the user that the run is of, or use processes.strategy=ddp",
+        )
+    elif changed := changed_data(wish["record"], home, by_content=True):
         seen.update(problem=f"has other files than the box of the run: {changed}", step="put the same files at the same paths there")
     elif wish["gpus"]:
         try:
-            gpus = _hold_gpus(int(wish["count"]), str(wish["record"].get("id")), home, held)
+            gpus = _hold_gpus(int(wish["count"]), str(wish["gpus"]), str(wish["record"].get("id")), home, held)
         except LlmopsError as problem:
             seen.update(problem=problem.message, step=problem.next_step)
     else:
@@ -144,31 +156,34 @@ def _look(wish: Mapping[str, Any], home: Home, held: contextlib.ExitStack) -> tu
     return seen, gpus
 
 
-def _hold_gpus(count: int, run: str, home: Home, held: contextlib.ExitStack) -> dict[str, str]:
-    """GPUs that nobody uses, held as an engine of its own would. Raises LlmopsError where there are less."""
-    settings = load_settings(home.config)
-    monitor = GpuMonitor(settings, lambda _pid: None)
-    monitor.start()
-    monitor.wait_ready(_DRIVER_SECONDS)
-    samples = monitor.snapshot()
-    monitor.stop()
+def _hold_gpus(count: int, kind: str, run: str, home: Home, held: contextlib.ExitStack) -> dict[str, str]:
+    """GPUs of this kind that nobody uses, held as an engine of its own would. Raises LlmopsError where there are less."""
+    samples = gpus_now(home)
     # No engine's home: those of this user, too, are others to it.
-    locks = GpuLocks(lock_directory(settings.gpus.lock_directory), Path(f"/ranks/{run}/{os.getpid()}"))
+    locks = GpuLocks(lock_directory(load_settings(home.config).gpus.lock_directory), Path(f"/ranks/{run}/{os.getpid()}"))
     taken = locks.held_by_others([sample["uuid"] for sample in samples])
-    free = [sample for sample in samples if sample["health"] == "ok" and not sample["processes"] and sample["uuid"] not in taken]
+    alike = [sample for sample in samples if kind_of(sample) == kind]
+    free = [sample for sample in alike if sample["health"] == "ok" and not sample["processes"] and sample["uuid"] not in taken]
     if len(free) < count:
-        raise LlmopsError(f"has {len(free)} free of {len(samples)} GPUs, and {count} are asked for", "lower processes.count, or wait")
+        raise LlmopsError(
+            f"has {len(free)} free GPUs like the first box's ({kind}), and {count} are asked for; of {len(samples)} there",
+            "lower processes.count, or wait",
+        )
     chosen = [sample["uuid"] for sample in free[:count]]
     try:
         for descriptor in locks.take(chosen, run, ""):
             held.callback(os.close, descriptor)
     except GpuTakenError as problem:
         raise LlmopsError(f"a GPU was taken just now by {problem.holder}", "try again") from None
+    if locks.problem:
+        print(locks.problem, file=sys.stderr)
     return visible_gpus(chosen, {sample["uuid"]: sample["index"] for sample in samples})
 
 
 @contextlib.contextmanager
-def _run_directory(wish: Mapping[str, Any], begin: Mapping[str, Any], shared: bool, home: Home, launcher: _Launcher) -> Iterator[Path]:
+def _run_directory(
+    wish: Mapping[str, Any], files: Sequence[Sequence[Any]], shared: bool, home: Home, launcher: _Launcher
+) -> Iterator[Path]:
     """The run's own, or one with the files that were sent, for as long as the ranks live."""
     run = Path(wish["run"])
     if shared:
@@ -176,20 +191,28 @@ def _run_directory(wish: Mapping[str, Any], begin: Mapping[str, Any], shared: bo
         return
     place = home.cache / "ranks"
     place.mkdir(parents=True, exist_ok=True)
-    for old in place.iterdir():  # of one that was killed
-        if not Path(f"/proc/{old.name.partition('-')[0]}").exists():
+    # Of one that was killed here; other boxes may have this directory, too, and processes of their own.
+    for old in place.glob(f"{_this_box()}-*"):
+        if not Path(f"/proc/{old.name.rpartition('-')[2]}").exists():
             shutil.rmtree(old, ignore_errors=True)
-    own = place / f"{os.getpid()}-{run.name}" / run.name
+    own = place / f"{_this_box()}-{os.getpid()}" / run.name
     try:
         own.mkdir(parents=True)
-        for name, size in begin["files"]:
+        for name, size in files:
             path = own / name
             if not path.resolve().is_relative_to(own.resolve()):
                 raise ValueError(f"{name} is no file of the run")
             launcher.save(path, int(size))
         yield own
     finally:
+        _no_more_signals()
         shutil.rmtree(own.parent, ignore_errors=True)
+
+
+def _this_box() -> str:
+    """Its name until it is started anew."""
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    return f"{socket.gethostname()}-{boot}"
 
 
 def _serve(launcher: _Launcher, wish: Mapping[str, Any], begin: Mapping[str, Any], run: Path, gpus: Mapping[str, str]) -> int:
@@ -224,6 +247,7 @@ def _serve(launcher: _Launcher, wish: Mapping[str, Any], begin: Mapping[str, Any
                     end_ago = ended_at - float(rank.end.get("t", ended_at))
                     _say(ended={"rank": rank.number, "code": rank.code, "end": rank.end, "ago": now - ended_at, "end_ago": end_ago})
     finally:
+        _no_more_signals()
         ranks.end()
     return 0
 
@@ -237,6 +261,12 @@ def _say(**message: Any) -> None:
 
 def _die_with_me() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _no_more_signals() -> None:
+    """What is being cleared away is cleared away whole."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
