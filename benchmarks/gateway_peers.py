@@ -128,7 +128,7 @@ def side_by_side(
             front.go_ahead()
         for _ in range(rounds):
             for name, front in fronts.items():
-                found[name].measure(tools, front, request, 64, seconds)
+                found[name].measure(name, tools, front, request, 64, seconds)
         return found, fronts["llmops-tui"].rss_mib()
     finally:
         for front in fronts.values():

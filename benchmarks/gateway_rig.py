@@ -195,14 +195,14 @@ class Throughput:
     def by_wall(self) -> float:
         return self.answers / self.seconds
 
-    def measure(self, tools: Tools, front: Front, request: Path, connections: int, seconds: float) -> None:
-        """One more round, with backends that went ahead too. Raises RuntimeError for any answer that did not come whole."""
+    def measure(self, name: str, tools: Tools, front: Front, request: Path, connections: int, seconds: float) -> None:
+        """One more round of what is called so, with backends that went ahead too. Raises RuntimeError for an answer that is not whole."""
         before = front.cpu_seconds()
         told = tools.load(front.port, [request], connections, seconds, 0, ahead=True, busy=True)
         used = front.cpu_seconds() - before
-        faults = {name: told[name] for name in ("refused", "broken", "silently_cut", "unanswered") if told[name]}
+        faults = {fault: told[fault] for fault in ("refused", "broken", "silently_cut", "unanswered") if told[fault]}
         if faults or not told["answers"]:
-            raise RuntimeError(f"not every answer came whole: {faults or 'there was none'}")
+            raise RuntimeError(f"{name}: not every answer came whole: {faults or 'there was none'}")
         self.answers += told["answers"]
         self.cpu_seconds += used
         self.seconds += told["seconds"]

@@ -260,7 +260,7 @@ int main(int count, char **words) {
         if (now >= end_at || (wanted && answers >= wanted)) {
             int under_way = 0;
             for (int index = 0; index < connections; index++) under_way += all[index].busy;
-            if (!under_way || now >= end_at + 5000000000LL) break;
+            if (!under_way || now >= end_at + 30000000000LL) break;
         } else {
             for (; !step && begun < connections && now - began >= (int64_t)(spread * 1e9) / connections * begun; begun++)
                 if (all[begun].fd >= 0) ask(&all[begun], now);
