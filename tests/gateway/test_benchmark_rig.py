@@ -32,7 +32,7 @@ def test_every_answer_that_the_generator_saw_whole_is_in_the_record_once(tools: 
             ledger = tmp_path / "ledger"
             told = tools.load(gateway.port, [tools.json_request, tools.stream_request], 8, 20, 0, count=300, ledger=ledger)
             figures = gateway_rig.Throughput()
-            figures.measure(tools, gateway, tools.json_request, 4, 0.3)
+            figures.measure("ours", tools, gateway, tools.json_request, 4, 0.3)
         finally:
             gateway.close()
         records = [json.loads(line) for line in gateway.records()]
