@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 
 from llmops_tui.commands.connect import connect
@@ -19,6 +20,7 @@ def open_console(args: argparse.Namespace) -> int:
     from llmops_tui.paths import find_home
 
     home = find_home(args.home)
+    _end_with_the_terminal()
     # The app paints first and connects in a worker; it also starts the engine.
     return run_app(Client(home), config=home.config, view=home.view)
 
@@ -30,12 +32,18 @@ def open_console_at(args: argparse.Namespace) -> int:
     from llmops_tui.reach import reach
 
     box = reach(args.host, args.home)  # --home is one of that box; how the viewer looks is told by the settings here
+    _end_with_the_terminal()
     try:
         say(f"connecting to {args.host}…")
         box.connect(True)  # before the first frame: ssh may have to ask on the plain terminal
         return run_app(box.client, config=find_home().config, view=box.view, box=box)
     finally:
         box.close()
+
+
+def _end_with_the_terminal() -> None:
+    """Also below nohup, which has the hangup ignored: a console without its terminal would read the end of it for ever."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def wants_console(args: argparse.Namespace) -> bool:

@@ -44,6 +44,7 @@ class Viewer:
     def __init__(self, home: Path) -> None:
         self.pid, self._terminal = pty.fork()
         if self.pid == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup leaves it
             environment = {**os.environ, "LLMOPS_HOME": str(home), "TERM": "xterm-256color"}
             os.execve(sys.executable, [sys.executable, "-m", "llmops_tui"], environment)
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
