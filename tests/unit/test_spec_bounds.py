@@ -38,7 +38,6 @@ def nested(path: str, value: object) -> dict[str, Any]:
         ("keep_checkpoints", 10_000, 10**9),
         ("lora.alpha", 65536, 10**30),
         ("optim.weight_decay", 100, 1e30),
-        ("resources.gpus", 1024, 10**30),
         ("resources.cpu_slots", 4096, 10**30),
         ("resources.disk_bytes", 2**60, 2**61),
         ("resources.gpu_memory_bytes", 2**60, 2**61),
@@ -51,6 +50,13 @@ def test_a_number_beyond_all_reason_is_refused_and_the_largest_sane_one_taken(pa
         parse_spec({**dataset_and, **nested(path, too_much)})
     assert [field["field"].split(".int")[0] for field in caught.value.fields] == [path]
     assert "less than or equal to" in caught.value.message
+
+
+def test_a_number_of_gpus_beyond_all_reason_is_refused_and_the_largest_sane_one_taken() -> None:
+    command = {"kind": "command", "argv": ["true"]}  # a training asks for as many as it has processes
+    parse_spec({**command, "resources": {"gpus": 1024}})
+    with pytest.raises(UsageError, match="resources.gpus: should be less than or equal to 1024"):
+        parse_spec({**command, "resources": {"gpus": 10**30}})
 
 
 @pytest.mark.parametrize("value", [True, False])
