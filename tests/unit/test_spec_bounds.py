@@ -55,7 +55,7 @@ def test_a_number_beyond_all_reason_is_refused_and_the_largest_sane_one_taken(pa
 def test_a_number_of_gpus_beyond_all_reason_is_refused_and_the_largest_sane_one_taken() -> None:
     command = {"kind": "command", "argv": ["true"]}  # a training asks for as many as it has processes
     parse_spec({**command, "resources": {"gpus": 1024}})
-    with pytest.raises(UsageError, match="resources.gpus: should be less than or equal to 1024"):
+    with pytest.raises(UsageError, match=r"resources\.gpus: should be less than or equal to 1024"):
         parse_spec({**command, "resources": {"gpus": 10**30}})
 
 
