@@ -60,6 +60,7 @@ def launched(run: RunDir, attempt: int = 1, resume: Path | None = None) -> Any:
         "HF_HUB_OFFLINE": "1",
         "OMP_NUM_THREADS": "2",
         "LLMOPS_RUN_DIR": str(run.path),
+        "LLMOPS_RUN_ID": run.id,
         "LLMOPS_ATTEMPT": str(attempt),
         "LLMOPS_CONTROL_BYTES": str(run.control.stat().st_size if run.control.exists() and attempt > 1 else 0),
         **({"LLMOPS_RESUME_FROM": str(resume)} if resume else {}),
@@ -82,7 +83,7 @@ def processes_of(run: RunDir) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdecimal() and f"LLMOPS_RUN_DIR={run.path}\0".encode() in (entry / "environ").read_bytes():
+            if entry.name.isdecimal() and f"\0LLMOPS_RUN_ID={run.id}\0".encode() in b"\0" + (entry / "environ").read_bytes():
                 found.append(int(entry.name))
         except OSError:
             continue

@@ -28,8 +28,8 @@ from llmops_tui.engine.same_data import changed_data
 from llmops_tui.errors import LlmopsError
 from llmops_tui.specs.train import TrainSpec
 from llmops_tui.specs.train_processes import ProcessesChoice, split_address
-from tests.engine.attempts import finish, is_gone, make_attempt
-from tests.engine.test_ranks import assert_same_training, make_run
+from tests.engine.attempts import finish, make_attempt
+from tests.engine.test_ranks import assert_same_training, make_run, processes_of, rank_one
 from tests.engine.test_train_job import _process_as_before, end_of, run_train, series  # noqa: F401  # a fixture
 from tests.engine.tiny_model import read_events, save_model, write_rows
 from tests.other_boxes import FakeSsh, box_environ, loopback_sshd, write_program
@@ -71,28 +71,6 @@ def launched(run: RunDir, attempt: int = 1, resume: Path | None = None) -> Any:
     spec = TrainSpec.model_validate(json.loads(run.spec.read_bytes())["spec"])
     make_attempt(run, job_argv(spec, run), attempt, env=env)
     return spawn_shim(run, attempt)
-
-
-def processes_of(run: RunDir) -> list[int]:
-    """Whoever works on the run, here and behind ssh."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdecimal() and f"\0LLMOPS_RUN_ID={run.id}\0".encode() in b"\0" + (entry / "environ").read_bytes():
-                found.append(int(entry.name))
-        except OSError:
-            continue
-    return [pid for pid in found if not is_gone(pid)]
-
-
-def rank_there(run: RunDir) -> int | None:
-    for pid in processes_of(run):
-        try:
-            if b"\0RANK=1\0" in Path(f"/proc/{pid}/environ").read_bytes():
-                return pid
-        except OSError:
-            continue
-    return None
 
 
 def told_by(run: RunDir) -> list[dict[str, Any]]:
@@ -194,7 +172,7 @@ def test_a_real_sshd_does_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_whatever_is_killed_the_run_ends_on_both_boxes(place: Path, ssh: FakeSsh, who: str) -> None:
     run = on_two_boxes(place, f"killed-{who.split()[-1]}", max_steps=500)
     shim = launched(run)
-    there = wait_for(lambda: rank_there(run), 30, "the rank there")
+    there = wait_for(lambda: rank_one(run), 30, "the rank there")
     wait_for(lambda: any("train/loss" in event.get("values", ()) for event in told_by(run)), 60, "a step")
     if who == "the rank there":
         victim = there
